@@ -1,0 +1,177 @@
+"""The orders: what a worker is asked to do, as one JSON file of at most 256 KiB each.
+
+An order and the files it names are all a worker knows. `encode_order` writes the canonical
+form, whose SHA-256 (`order_digest`) binds a result to its order. Read `results.py` next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, TypeAlias, get_args
+
+import msgspec
+from msgspec import Meta
+
+from provider_image.wire.errors import WireError
+from provider_image.wire.specs import EnvironmentSpec, LearnerSpec, StateRules
+
+FORMAT_VERSION = 1
+MAX_ORDER_BYTES = 256 * 1024
+MAX_FILE_BYTES = 1 << 31
+MAX_SEED = 2**31 - 1
+
+FileName: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\Z")]
+Sha256: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Seed: TypeAlias = Annotated[int, Meta(ge=0, lt=MAX_SEED)]
+RunId: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,200}\Z")]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=10**12)]
+FormatVersion: TypeAlias = Annotated[int, Meta(ge=FORMAT_VERSION, le=FORMAT_VERSION)]
+
+
+class FileRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file beside the order: its name (no folder), SHA-256 as lower-case hex, and size."""
+
+    name: FileName
+    sha256: Sha256
+    bytes: Annotated[int, Meta(ge=0, le=MAX_FILE_BYTES)]
+
+
+class _Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of the orders: immutable, unknown fields are errors."""
+
+
+class InitialiseOrder(_Order, frozen=True, kw_only=True, tag="initialise"):
+    """Make a fresh model from `seed` and write it as a model bundle to `output`."""
+
+    format: FormatVersion = FORMAT_VERSION
+    run_id: RunId
+    seed: Seed
+    environment: EnvironmentSpec
+    learner: LearnerSpec
+    rules: StateRules = StateRules()
+    output: FileName
+
+
+class TrainOrder(_Order, frozen=True, kw_only=True, tag="train"):
+    """Train the given model for exactly `local_steps` environment steps and write the update.
+
+    `steps_done` and `steps_total` count the steps of one client over the whole run; they drive
+    the schedules. `client_state` is what this client kept from its last round, if a rule says
+    so; `client_state_output` is where to leave it for the next.
+    """
+
+    format: FormatVersion = FORMAT_VERSION
+    run_id: RunId
+    round: Count
+    client: Count
+    seed: Seed
+    environment: EnvironmentSpec
+    learner: LearnerSpec
+    rules: StateRules = StateRules()
+    local_steps: Annotated[int, Meta(ge=1, le=10**9)]
+    steps_done: Count
+    steps_total: Annotated[int, Meta(ge=1, le=10**12)]
+    model: FileRef
+    client_state: FileRef | None = None
+    output: FileName
+    client_state_output: FileName | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps_done + self.local_steps > self.steps_total:
+            raise ValueError(
+                f"steps_done {self.steps_done} + local_steps {self.local_steps} is more than "
+                f"steps_total {self.steps_total}"
+            )
+        if self.rules.client_has_state != (self.client_state_output is not None):
+            raise ValueError(
+                "client_state_output must be given exactly when rules.optimizer or rules.replay "
+                "is 'kept'"
+            )
+        if self.client_state is not None and not self.rules.client_has_state:
+            raise ValueError("client_state is given, but no rule says 'kept'")
+        if self.output == self.client_state_output:
+            raise ValueError(f"output and client_state_output are the same file {self.output}")
+
+
+class EvaluateOrder(_Order, frozen=True, kw_only=True, tag="evaluate"):
+    """Run one episode per seed, each from `env.reset(seed=…)`, with the given model."""
+
+    format: FormatVersion = FORMAT_VERSION
+    environment: EnvironmentSpec
+    learner: LearnerSpec
+    rules: StateRules = StateRules()
+    model: FileRef
+    seeds: Annotated[tuple[Seed, ...], Meta(min_length=1, max_length=10_000)]
+    deterministic: bool = True
+    output: FileName
+
+
+class ExportOrder(_Order, frozen=True, kw_only=True, tag="export"):
+    """Write the model as an SB3 zip, and its normaliser as SB3's VecNormalize pickle.
+
+    Only ever given to a worker on the requestor's own machine: both outputs are formats that
+    can execute code when read.
+    """
+
+    format: FormatVersion = FORMAT_VERSION
+    environment: EnvironmentSpec
+    learner: LearnerSpec
+    rules: StateRules = StateRules()
+    seed: Seed
+    model: FileRef
+    output: FileName
+    normalizer_output: FileName | None = None
+
+    def __post_init__(self) -> None:
+        if self.output == self.normalizer_output:
+            raise ValueError(f"output and normalizer_output are the same file {self.output}")
+
+
+Order: TypeAlias = InitialiseOrder | TrainOrder | EvaluateOrder | ExportOrder
+
+_DECODER: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
+
+
+class _Preamble(msgspec.Struct, frozen=True):
+    type: str
+    format: int
+
+
+_PREAMBLE_DECODER = msgspec.json.Decoder(_Preamble)
+_ORDER_TYPES = tuple(str(order.__struct_config__.tag) for order in get_args(Order))
+
+
+def encode_order(order: Order) -> bytes:
+    """The canonical JSON of an order: UTF-8, keys sorted, no white space, all fields present.
+
+    Raises WireError if the order breaks a limit, so that no such order leaves the house.
+    """
+    try:
+        data = msgspec.json.encode(order, order="sorted")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise WireError(f"order cannot be written as JSON: {error}") from error
+    decode_order(data)
+    return data
+
+
+def decode_order(data: bytes) -> Order:
+    """Read an order of at most 256 KiB; WireError if anything about it breaks FORMAT.md."""
+    if len(data) > MAX_ORDER_BYTES:
+        raise WireError(f"order: {len(data)} bytes, the limit is {MAX_ORDER_BYTES}")
+    try:
+        preamble = _PREAMBLE_DECODER.decode(data)
+        if preamble.type not in _ORDER_TYPES:
+            raise WireError(f"order: type {preamble.type[:40]!r}, known are {_ORDER_TYPES}")
+        if preamble.format != FORMAT_VERSION:
+            raise WireError(
+                f"order: format {preamble.format}, this worker reads format {FORMAT_VERSION}; "
+                "use an image of the same DeRL version as the requestor"
+            )
+        return _DECODER.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"order: {error}") from error
+
+
+def order_digest(order: Order) -> str:
+    """SHA-256 of the canonical form, lower-case hex."""
+    return hashlib.sha256(encode_order(order)).hexdigest()

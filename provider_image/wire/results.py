@@ -1,0 +1,78 @@
+"""What a bundle says about itself: the JSON that travels beside its tensors.
+
+Everything here is claimed by whoever wrote the file and is for display and for matching a result
+to its order; nothing in it decides. Read `tensors.py` next: the file format itself.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from provider_image.wire.errors import WireError
+from provider_image.wire.orders import FORMAT_VERSION, Count, FormatVersion, RunId, Sha256
+from provider_image.wire.specs import Algorithm
+from provider_image.wire.tensors import Bundle
+
+_Text = Annotated[str, Meta(max_length=2000)]
+_Seconds = Annotated[float, Meta(ge=0)]
+_ShortText = Annotated[str, Meta(max_length=200)]
+
+
+class _Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of bundle metadata: immutable, unknown fields are errors."""
+
+
+class ModelMetadata(_Metadata, frozen=True, kw_only=True, tag="model"):
+    """Beside a model: what it was made for; the spaces are their `repr`, cut at 2000 letters."""
+
+    format: FormatVersion = FORMAT_VERSION
+    algorithm: Algorithm
+    environment_id: _ShortText
+    observation_space: _Text
+    action_space: _Text
+
+
+class TrainResult(_Metadata, frozen=True, kw_only=True, tag="train_result"):
+    """Beside a client update. `metrics` has SB3's logger names; non-finite values are left out."""
+
+    format: FormatVersion = FORMAT_VERSION
+    order_sha256: Sha256
+    steps: Count
+    episodes: Count
+    metrics: Annotated[dict[_ShortText, float], Meta(max_length=200)] = {}
+    wall_seconds: _Seconds
+    cpu_seconds: _Seconds
+    packages: Annotated[dict[_ShortText, _ShortText], Meta(max_length=100)] = {}
+
+
+class EvaluateResult(_Metadata, frozen=True, kw_only=True, tag="evaluate_result"):
+    """Beside the tensors `returns` float64[E] and `lengths` int64[E], in the seeds' order."""
+
+    format: FormatVersion = FORMAT_VERSION
+    order_sha256: Sha256
+    episodes: Count
+
+
+class ClientStateMetadata(_Metadata, frozen=True, kw_only=True, tag="client_state"):
+    """Beside what a client keeps from one round to the next; opaque to the requestor."""
+
+    format: FormatVersion = FORMAT_VERSION
+    run_id: RunId
+    client: Count
+    round: Count
+    algorithm: Algorithm
+
+
+Metadata: TypeAlias = ModelMetadata | TrainResult | EvaluateResult | ClientStateMetadata
+MetadataT = TypeVar("MetadataT", ModelMetadata, TrainResult, EvaluateResult, ClientStateMetadata)
+
+
+def decode_metadata(bundle: Bundle, metadata_type: type[MetadataT]) -> MetadataT:
+    """The bundle's JSON as the given struct; WireError if it is not one."""
+    try:
+        return msgspec.json.decode(bundle.metadata, type=metadata_type)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"{bundle.source}: metadata: {error}") from error
