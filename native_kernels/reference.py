@@ -25,7 +25,7 @@ def weighted_mean(
 def merge_moments(
     means: NDArray[np.float64], variances: NDArray[np.float64], counts: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """means, variances: float64[K, O], counts: float64[K]; returns float64[O], float64[O], count."""
+    """means, variances: float64[K, O], counts: float64[K]; returns as ``merge_moments`` says."""
     mean = np.zeros(means.shape[1], dtype=np.float64)
     variance = np.zeros(means.shape[1], dtype=np.float64)
     count = 0.0
