@@ -1,0 +1,203 @@
+"""How the guest agent is started: inside bubblewrap, or as a plain process."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from requestor.mock_golem.exe_unit.spec import ContainerSpec, IsolationError
+
+ROOT_BYTES = 128 << 20  # what a real VM gives to files outside its volumes
+PROBE_SECONDS = 20.0
+_PACKAGE_ROOT = Path(__file__).resolve().parents[3]
+_AGENT_FOLDER = Path(__file__).resolve().parents[1]
+_AGENT_PROGRAM = (
+    f"import sys; sys.path.append({os.fspath(_AGENT_FOLDER)!r}); "
+    "from guest.agent import main; main(sys.argv[1:])"
+)
+# Not taken from the host: bubblewrap makes these anew, or leaves them empty.
+_MADE_ANEW = ("/proc", "/dev", "/tmp")
+
+ActiveIsolation = Literal["bubblewrap", "process"]
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """The command line of an agent, and where things lie for the commands it starts."""
+
+    argv: tuple[str, ...]
+    working_dir: str
+    environment: dict[str, str]
+
+
+def choose_isolation(wanted: str) -> ActiveIsolation:
+    """Decide between bubblewrap and plain processes; `auto` takes bubblewrap where it works.
+
+    Raises `IsolationError` where bubblewrap is demanded and does not work. Blocks for up to some
+    tenths of a second on its first call.
+    """
+    if wanted == "process":
+        return "process"
+    problem = bubblewrap_problem()
+    if problem is None:
+        return "bubblewrap"
+    if wanted == "bubblewrap":
+        raise IsolationError(
+            f"isolation is set to bubblewrap, but {problem}; "
+            "repair that, or set the isolation to `process` or `auto`"
+        )
+    return "process"
+
+
+@functools.cache
+def bubblewrap_problem() -> str | None:
+    """Why bubblewrap cannot be used here; None if it can. The answer is kept."""
+    bubblewrap = shutil.which("bwrap")
+    if bubblewrap is None:
+        return "there is no `bwrap` program on PATH (package bubblewrap)"
+    with tempfile.TemporaryDirectory() as scratch:
+        spec = ContainerSpec(directory=Path(scratch) / "activity")
+        volume = Path(scratch) / "volume"
+        volume.mkdir()
+        options = _bubblewrap_options(bubblewrap, spec, [("/golem/work", volume)])
+        command = [*options, sys.executable, "-I", "-S", "-c", ""]
+        try:
+            subprocess.run(
+                command,
+                check=True,
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                timeout=PROBE_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            return f"`bwrap` did not finish a trial run within {PROBE_SECONDS:.0f} s"
+        except subprocess.CalledProcessError as error:
+            said = error.stderr.decode(errors="replace").strip()
+            return f"a trial run of `bwrap` failed with code {error.returncode}: {said}"
+    return None
+
+
+def build_sandbox(
+    isolation: ActiveIsolation, spec: ContainerSpec, volumes: Sequence[tuple[str, Path]]
+) -> Sandbox:
+    """The agent's command line for one activity."""
+    agent = (sys.executable, "-I", "-S", "-c", _AGENT_PROGRAM)
+    config = {
+        "is_init": isolation == "bubblewrap",
+        "pace": spec.pace,
+        "memory_bytes": spec.memory_bytes,
+        "output_limit_bytes": spec.output_limit_bytes,
+        "memory_folders": ["/", "/tmp", "/dev/shm"] if isolation == "bubblewrap" else [],
+    }
+    if isolation == "bubblewrap":
+        options = _bubblewrap_options(shutil.which("bwrap") or "bwrap", spec, volumes)
+        argv = (*options, *agent, json.dumps(config))
+        return Sandbox(argv, spec.working_dir, dict(spec.environment))
+    working_dir = _to_host(spec.working_dir, volumes)
+    if working_dir is None:
+        working_dir = os.fspath(spec.directory / "root") + spec.working_dir
+    os.makedirs(working_dir, exist_ok=True)
+    # Settings that name a place in a volume (HOME=/golem/work) would lead nowhere on the host.
+    environment = {
+        name: _to_host(value, volumes) or value for name, value in spec.environment.items()
+    }
+    return Sandbox((*agent, json.dumps(config)), working_dir, environment)
+
+
+def _to_host(path: str, volumes: Iterable[tuple[str, Path]]) -> str | None:
+    """Host path of a container path in a volume (longest prefix), else None."""
+    for container, folder in sorted(volumes, reverse=True):
+        if path == container or path.startswith(container + "/"):
+            return os.fspath(folder) + path[len(container) :]
+    return None
+
+
+def _bubblewrap_options(
+    bubblewrap: str, spec: ContainerSpec, volumes: Sequence[tuple[str, Path]]
+) -> list[str]:
+    temporary_bytes = max((spec.memory_bytes or 2 << 30) // 2, 1 << 20)
+    hidden = [*_MADE_ANEW, os.path.realpath(spec.directory.parent)]
+    needed = _needed_folders(spec)
+    kept_out = {*_MADE_ANEW}
+    volume_paths = [path for path, _ in volumes]
+    options = [bubblewrap, "--die-with-parent", "--as-pid-1"]
+    options += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+    options += ["--hostname", "golem", "--cap-drop", "ALL"]
+    if os.geteuid() != 0:
+        options += ["--unshare-user", "--uid", "0", "--gid", "0"]
+    options += ["--size", str(ROOT_BYTES), "--tmpfs", "/"]
+    options += _show_folder("/", kept_out, volume_paths)
+    options += ["--proc", "/proc", "--dev", "/dev"]
+    for folder in ("/tmp", "/dev/shm"):
+        options += ["--size", str(temporary_bytes), "--tmpfs", folder]
+    parent = hidden[-1]
+    if not _is_below(parent, "/tmp") and not any(_is_below(path, parent) for path in needed):
+        if os.path.isdir(parent):
+            options += ["--size", str(1 << 20), "--tmpfs", parent]
+        else:
+            hidden.pop()
+    elif not _is_below(parent, "/tmp"):
+        hidden.pop()
+    for path in needed:
+        if any(_is_below(path, folder) for folder in hidden):
+            options += ["--ro-bind", path, path]
+    for path, folder in volumes:
+        options += ["--bind", os.fspath(folder), path]
+    options += ["--dir", spec.working_dir, "--chdir", "/", "--"]
+    return options
+
+
+def _show_folder(folder: str, kept_out: set[str], volumes: Sequence[str]) -> Iterator[str]:
+    """Options that show a host folder's entries read-only, with room for volumes among them.
+
+    A folder that will contain a volume is not bound itself but entry by entry, since nothing
+    could be mounted at a name that does not exist in it.
+    """
+    for entry in sorted(os.listdir(folder)):
+        path = os.path.join(folder, entry)
+        if path in kept_out or path in volumes:
+            continue
+        try:
+            mode = os.lstat(path).st_mode
+        except OSError:
+            continue
+        if stat.S_ISLNK(mode):
+            yield from ("--symlink", os.readlink(path), path)
+        elif stat.S_ISDIR(mode) and any(_is_below(volume, path) for volume in volumes):
+            yield from ("--dir", path)
+            yield from _show_folder(path, kept_out, volumes)
+        elif stat.S_ISDIR(mode) or stat.S_ISREG(mode):
+            yield from ("--ro-bind-try", path, path)
+
+
+def _needed_folders(spec: ContainerSpec) -> list[str]:
+    """Host folders without which agent and commands cannot run: the Python environment."""
+    candidates = [sys.prefix, sys.base_prefix, os.fspath(_PACKAGE_ROOT), *sys.path]
+    for name in ("PATH", "PYTHONPATH"):
+        candidates += spec.environment.get(name, "").split(os.pathsep)
+    candidates += map(os.fspath, spec.visible_folders)
+    found: list[str] = []
+    for candidate in candidates:
+        if not candidate.startswith("/") or not os.path.isdir(candidate):
+            continue
+        parent = os.path.dirname(candidate.rstrip("/"))
+        if os.path.isfile(os.path.join(parent, "pyvenv.cfg")):
+            candidate = parent  # the `bin` folder of a virtual environment: show all of it
+        for path in (candidate.rstrip("/") or "/", os.path.realpath(candidate)):
+            if path not in found and path not in (*_MADE_ANEW, "/"):
+                found.append(path)
+    return sorted(found)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
