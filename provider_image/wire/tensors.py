@@ -124,7 +124,7 @@ def read_bundle(path: Path, *, max_bytes: int, sha256: str | None = None) -> Bun
     Memory taken is the file's size plus a bounded header. If `sha256` (hex) is given, the content
     must have it. Raises WireError for whatever is wrong, including a missing file.
     """
-    content = _read_bounded(path, max_bytes)
+    content = read_file(path, max_bytes)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise WireError(f"{path.name}: SHA-256 is not the announced {sha256}")
     return _parse(path.name, content)
@@ -222,7 +222,8 @@ def _opened(path: Path, max_bytes: int) -> Iterator[tuple[int, int]]:
         os.close(descriptor)
 
 
-def _read_bounded(path: Path, max_bytes: int) -> bytearray:
+def read_file(path: Path, max_bytes: int) -> bytearray:
+    """A regular file of at most `max_bytes`; no link is followed; WireError otherwise."""
     with _opened(path, max_bytes) as (descriptor, size):
         content = bytearray(size)
         view = memoryview(content)

@@ -1,0 +1,88 @@
+"""What a learner is: four functions from an order and tensors to tensors, without a memory.
+
+Axes: E episodes. Tensor names are those of `wire/FORMAT.md`. Read `registry.py` next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from provider_image.wire import (
+    EvaluateOrder,
+    ExportOrder,
+    InitialiseOrder,
+    ModelMetadata,
+    Tensors,
+    TrainOrder,
+)
+
+
+class LearnerRefused(ValueError):
+    """An order that cannot be executed; the message names the field and the fix."""
+
+
+class TrainingFailed(RuntimeError):
+    """An order that was begun and came to no result; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class InitialModel:
+    """A fresh model: its tensors and what stands beside them."""
+
+    tensors: Tensors
+    metadata: ModelMetadata
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """What training produced: `tensors` is the update and the moments, ready to be sent."""
+
+    tensors: Tensors
+    client_state: Tensors | None
+    steps: int
+    episodes: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One entry per seed: `returns` float64[E], `lengths` int64[E]."""
+
+    returns: npt.NDArray[np.float64]
+    lengths: npt.NDArray[np.int64]
+
+
+class Learner(Protocol):
+    """Results depend on the arguments alone: no state survives a call.
+
+    Every method raises LearnerRefused, EnvironmentRefused or WireError for what the order asks
+    and cannot be done.
+    """
+
+    def initialise(self, order: InitialiseOrder) -> InitialModel:
+        """A fresh model drawn from `order.seed`."""
+        ...
+
+    def train(
+        self, order: TrainOrder, model: Tensors, client_state: Tensors | None
+    ) -> TrainOutcome:
+        """Train for exactly `order.local_steps` environment steps."""
+        ...
+
+    def evaluate(self, order: EvaluateOrder, model: Tensors) -> Evaluation:
+        """One episode per seed, each from `env.reset(seed=…)`, normaliser frozen."""
+        ...
+
+    def export(self, order: ExportOrder, model: Tensors, directory: Path) -> None:
+        """Write `order.output`, and `order.normalizer_output` if given, into `directory`."""
+        ...
+
+    def packages(self) -> dict[str, str]:
+        """Versions of what decides the numbers, by package name."""
+        ...

@@ -1,0 +1,63 @@
+"""Exact running moments: mean, population variance and count of a stream, in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Moments:
+    """`mean` and `variance` float64[...], `count` of samples."""
+
+    mean: npt.NDArray[np.float64]
+    variance: npt.NDArray[np.float64]
+    count: float
+
+
+class RunningMoments:
+    """Collects batches; the parallel-variance formula (Chan et al. 1979) joins them."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._mean = np.zeros(shape, np.float64)
+        self._squares = np.zeros(shape, np.float64)
+        self._count = 0
+
+    def update(self, batch: npt.NDArray[Any]) -> None:
+        """Take in `batch` [B, ...], B >= 1, of any numeric dtype."""
+        samples = batch.astype(np.float64)
+        mean = samples.mean(axis=0)
+        squares = np.square(samples - mean).sum(axis=0)
+        total = self._count + len(samples)
+        delta = mean - self._mean
+        self._mean = self._mean + delta * (len(samples) / total)
+        self._squares = (
+            self._squares + squares + np.square(delta) * (self._count * len(samples) / total)
+        )
+        self._count = total
+
+    def moments(self) -> Moments:
+        """What was collected so far; zeros if nothing was."""
+        return Moments(
+            mean=np.array(self._mean),
+            variance=np.array(self._squares / max(self._count, 1)),
+            count=float(self._count),
+        )
+
+
+def combine(first: Moments, second: Moments) -> Moments:
+    """The moments of both streams together."""
+    count = first.count + second.count
+    if count == 0:
+        return first
+    delta = second.mean - first.mean
+    mean = first.mean + delta * (second.count / count)
+    variance = (
+        first.variance * first.count
+        + second.variance * second.count
+        + np.square(delta) * (first.count * second.count / count)
+    ) / count
+    return Moments(np.asarray(mean), np.asarray(variance), count)

@@ -1,0 +1,165 @@
+"""A model's state as tensors, in and out: policy, extra variables, optimizers, normaliser.
+
+Target networks and `log_std` are in SB3's policy; SAC's entropy coefficient and its optimizer are
+not, and are read here beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3 import SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
+from stable_baselines3.common.vec_env import VecNormalize
+
+from provider_image.learners.base import LearnerRefused
+from provider_image.learners.sb3_environments import load_normalizer, normalizer_tensors
+from provider_image.wire import StateRules, Tensors, check_tensors, specs_of
+
+POLICY_PREFIX = "policy/"
+OPTIMIZER_PREFIX = "optimizer/"
+ENTROPY_NAME = "extra/log_ent_coef"
+_NEVER_NEGATIVE = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "step"})
+
+
+def model_tensors(
+    model: BaseAlgorithm, rules: StateRules, normalizer: VecNormalize | None
+) -> Tensors:
+    """Everything a model bundle contains under these rules; copies."""
+    tensors = _policy_tensors(model)
+    entropy = _entropy_parameter(model)
+    if entropy is not None:
+        tensors[ENTROPY_NAME] = _to_numpy(entropy)
+    if rules.optimizer == "merged":
+        tensors |= optimizer_tensors(model)
+    return tensors | normalizer_tensors(normalizer)
+
+
+def load_model(
+    model: BaseAlgorithm, tensors: Tensors, rules: StateRules, normalizer: VecNormalize | None
+) -> None:
+    """Put received tensors into a freshly built model; WireError if they are not exactly its."""
+    check_tensors(tensors, specs_of(model_tensors(model, rules, normalizer)), source="model")
+    model.policy.load_state_dict(
+        {
+            name.removeprefix(POLICY_PREFIX): torch.from_numpy(np.array(tensor))
+            for name, tensor in tensors.items()
+            if name.startswith(POLICY_PREFIX)
+        }
+    )
+    entropy = _entropy_parameter(model)
+    if entropy is not None:
+        entropy.data = torch.from_numpy(np.array(tensors[ENTROPY_NAME]))
+    if rules.optimizer == "merged":
+        load_optimizers(model, tensors)
+    load_normalizer(normalizer, tensors)
+
+
+def optimizer_tensors(model: BaseAlgorithm) -> Tensors:
+    """`optimizer/<optimizer>/<index>/<field>` float32; a fresh optimizer's state is made up."""
+    tensors: Tensors = {}
+    for name, optimizer in _optimizers(model).items():
+        for index, (parameter, group) in enumerate(_parameters(optimizer)):
+            state = optimizer.state.get(parameter) or _fresh_state(optimizer, parameter, group)
+            for field, value in state.items():
+                tensors[f"{OPTIMIZER_PREFIX}{name}/{index}/{field}"] = (
+                    _to_numpy(value)
+                    if isinstance(value, torch.Tensor)
+                    else np.array(value, np.float32)
+                )
+    return tensors
+
+
+def load_optimizers(model: BaseAlgorithm, tensors: Tensors) -> None:
+    """Set every optimizer's state from `optimizer_tensors`-like tensors, already checked.
+
+    Averaged second moments and step counts cannot be negative; what is, is set to zero.
+    """
+    for name, optimizer in _optimizers(model).items():
+        state: dict[int, dict[str, torch.Tensor | int]] = {}
+        for index, (parameter, group) in enumerate(_parameters(optimizer)):
+            fresh = _fresh_state(optimizer, parameter, group)
+            state[index] = {
+                field: _restored(field, value, tensors[f"{OPTIMIZER_PREFIX}{name}/{index}/{field}"])
+                for field, value in fresh.items()
+            }
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _restored(field: str, fresh: torch.Tensor | int, received: Any) -> torch.Tensor | int:
+    value = np.array(received)
+    if field in _NEVER_NEGATIVE:
+        value = np.maximum(value, 0)
+    if field == "step":
+        value = np.rint(value)
+    return torch.from_numpy(value) if isinstance(fresh, torch.Tensor) else int(value)
+
+
+def _policy_tensors(model: BaseAlgorithm) -> Tensors:
+    tensors: Tensors = {}
+    for name, parameter in model.policy.state_dict().items():
+        if parameter.dtype != torch.float32:
+            raise LearnerRefused(
+                f"policy parameter {name} is {parameter.dtype}; only float32 can be averaged"
+            )
+        tensors[POLICY_PREFIX + name] = _to_numpy(parameter)
+    return tensors
+
+
+def _entropy_parameter(model: BaseAlgorithm) -> torch.Tensor | None:
+    return model.log_ent_coef if isinstance(model, SAC) else None
+
+
+def _optimizers(model: BaseAlgorithm) -> dict[str, torch.optim.Optimizer]:
+    if isinstance(model, SAC | TD3):
+        found: dict[str, torch.optim.Optimizer] = {
+            "actor": model.actor.optimizer,
+            "critic": model.critic.optimizer,
+        }
+        if isinstance(model, SAC) and model.ent_coef_optimizer is not None:
+            found["ent_coef"] = model.ent_coef_optimizer
+        return found
+    return {"policy": model.policy.optimizer}
+
+
+def _parameters(
+    optimizer: torch.optim.Optimizer,
+) -> list[tuple[torch.Tensor, dict[str, Any]]]:
+    return [(parameter, group) for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _fresh_state(
+    optimizer: torch.optim.Optimizer, parameter: torch.Tensor, group: dict[str, Any]
+) -> dict[str, torch.Tensor | int]:
+    """What the optimizer itself would make before its first step."""
+    zeros = torch.zeros_like(parameter)
+    if isinstance(optimizer, torch.optim.Adam):
+        state: dict[str, torch.Tensor | int] = {
+            "step": torch.tensor(0.0),
+            "exp_avg": zeros,
+            "exp_avg_sq": zeros.clone(),
+        }
+        if group["amsgrad"]:
+            state["max_exp_avg_sq"] = zeros.clone()
+        return state
+    if isinstance(optimizer, RMSpropTFLike):
+        state = {"step": 0, "square_avg": torch.ones_like(parameter)}
+    elif isinstance(optimizer, torch.optim.RMSprop):
+        state = {"step": torch.tensor(0.0), "square_avg": zeros}
+    else:
+        raise LearnerRefused(
+            f"optimizer {type(optimizer).__name__} can only be used with rule optimizer: reset"
+        )
+    if group["momentum"] > 0:
+        state["momentum_buffer"] = zeros.clone()
+    if group["centered"]:
+        state["grad_avg"] = zeros.clone()
+    return state
+
+
+def _to_numpy(tensor: torch.Tensor) -> Any:
+    return tensor.detach().numpy().copy()

@@ -1,0 +1,101 @@
+"""Executes one order: reads the files it names, asks the learner, writes what it asks for.
+
+Nothing is decided here. The worker (`worker_server.py`, read it next) calls `execute` for every
+order it is handed; tests and tools may call it directly. Learners: `learners/base.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from provider_image.learners import Learner, load_learner
+from provider_image.wire import (
+    MAX_FILE_BYTES,
+    ClientStateMetadata,
+    EvaluateOrder,
+    EvaluateResult,
+    ExportOrder,
+    FileRef,
+    InitialiseOrder,
+    Order,
+    Tensors,
+    TrainOrder,
+    TrainResult,
+    order_digest,
+    read_bundle,
+    sha256_file,
+    write_bundle,
+)
+
+
+def execute(order: Order, directory: Path) -> dict[str, str]:
+    """Execute an order whose files lie in `directory`; returns SHA-256 (hex) by output name.
+
+    Raises WireError, EnvironmentRefused, LearnerRefused or TrainingFailed; outputs are written
+    whole or not at all.
+    """
+    learner = load_learner(order.learner.algorithm)
+    match order:
+        case InitialiseOrder():
+            written = [_initialise(learner, order, directory)]
+        case TrainOrder():
+            written = _train(learner, order, directory)
+        case EvaluateOrder():
+            written = [_evaluate(learner, order, directory)]
+        case ExportOrder():
+            return _export(learner, order, directory)
+    return {reference.name: reference.sha256 for reference in written}
+
+
+def _initialise(learner: Learner, order: InitialiseOrder, directory: Path) -> FileRef:
+    model = learner.initialise(order)
+    return write_bundle(directory / order.output, model.tensors, model.metadata)
+
+
+def _train(learner: Learner, order: TrainOrder, directory: Path) -> list[FileRef]:
+    wall_start, cpu_start = time.monotonic(), time.process_time()
+    model = _read(directory, order.model)
+    state = None if order.client_state is None else _read(directory, order.client_state)
+    outcome = learner.train(order, model, state)
+    written = []
+    if order.client_state_output is not None and outcome.client_state is not None:
+        metadata = ClientStateMetadata(
+            run_id=order.run_id,
+            client=order.client,
+            round=order.round,
+            algorithm=order.learner.algorithm,
+        )
+        path = directory / order.client_state_output
+        written.append(write_bundle(path, outcome.client_state, metadata))
+    result = TrainResult(
+        order_sha256=order_digest(order),
+        steps=outcome.steps,
+        episodes=outcome.episodes,
+        metrics=dict(outcome.metrics),
+        wall_seconds=time.monotonic() - wall_start,
+        cpu_seconds=time.process_time() - cpu_start,
+        packages=learner.packages(),
+    )
+    return [write_bundle(directory / order.output, outcome.tensors, result), *written]
+
+
+def _evaluate(learner: Learner, order: EvaluateOrder, directory: Path) -> FileRef:
+    evaluation = learner.evaluate(order, _read(directory, order.model))
+    return write_bundle(
+        directory / order.output,
+        {"returns": evaluation.returns, "lengths": evaluation.lengths},
+        EvaluateResult(order_sha256=order_digest(order), episodes=len(evaluation.returns)),
+    )
+
+
+def _export(learner: Learner, order: ExportOrder, directory: Path) -> dict[str, str]:
+    learner.export(order, _read(directory, order.model), directory)
+    names = [name for name in (order.output, order.normalizer_output) if name is not None]
+    return {name: sha256_file(directory / name, MAX_FILE_BYTES) for name in names}
+
+
+def _read(directory: Path, reference: FileRef) -> Tensors:
+    path = directory / os.fspath(reference.name)
+    return read_bundle(path, max_bytes=reference.bytes, sha256=reference.sha256).tensors

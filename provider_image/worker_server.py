@@ -1,0 +1,159 @@
+"""The worker: a long-lived process that has torch in memory and executes orders one by one.
+
+It listens on `worker.sock` in its current directory. A client sends one JSON line,
+`{"order": "<file>"}`, and gets one back: `{"order_sha256", "files"}` or `{"error"}`. An order
+that fails leaves the worker as it was. It is started by `worker_cli.py`, which sets the
+environment variables that must stand before NumPy and torch are imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import gc
+import json
+import os
+import re
+import socket
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any, cast
+
+from provider_image.worker_cli import LOCK_NAME, RESERVED_NAMES, SOCKET_NAME
+
+_REQUEST_LIMIT_BYTES = 4096
+_REQUEST_TIMEOUT_SECONDS = 10.0
+_ORDER_NAME = re.compile(r"\A[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\Z")
+
+
+def main() -> int:
+    """Load what learners need, announce it, and serve until killed or told to stop."""
+    parser = argparse.ArgumentParser(prog="python -m provider_image.worker_server")
+    parser.add_argument("--ready-fd", type=int, default=1)
+    parser.add_argument("--stop-on-stdin-eof", action="store_true")
+    options = parser.parse_args()
+    lock = _take_lock()
+    if lock is None:
+        print("a worker is already running in this directory", file=sys.stderr)
+        return 1
+    if options.stop_on_stdin_eof:
+        threading.Thread(target=_exit_when_stdin_ends, daemon=True).start()
+    ready_line = json.dumps(_load(), sort_keys=True) + "\n"
+    with _listening_socket() as listener:
+        os.write(lock, ready_line.encode())
+        _announce(options.ready_fd, ready_line)
+        while True:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.settimeout(_REQUEST_TIMEOUT_SECONDS)
+                _serve(connection, Path())
+
+
+def _serve(connection: socket.socket, directory: Path) -> None:
+    """Answer one client; a client that says nothing or goes away raises OSError."""
+    with connection.makefile("rb") as stream:
+        line = stream.readline(_REQUEST_LIMIT_BYTES)
+    try:
+        request = json.loads(line)
+        name = request["order"] if isinstance(request, dict) else None
+    except (ValueError, KeyError, RecursionError):
+        name = None
+    if not isinstance(name, str) or not _ORDER_NAME.match(name):
+        answer: dict[str, Any] = {"error": "the order must be a file name without a folder"}
+    else:
+        answer = execute_file(name, directory)
+    connection.settimeout(None)
+    connection.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def execute_file(name: str, directory: Path) -> dict[str, Any]:
+    """Execute the order in file `name`: its digest and the outputs' hashes, or the error."""
+    from provider_image import round_runner
+    from provider_image.wire import (
+        MAX_ORDER_BYTES,
+        WireError,
+        decode_order,
+        order_digest,
+        read_file,
+    )
+
+    try:
+        order = decode_order(bytes(read_file(directory / name, MAX_ORDER_BYTES)))
+        for output in _outputs(order):
+            if output in RESERVED_NAMES or output == name:
+                raise WireError(f"output {output} is the name of a file that is in use")
+        files = round_runner.execute(order, directory)
+        return {"order_sha256": order_digest(order), "files": files}
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        traceback.print_exc()
+        return {"error": _one_line(error)}
+    finally:
+        gc.collect()
+
+
+def _outputs(order: Any) -> list[str]:
+    fields = ("output", "client_state_output", "normalizer_output")
+    return [name for field in fields if (name := getattr(order, field, None)) is not None]
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    ours = type(error).__module__.startswith("provider_image.")
+    return text if ours and text else f"{type(error).__name__}: {text}"
+
+
+def _load() -> dict[str, Any]:
+    """Import everything an order needs; what stands in memory now is never collected again."""
+    # SB3 imports TensorBoard where it finds it; a worker writes none and saves the time.
+    cast(dict[str, Any], sys.modules).setdefault("torch.utils.tensorboard", None)
+    from provider_image import round_runner  # noqa: F401
+    from provider_image.learners import load_learner
+
+    packages = load_learner("ppo").packages()
+    gc.collect()
+    gc.freeze()
+    return {"format": 1, "packages": packages, "threads": 1}
+
+
+def _take_lock() -> int | None:
+    """Hold `worker.lock` for the life of this process; it has its id and then the ready line."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(LOCK_NAME, flags, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    return descriptor
+
+
+def _listening_socket() -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(SOCKET_NAME)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(SOCKET_NAME)
+    listener.listen(16)
+    return listener
+
+
+def _announce(descriptor: int, ready_line: str) -> None:
+    os.write(descriptor, ready_line.encode())
+    if descriptor > 2:
+        os.close(descriptor)
+
+
+def _exit_when_stdin_ends() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
