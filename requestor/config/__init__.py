@@ -1,0 +1,44 @@
+"""What a person wants run, as frozen models with units in their names.
+
+`load_config` reads a file; `RunConfig` is what it becomes; `environment_spec`, `learner_spec` and
+`state_rules` turn it into what orders carry. Read `model.py` next.
+"""
+
+from requestor.config.algorithms import ALGORITHMS
+from requestor.config.checks import REAL_MONEY_NETWORKS
+from requestor.config.loading import default_fleet, load_config, parse_config, resolved_yaml
+from requestor.config.model import RunConfig
+from requestor.config.orders import environment_spec, learner_spec, state_rules
+from requestor.config.sections import (
+    EnvConfig,
+    EvaluationConfig,
+    FederationConfig,
+    GateConfig,
+    GolemConfig,
+    NormalizeConfig,
+    PriceCeilings,
+    WrapperConfig,
+)
+from requestor.config.templates import commented_template
+
+__all__ = [
+    "ALGORITHMS",
+    "REAL_MONEY_NETWORKS",
+    "EnvConfig",
+    "EvaluationConfig",
+    "FederationConfig",
+    "GateConfig",
+    "GolemConfig",
+    "NormalizeConfig",
+    "PriceCeilings",
+    "RunConfig",
+    "WrapperConfig",
+    "commented_template",
+    "default_fleet",
+    "environment_spec",
+    "learner_spec",
+    "load_config",
+    "parse_config",
+    "resolved_yaml",
+    "state_rules",
+]

@@ -1,0 +1,129 @@
+"""What has to fit together between the sections of a config: pure checks over parsed sections."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from requestor.config.algorithms import PPO, Algorithm, OffPolicy, OnPolicy
+from requestor.config.sections import EnvConfig, FederationConfig, GolemConfig
+
+REAL_MONEY_NETWORKS = frozenset({"mainnet", "polygon"})
+_IMAGE_HASH = re.compile(r"(hash:sha3:)?[0-9a-f]{56}(:.+)?")
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """One thing that does not fit: what, at which dotted path, and what to do."""
+
+    what: str
+    path: str
+    fix: str
+
+
+def contradictions(
+    algo: Algorithm, env: EnvConfig, federation: FederationConfig, golem: GolemConfig
+) -> list[Contradiction]:
+    """Everything that does not fit together, in the order of the sections."""
+    found: list[Contradiction] = []
+    if isinstance(algo, OnPolicy):
+        found += _on_policy(algo, env, federation)
+    if isinstance(algo, OffPolicy):
+        found += _off_policy(algo, env, federation)
+    found += _federation(federation)
+    found += _golem(golem)
+    return found
+
+
+def _multiple(steps: int, unit: int, product: str) -> Iterator[Contradiction]:
+    if steps % unit:
+        below = steps // unit * unit
+        nearest = " or ".join(str(n) for n in (below, below + unit) if n)
+        yield Contradiction(
+            f"must be a multiple of {product} = {unit}, is {steps}",
+            "federation.local_steps",
+            f"use {nearest}",
+        )
+
+
+def _on_policy(
+    algo: OnPolicy, env: EnvConfig, federation: FederationConfig
+) -> Iterator[Contradiction]:
+    rollout_steps = algo.n_steps * env.n_envs
+    yield from _multiple(federation.local_steps, rollout_steps, "algo.n_steps * env.n_envs")
+    if federation.replay == "kept":
+        yield Contradiction(
+            f"{algo.name} has no replay buffer to keep", "federation.replay", "use reset"
+        )
+    if isinstance(algo, PPO) and algo.normalize_advantage:
+        if algo.batch_size == 1:
+            yield Contradiction(
+                "advantages of one sample cannot be normalised",
+                "algo.batch_size",
+                "use 2 or more, or normalize_advantage: false",
+            )
+        if rollout_steps == 1:
+            yield Contradiction(
+                "a rollout of one step cannot be normalised",
+                "algo.n_steps",
+                "use 2 or more, or normalize_advantage: false",
+            )
+
+
+def _off_policy(
+    algo: OffPolicy, env: EnvConfig, federation: FederationConfig
+) -> Iterator[Contradiction]:
+    if algo.train_freq.unit == "episode":
+        if env.n_envs > 1:
+            yield Contradiction(
+                "training by episodes needs one environment",
+                "algo.train_freq",
+                "use env.n_envs: 1, or a number of steps",
+            )
+    else:
+        unit = algo.train_freq.every * env.n_envs
+        yield from _multiple(federation.local_steps, unit, "algo.train_freq * env.n_envs")
+    kept = federation.replay == "kept"
+    available = federation.local_steps * (federation.rounds if kept else 1)
+    if algo.learning_starts >= available:
+        span = "the whole run" if kept else "a round (replay: reset)"
+        yield Contradiction(
+            f"nothing would be learned: a client takes {available} steps in {span}, "
+            f"learning starts after {algo.learning_starts}",
+            "algo.learning_starts",
+            f"use less than {available}",
+        )
+
+
+def _federation(federation: FederationConfig) -> Iterator[Contradiction]:
+    if federation.quorum is not None and federation.quorum > federation.clients:
+        yield Contradiction(
+            f"asks for {federation.quorum} results of {federation.clients} clients",
+            "federation.quorum",
+            f"use at most {federation.clients}, or null for all",
+        )
+
+
+def _golem(golem: GolemConfig) -> Iterator[Contradiction]:
+    if golem.mode != "yagna":
+        return
+    if golem.image is None:
+        yield Contradiction(
+            "is missing; mode yagna needs an image",
+            "golem.image",
+            "give the image's hash or tag",
+        )
+    elif golem.payment_network in REAL_MONEY_NETWORKS and not _IMAGE_HASH.fullmatch(golem.image):
+        yield Contradiction(
+            f"real money on {golem.payment_network} needs the image's hash, is {golem.image!r}; "
+            "what a tag stands for can change",
+            "golem.image",
+            "give its 56 hex digits (SHA3-224)",
+        )
+    if "budget_glm" not in golem.model_fields_set:
+        yield Contradiction(
+            "is missing; mode yagna spends what it says",
+            "golem.budget_glm",
+            "say how many GLM the run may cost",
+        )

@@ -1,0 +1,120 @@
+"""Reads a config file into a `RunConfig`, or says everything that is wrong with it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from requestor.config.complaints import complaints
+from requestor.config.documents import Document, apply_overrides, parse_yaml, read_document
+from requestor.config.model import RunConfig
+from requestor.errors import ConfigError
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML or TOML file and write `key.sub=value` overrides over it.
+
+    `golem.fleet` is relative to the file, in an override to the current directory; the result
+    has it as an absolute path.
+
+    Raises ConfigError with one line for each problem: what, at which key and line, and the fix.
+    """
+    path = Path(path)
+    return _checked(read_document(path), overrides, path.parent)
+
+
+def parse_config(text: str, overrides: Sequence[str] = (), *, source: str = "config") -> RunConfig:
+    """As `load_config`, from YAML text; `golem.fleet` is relative to the current directory."""
+    return _checked(parse_yaml(text, source), overrides, Path())
+
+
+def default_fleet() -> Path:
+    """The fleet of four mock providers that comes with DeRL."""
+    package = Path(__file__).resolve().parents[1]
+    for configs in (package.parent / "configs", package / "configs"):
+        if (configs / "fleets" / "four.yaml").is_file():
+            return configs / "fleets" / "four.yaml"
+    raise ConfigError("the fleet four.yaml that comes with DeRL is missing", fix="set golem.fleet")
+
+
+def resolved_yaml(config: RunConfig) -> str:
+    """The whole config as YAML, defaults included; loading it gives an equal config."""
+    data = config.model_dump(mode="python")
+    return yaml.dump(
+        _writable(data, config.model_dump(mode="json")),
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=100,
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _amount(dumper: yaml.SafeDumper, amount: Decimal) -> yaml.Node:
+    """A plain number where that reads back exactly, else text."""
+    text = f"{amount:f}"
+    if Decimal(repr(float(text))) == amount:
+        return dumper.represent_scalar("tag:yaml.org,2002:float", text)
+    return dumper.represent_str(text)
+
+
+_Dumper.add_representer(Decimal, _amount)
+
+
+def _writable(data: Any, json: Any) -> Any:
+    """`json` with the exact amounts of `data` put back in."""
+    if isinstance(data, Decimal):
+        return data
+    if isinstance(json, dict) and isinstance(data, dict):
+        return {key: _writable(data.get(key), value) for key, value in json.items()}
+    return json
+
+
+def _checked(document: Document, overrides: Sequence[str], folder: Path) -> RunConfig:
+    _anchor_fleet(document.data, folder)
+    before = _fleet(document.data)
+    problems = apply_overrides(document, overrides)
+    if _fleet(document.data) != before:
+        _anchor_fleet(document.data, Path())
+    try:
+        config = RunConfig.model_validate(document.data)
+    except ValidationError as error:
+        problems += complaints(error, document)
+        config = None
+    if config is None or problems:
+        count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
+        raise ConfigError(f"{document.source}: {count}", problems=tuple(problems))
+    return _with_fleet(config, document)
+
+
+def _fleet(data: dict[str, Any]) -> Any:
+    golem = data.get("golem")
+    return golem.get("fleet") if isinstance(golem, dict) else None
+
+
+def _anchor_fleet(data: dict[str, Any], folder: Path) -> None:
+    fleet = _fleet(data)
+    if isinstance(fleet, str):
+        data["golem"]["fleet"] = str((folder / Path(fleet).expanduser()).resolve())
+
+
+def _with_fleet(config: RunConfig, document: Document) -> RunConfig:
+    if config.golem.mode != "mock":
+        return config
+    fleet = config.golem.fleet or default_fleet()
+    if not fleet.is_file():
+        origin = document.origin(("golem", "fleet"))
+        place = "golem.fleet" + (f" ({origin})" if origin else "")
+        problem = f"no such file: {fleet} @ {place}; paths are relative to the config file"
+        raise ConfigError(f"{document.source}: 1 problem", problems=(problem,))
+    golem = config.golem.model_copy(update={"fleet": fleet})
+    return config.model_copy(update={"golem": golem})

@@ -1,0 +1,73 @@
+"""From a config to the wire: the specifications that every order of a run carries."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from provider_image.wire import (
+    EnvironmentSpec,
+    LearnerSpec,
+    NormalizeSpec,
+    Schedule,
+    ScheduledName,
+    StateRules,
+    WrapperSpec,
+)
+from requestor.config.model import RunConfig
+from requestor.config.values import Scheduled
+
+_SCHEDULED: tuple[ScheduledName, ...] = get_args(ScheduledName)
+
+
+def environment_spec(config: RunConfig) -> EnvironmentSpec:
+    """The environment every client trains in; rewards are normalised with the algorithm's gamma."""
+    env = config.env
+    normalize = None
+    if env.normalize is not None:
+        normalize = NormalizeSpec(gamma=config.algo.gamma, **env.normalize.model_dump())
+    return EnvironmentSpec(
+        id=env.id,
+        kwargs=env.kwargs,
+        n_envs=env.n_envs,
+        wrappers=tuple(WrapperSpec(name=w.name, kwargs=w.kwargs) for w in env.wrappers),
+        frame_stack=env.frame_stack,
+        normalize=normalize,
+    )
+
+
+def learner_spec(config: RunConfig) -> LearnerSpec:
+    """The algorithm with every hyperparameter written out, SB3's defaults included."""
+    algo = config.algo
+    schedules = {
+        name: _schedule(value)
+        for name in _SCHEDULED
+        if (value := getattr(algo, name, None)) is not None
+    }
+    hyperparameters: dict[str, Any] = algo.model_dump(
+        mode="json", exclude={"name", "policy", "policy_kwargs", *_SCHEDULED}
+    )
+    if hyperparameters.get("noise_type", "") is None:
+        del hyperparameters["noise_type"], hyperparameters["noise_std"]
+    return LearnerSpec(
+        algorithm=algo.name,
+        policy=algo.policy,
+        hyperparameters=hyperparameters,
+        schedules=schedules,
+        policy_kwargs=algo.policy_kwargs.model_dump(mode="json", exclude_none=True),
+    )
+
+
+def state_rules(config: RunConfig) -> StateRules:
+    """What becomes of optimizer, replay buffer and normaliser between rounds."""
+    federation = config.federation
+    return StateRules(
+        optimizer=federation.optimizer,
+        replay=federation.replay,
+        normalizer=federation.normalizer,
+    )
+
+
+def _schedule(value: Scheduled) -> Schedule:
+    if value.end is None:
+        return Schedule(kind="constant", start=value.start)
+    return Schedule(kind="linear", start=value.start, end=value.end)

@@ -1,0 +1,112 @@
+"""The commented config that `derl-request init` writes."""
+
+from __future__ import annotations
+
+import yaml
+
+from requestor.config.algorithms import ALGORITHMS
+from requestor.errors import UsageError
+
+_ALGORITHMS = {
+    "ppo": """\
+  n_steps: 256              # steps per environment and rollout
+  batch_size: 256
+  n_epochs: 10
+  learning_rate: lin_1e-3   # falls linearly to 0 over the whole run; 1e-3 stays as it is
+""",
+    "a2c": """\
+  n_steps: 8                # steps per environment and rollout
+  learning_rate: 7e-4
+""",
+    "dqn": """\
+  learning_rate: 1e-3
+  batch_size: 64
+  learning_starts: 500      # random steps before learning; per round if replay is reset
+  train_freq: 4             # learn every 4 steps of every environment ...
+  gradient_steps: 2         # ... by 2 updates
+  target_update_interval: 250
+  exploration_fraction: 0.3 # of the whole run
+""",
+    "sac": """\
+  learning_rate: 1e-3
+  learning_starts: 200      # random steps before learning; per round if replay is reset
+""",
+    "td3": """\
+  learning_rate: 1e-3
+  learning_starts: 200      # random steps before learning; per round if replay is reset
+  noise_type: normal
+  noise_std: 0.1
+""",
+    "ddpg": """\
+  learning_rate: 1e-3
+  learning_starts: 200      # random steps before learning; per round if replay is reset
+  noise_type: normal
+  noise_std: 0.1
+""",
+}
+
+_TEMPLATE = """\
+# Start it with: derl-request run THIS_FILE [key=value ...]
+# Everything left out has a default; a run writes all of them to config.resolved.yaml.
+seed: 0                     # same config and seed give the same weights, bit for bit
+
+env:
+  {env_line}
+  # kwargs: {{}}              # arguments of gymnasium.make
+  n_envs: {n_envs}                 # environments side by side in each client
+  # wrappers: []            # names from gymnasium.wrappers, or module:Class
+  # frame_stack: 0
+  normalize: false          # true: running normalisation of observations and rewards
+
+algo:
+  name: {algo}                 # any constructor argument of SB3's {upper} may stand here
+{hyperparameters}\
+  # policy_kwargs: dict(net_arch=[64, 64], activation_fn=nn.Tanh)
+
+federation:
+  rounds: 10
+  clients: 8                # virtual workers, independent of how many providers there are
+  local_steps: {local_steps}         # environment steps of each client in each round
+  optimizer: reset          # of a client between rounds: reset, merged or kept
+  replay: {replay}             # reset, or kept by the client (off-policy algorithms)
+  # quorum: 6               # results that close a round; default all
+  round_deadline_seconds: 600
+
+golem:
+  mode: mock                # yagna: the network, through the daemon on this machine
+  providers: 4
+  # fleet: my_fleet.yaml    # mock: prices, paces and faults of the providers
+  # subnet: public
+  # payment_network: hoodi  # test GLM; polygon and mainnet cost real money
+  # image: <hash>           # mode yagna: the gvmi image
+  budget_glm: 1             # the run stops before it has spent more
+  max_price: {{start_glm: 0.01, cpu_hour_glm: 0.5, hour_glm: 0.2}}
+
+evaluation:                 # on this machine, on seeds that training never sees
+  episodes: 20
+  final_episodes: 100
+  # target_return: 475      # the run ends once the mean return reaches it
+  gate: {{rule: not_worse, confidence: 0.95}}   # a worse merged model is rolled back
+"""
+
+
+def commented_template(env_id: str, algo: str) -> str:
+    """A config in YAML with comments, ready to run for `env_id` with `algo`.
+
+    Raises UsageError for an algorithm that DeRL does not know.
+    """
+    name = algo.lower()
+    if name not in ALGORITHMS:
+        raise UsageError(
+            f"unknown algorithm {algo!r}", fix=f"use one of {', '.join(ALGORITHMS)}"
+        )
+    on_policy = ALGORITHMS[name].is_on_policy
+    return _TEMPLATE.format(
+        env_line=yaml.safe_dump({"id": env_id}, width=10_000).strip(),
+        algo=name,
+        upper=name.upper(),
+        hyperparameters=_ALGORITHMS[name],
+        n_envs=8 if on_policy else 1,
+        local_steps=2048 if on_policy else 1000,
+        replay="reset" if on_policy else "kept",
+    )
