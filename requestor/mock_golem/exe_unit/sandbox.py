@@ -25,8 +25,8 @@ _AGENT_PROGRAM = (
     f"import sys; sys.path.append({os.fspath(_AGENT_FOLDER)!r}); "
     "from guest.agent import main; main(sys.argv[1:])"
 )
-# Not taken from the host: bubblewrap makes these anew, or leaves them empty.
-_MADE_ANEW = ("/proc", "/dev", "/tmp")
+# Not taken from the host: made anew, or empty (sockets in /run would lead out of the sandbox).
+_HIDDEN = ("/proc", "/dev", "/tmp", "/run")
 
 ActiveIsolation = Literal["bubblewrap", "process"]
 
@@ -103,9 +103,8 @@ def build_sandbox(
         options = _bubblewrap_options(shutil.which("bwrap") or "bwrap", spec, volumes)
         argv = (*options, *agent, json.dumps(config))
         return Sandbox(argv, spec.working_dir, dict(spec.environment))
-    working_dir = _to_host(spec.working_dir, volumes)
-    if working_dir is None:
-        working_dir = os.fspath(spec.directory / "root") + spec.working_dir
+    outside_volumes = os.fspath(spec.directory / "root") + spec.working_dir
+    working_dir = _to_host(spec.working_dir, volumes) or outside_volumes
     os.makedirs(working_dir, exist_ok=True)
     # Settings that name a place in a volume (HOME=/golem/work) would lead nowhere on the host.
     environment = {
@@ -126,38 +125,32 @@ def _bubblewrap_options(
     bubblewrap: str, spec: ContainerSpec, volumes: Sequence[tuple[str, Path]]
 ) -> list[str]:
     temporary_bytes = max((spec.memory_bytes or 2 << 30) // 2, 1 << 20)
-    hidden = [*_MADE_ANEW, os.path.realpath(spec.directory.parent)]
-    needed = _needed_folders(spec)
-    kept_out = {*_MADE_ANEW}
-    volume_paths = [path for path, _ in volumes]
     options = [bubblewrap, "--die-with-parent", "--as-pid-1"]
     options += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     options += ["--hostname", "golem", "--cap-drop", "ALL"]
     if os.geteuid() != 0:
         options += ["--unshare-user", "--uid", "0", "--gid", "0"]
     options += ["--size", str(ROOT_BYTES), "--tmpfs", "/"]
-    options += _show_folder("/", kept_out, volume_paths)
-    options += ["--proc", "/proc", "--dev", "/dev"]
+    options += _show_folder("/", [path for path, _ in volumes])
+    options += ["--proc", "/proc", "--dev", "/dev", "--dir", "/run"]
     for folder in ("/tmp", "/dev/shm"):
         options += ["--size", str(temporary_bytes), "--tmpfs", folder]
-    parent = hidden[-1]
-    if not _is_below(parent, "/tmp") and not any(_is_below(path, parent) for path in needed):
-        if os.path.isdir(parent):
-            options += ["--size", str(1 << 20), "--tmpfs", parent]
-        else:
-            hidden.pop()
-    elif not _is_below(parent, "/tmp"):
-        hidden.pop()
+    needed = _needed_folders(spec)
     for path in needed:
-        if any(_is_below(path, folder) for folder in hidden):
+        if _is_hidden(path):
             options += ["--ro-bind", path, path]
-    for path, folder in volumes:
-        options += ["--bind", os.fspath(folder), path]
+    # The folder in which this and other activities lie, where it would be seen now.
+    siblings = os.path.realpath(spec.directory.parent)
+    is_seen = not _is_hidden(siblings) or any(_is_below(siblings, path) for path in needed)
+    if is_seen and not any(_is_below(path, siblings) for path in needed):
+        options += ["--tmpfs", siblings]
+    for volume, source in volumes:
+        options += ["--bind", os.fspath(source), volume]
     options += ["--dir", spec.working_dir, "--chdir", "/", "--"]
     return options
 
 
-def _show_folder(folder: str, kept_out: set[str], volumes: Sequence[str]) -> Iterator[str]:
+def _show_folder(folder: str, volumes: Sequence[str]) -> Iterator[str]:
     """Options that show a host folder's entries read-only, with room for volumes among them.
 
     A folder that will contain a volume is not bound itself but entry by entry, since nothing
@@ -165,7 +158,7 @@ def _show_folder(folder: str, kept_out: set[str], volumes: Sequence[str]) -> Ite
     """
     for entry in sorted(os.listdir(folder)):
         path = os.path.join(folder, entry)
-        if path in kept_out or path in volumes:
+        if path in _HIDDEN or path in volumes:
             continue
         try:
             mode = os.lstat(path).st_mode
@@ -175,7 +168,7 @@ def _show_folder(folder: str, kept_out: set[str], volumes: Sequence[str]) -> Ite
             yield from ("--symlink", os.readlink(path), path)
         elif stat.S_ISDIR(mode) and any(_is_below(volume, path) for volume in volumes):
             yield from ("--dir", path)
-            yield from _show_folder(path, kept_out, volumes)
+            yield from _show_folder(path, volumes)
         elif stat.S_ISDIR(mode) or stat.S_ISREG(mode):
             yield from ("--ro-bind-try", path, path)
 
@@ -193,11 +186,15 @@ def _needed_folders(spec: ContainerSpec) -> list[str]:
         parent = os.path.dirname(candidate.rstrip("/"))
         if os.path.isfile(os.path.join(parent, "pyvenv.cfg")):
             candidate = parent  # the `bin` folder of a virtual environment: show all of it
-        for path in (candidate.rstrip("/") or "/", os.path.realpath(candidate)):
-            if path not in found and path not in (*_MADE_ANEW, "/"):
-                found.append(path)
+        for folder in (os.path.normpath(candidate), os.path.realpath(candidate)):
+            if folder not in found and folder not in (*_HIDDEN, "/"):
+                found.append(folder)
     return sorted(found)
 
 
 def _is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _is_hidden(path: str) -> bool:
+    return any(_is_below(path, folder) for folder in _HIDDEN)

@@ -94,7 +94,13 @@ def _deploy(where: str, body: dict[str, Any]) -> tuple[Command, dict[str, Any]]:
     environment = body.get("env") or {}
     if not isinstance(environment, dict) or not _is_texts(list(environment.values())):
         raise ExeScriptError(f"{where}: env must be a map of texts")
-    defaults = {"net": [], "hosts": {}, "hostname": None, "env": {}, "progress": None}
+    defaults: dict[str, Any] = {
+        "net": [],
+        "hosts": {},
+        "hostname": None,
+        "env": {},
+        "progress": None,
+    }
     return Deploy(tuple(volumes), environment), {**defaults, **body}
 
 

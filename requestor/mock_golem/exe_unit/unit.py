@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import shutil
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
-from requestor.mock_golem.exe_unit import lying
 from requestor.mock_golem.exe_unit.batch import Batch
+from requestor.mock_golem.exe_unit.container import Container
 from requestor.mock_golem.exe_unit.guest_process import AgentDied, GuestProcess
-from requestor.mock_golem.exe_unit.sandbox import (
-    ActiveIsolation,
-    build_sandbox,
-    choose_isolation,
-)
+from requestor.mock_golem.exe_unit.sandbox import ActiveIsolation, choose_isolation
 from requestor.mock_golem.exe_unit.script import (
     Command,
     Deploy,
@@ -37,18 +27,21 @@ from requestor.mock_golem.exe_unit.spec import (
     CommandFaults,
     ContainerSpec,
     ExeUnitGone,
-    Tamper,
     UnknownBatch,
     Usage,
 )
-from requestor.mock_golem.exe_unit.transfers import transfer
-from requestor.mock_golem.exe_unit.volumes import Volumes
 from requestor.mock_golem.gftp import GftpStore
 
 State = Literal["New", "Initialized", "Deployed", "Ready", "Terminated"]
 
 _CUT_OFF = "Service receiver was cancelled"  # to those who wait when the end comes
 _NO_ADDRESS = "endpoint address not found"  # to those who come later
+_FOLLOWING_STATE: dict[tuple[State, type[Command]], State] = {
+    ("Initialized", Deploy): "Deployed",
+    ("Deployed", Start): "Ready",
+    ("Ready", Run): "Ready",
+    ("Ready", Transfer): "Ready",
+}
 
 
 def _utc_now() -> datetime:
@@ -77,26 +70,24 @@ class ExeUnit:
         self._faults = faults
         self._clock = clock
         self._now = now
-        self._volumes = Volumes(spec.directory / "volumes")
         self._state: State = "New"
         self._next_state: State | None = None
         self._reason: str | None = None
         self._error_message: str | None = None
         self._isolation: ActiveIsolation | None = None
-        self._environment: dict[str, str] = {}
-        self._guest: GuestProcess | None = None
+        self._container: Container | None = None
         self._batches: dict[str, Batch] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._watchers: set[asyncio.Task[None]] = set()
-        self._started_at: float | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._started_at = 0.0
         self._usage = Usage(0.0, 0.0)
-        self._cpu_seconds_before = 0.0  # of agents that have ended
-        self._ending = False
-        self._vanished = False
+        self._is_ending = False
+        self._has_vanished = False
         self._gone = asyncio.Event()
 
     @property
     def state(self) -> State:
+        """The state of the life cycle as yagna spells it."""
         return self._state
 
     @property
@@ -119,30 +110,30 @@ class ExeUnit:
     @property
     def has_vanished(self) -> bool:
         """Whether the provider's machine died (instead of an orderly end)."""
-        return self._vanished
+        return self._has_vanished
 
     @property
     def agent_pid(self) -> int | None:
-        """Process id of the guest agent while commands can run, else None."""
-        return self._guest.agent_pid if self._guest is not None else None
+        """Process id of the guest agent while there is one, else None."""
+        guest = self._container.guest if self._container is not None else None
+        return guest.agent_pid if guest is not None else None
 
     async def initialize(self) -> None:
         """Take the scratch folder and choose the isolation: New -> Initialized.
 
-        Raises `IsolationError` and `OSError`.
+        Raises `IsolationError`, and `OSError` if the folder exists or cannot be made.
         """
         if self._state != "New":
             raise RuntimeError(f"initialize in state {self._state}")
-        self._isolation = await asyncio.to_thread(choose_isolation, self._spec.isolation)
-        self._spec.directory.mkdir(parents=True, mode=0o700)
-        self._spec = replace(self._spec, directory=self._spec.directory.resolve())
-        self._volumes = Volumes(self._spec.directory / "volumes")
+        isolation = await asyncio.to_thread(choose_isolation, self._spec.isolation)
+        self._container = Container(self._spec, isolation, self._store)
+        self._isolation = isolation
         self._started_at = self._clock()
         self._state = "Initialized"
 
     def execute(self, batch_id: str, commands: list[dict[str, Any]]) -> None:
         """Start a script in the background; raises `ExeScriptError`, `ExeUnitGone`."""
-        if self._ending:
+        if self._is_ending:
             raise ExeUnitGone(_NO_ADDRESS)
         batch = Batch(batch_id, parse_script(commands), self._now)
         self._batches[batch_id] = batch
@@ -165,33 +156,33 @@ class ExeUnit:
 
     def usage(self) -> Usage:
         """What the activity has used; keeps its last value after the end."""
-        if not self._gone.is_set() and self._started_at is not None:
-            guest = self._guest.cpu_seconds() if self._guest is not None else 0.0
+        if self._container is not None and not self._gone.is_set():
             self._usage = Usage(
-                max(self._usage.cpu_seconds, self._cpu_seconds_before + guest),
+                max(self._usage.cpu_seconds, self._container.cpu_seconds()),
                 max(self._usage.duration_seconds, self._clock() - self._started_at),
             )
         return self._usage
 
     async def terminate(self, reason: str | None = None, error_message: str | None = None) -> None:
         """End the activity: everything it started is dead and its folder gone on return."""
-        await self._end(reason, error_message, vanish=False)
+        await self._end(reason, error_message)
 
     async def vanish(self) -> None:
         """The provider's machine dies: from now on every call raises `ExeUnitGone`."""
-        await self._end(None, None, vanish=True)
+        self._has_vanished = True
+        await self._end(None, None)
 
     async def wait_gone(self) -> None:
         """Wait until the activity has ended, for whatever reason, and nothing is left of it."""
         await self._gone.wait()
 
     def _batch(self, batch_id: str) -> Batch:
-        if self._vanished:
+        if self._has_vanished:
             raise ExeUnitGone(_NO_ADDRESS)
         batch = self._batches.get(batch_id)
         if batch is None:
             raise UnknownBatch(batch_id)
-        if self._ending and not batch.is_finished:
+        if self._is_ending and not batch.is_finished:
             raise ExeUnitGone(_NO_ADDRESS)
         return batch
 
@@ -203,6 +194,8 @@ class ExeUnit:
                 await self._execute(batch, index, record.line.command)
             except CommandFailed as error:
                 code, message = error.return_code, str(error)
+            except OSError as error:  # the disk is full, no more processes, …
+                code, message = -1, f"Runtime error: {error}"
             batch.finish_command(index, code, message)
             if code != 0:
                 return
@@ -211,101 +204,66 @@ class ExeUnit:
         if isinstance(command, Sign):
             raise CommandFailed("ExeScript command error: the mock's runtime cannot sign")
         if isinstance(command, Terminate):
-            await self._misbehave(self._faults(command.name))
+            await self._hang_or_die(self._faults(command.name))
             await self._reset(batch)
             return
         following = self._enter(command)
         try:
-            faults = self._faults(command.name)
-            await self._misbehave(faults, unless_running=isinstance(command, Run))
-            match command:
-                case Deploy():
-                    self._deploy(batch, index, command)
-                case Start():
-                    await self._start_guest()
-                case Run():
-                    await self._run(batch, index, command, faults)
-                case Transfer():
-                    await self._transfer(command, faults)
+            await self._execute_stateful(batch, index, command)
         finally:
             # As the real one: the state moves on even if the command failed.
-            if not self._ending:
+            if not self._is_ending:
                 self._state, self._next_state = following, None
+
+    async def _execute_stateful(self, batch: Batch, index: int, command: Command) -> None:
+        assert self._container is not None  # there is no state to enter without
+        faults = self._faults(command.name)
+        if not (isinstance(command, Run) and faults.die):
+            await self._hang_or_die(faults)
+        match command:
+            case Deploy():
+                batch.add_output(index, "stdout", self._container.deploy(command))
+            case Start():
+                guest = await self._container.start()
+                self._in_background(self._watch(guest))
+            case Run():
+                await self._run(self._container, batch, index, faults)
+            case Transfer():
+                tamper = faults.tamper
+                if tamper is not None and (tamper.consistent or command.name != "transfer_out"):
+                    tamper = None
+                await self._container.transfer(command, tamper)
 
     def _enter(self, command: Command) -> State:
         """Check the life cycle; returns the state that follows."""
         pair = f"StatePair({self._state}, {self._next_state and f'Some({self._next_state})'})"
         if self._next_state is not None:
             raise CommandFailed(f"Local service error: State error: Busy: {pair}")
-        allowed: dict[tuple[State, type[Command]], State] = {
-            ("Initialized", Deploy): "Deployed",
-            ("Deployed", Start): "Ready",
-            ("Ready", Run): "Ready",
-            ("Ready", Transfer): "Ready",
-        }
-        following = allowed.get((self._state, type(command)))
+        following = _FOLLOWING_STATE.get((self._state, type(command)))
         if following is None:
             raise CommandFailed(f"Local service error: State error: Invalid state: {pair}")
         self._next_state = following
         return following
 
-    async def _misbehave(self, faults: CommandFaults, unless_running: bool = False) -> None:
-        """Hang or die as told. A `run` that dies is first started, so not here."""
-        if faults.hang:
-            await asyncio.Event().wait()
-        if faults.die and not unless_running:
-            await asyncio.sleep(faults.die_after_seconds)
-            await self._vanish_from_within()
-
-    async def _vanish_from_within(self) -> None:
-        self._in_background(self.vanish())
-        await asyncio.Event().wait()  # until `vanish` cancels this batch
-
-    def _deploy(self, batch: Batch, index: int, command: Deploy) -> None:
-        try:
-            self._volumes.add((*self._spec.volumes, *command.volumes))
-            self._spec = replace(
-                self._spec, volumes=tuple(path for path, _ in self._volumes.items())
-            )
-        except ValueError as error:
-            raise CommandFailed(f"Runtime error: {error}") from error
-        self._environment = command.environment
-        deployment = {
-            "valid": {"Ok": ""},
-            "vols": [
-                {"name": folder.name, "path": path} for path, folder in self._volumes.items()
-            ],
-            "startMode": "blocking",
-        }
-        batch.add_output(index, "stdout", json.dumps(deployment, separators=(",", ":")).encode())
-
-    async def _start_guest(self) -> None:
-        assert self._isolation is not None
-        sandbox = build_sandbox(self._isolation, self._spec, self._volumes.items())
-        guest = GuestProcess(sandbox, self._spec.directory / "agent.log")
-        try:
-            await guest.start()
-        except AgentDied as error:
-            raise CommandFailed(f"Runtime error: {error}") from error
-        self._guest = guest
-        self._in_background(self._watch(guest))
-
-    async def _run(self, batch: Batch, index: int, command: Run, faults: CommandFaults) -> None:
-        assert self._guest is not None
+    async def _run(
+        self, container: Container, batch: Batch, index: int, faults: CommandFaults
+    ) -> None:
+        command = batch.commands[index].line.command
+        assert isinstance(command, Run)
         if faults.exit_code is not None:
             raise _exited(faults.exit_code)
         liar = faults.tamper if faults.tamper is not None and faults.tamper.consistent else None
-        before = await asyncio.to_thread(self._snapshot) if liar is not None else {}
-        held: list[tuple[str, bytes]] = []
+        before = await container.snapshot() if liar is not None else {}
+        held = {"stdout": b"", "stderr": b""}
 
         def on_output(stream: str, data: bytes) -> None:
             if liar is None:
                 batch.add_output(index, stream, data)
             else:
-                held.append((stream, data))
+                held[stream] += data
 
         try:
-            running = await self._guest.run(command, self._environment, on_output)
+            running = await container.run(command, on_output)
             if faults.die:
                 await asyncio.wait([running.exit], timeout=faults.die_after_seconds)
                 await self._vanish_from_within()
@@ -314,95 +272,76 @@ class ExeUnit:
             await asyncio.Event().wait()  # until the watcher ends the whole activity
             raise
         if liar is not None:
-            output = b"".join(data for stream, data in held if stream == "stdout")
-            output = await asyncio.to_thread(self._lie, before, output, liar)
-            batch.add_output(index, "stdout", output)
-            batch.add_output(index, "stderr", b"".join(d for s, d in held if s == "stderr"))
+            held["stdout"] = await container.falsify(before, held["stdout"], liar)
+            for stream, data in held.items():
+                batch.add_output(index, stream, data)
         if code != 0:
             raise _exited(code)
 
-    def _snapshot(self) -> lying.Snapshot:
-        return lying.take_snapshot([folder for _, folder in self._volumes.items()])
+    async def _hang_or_die(self, faults: CommandFaults) -> None:
+        if faults.hang:
+            await asyncio.Event().wait()
+        if faults.die:
+            await asyncio.sleep(faults.die_after_seconds)
+            await self._vanish_from_within()
 
-    def _lie(self, before: lying.Snapshot, output: bytes, tamper: Tamper) -> bytes:
-        return lying.falsify_reported_files(before, self._snapshot(), output, tamper)
-
-    async def _transfer(self, command: Transfer, faults: CommandFaults) -> None:
-        tamper = faults.tamper
-        if tamper is not None and (tamper.consistent or command.name != "transfer_out"):
-            tamper = None
-        await asyncio.to_thread(
-            transfer, command, self._volumes, self._store, self._spec.directory, tamper
-        )
+    async def _vanish_from_within(self) -> None:
+        self._in_background(self.vanish())
+        await asyncio.Event().wait()  # until `vanish` cancels this batch
 
     async def _reset(self, batch: Batch) -> None:
         """The `terminate` command: other batches stop, the guest ends; deploy may come again."""
-        for other_id, task in self._tasks.items():
-            if other_id != batch.batch_id and not task.done():
-                task.cancel()
-                self._batches[other_id].abandon(_CUT_OFF)
-        guest, self._guest = self._guest, None
-        if guest is not None:
-            await guest.stop()
-            self._cpu_seconds_before += guest.cpu_seconds()
-        folder = self._spec.directory / "volumes"
-        await asyncio.to_thread(remove_tree, folder)
-        self._volumes = Volumes(folder)
+        if self._container is None:
+            raise CommandFailed("Local service error: State error: Invalid state: New")
+        await self._cancel_batches(spared=batch)
+        await self._container.reset()
         self._state, self._next_state = "Initialized", None
 
     async def _watch(self, guest: GuestProcess) -> None:
         """End the activity when its agent ends by itself."""
         await guest.gone.wait()
-        if self._ending or guest is not self._guest:
+        if self._is_ending or self._container is None or guest is not self._container.guest:
             return
         if guest.end_reason == "memory":
             limit = self._spec.memory_bytes
             text = f"the processes of the activity held more than their {limit} bytes of memory"
-            await self._end("OutOfMemory", text, vanish=False)
-        else:
-            await self._end("RuntimeDied", "the runtime process ended unexpectedly", vanish=False)
+            await self._end("OutOfMemory", text)
+        elif guest.end_reason == "died":
+            await self._end("RuntimeDied", "the runtime process ended unexpectedly")
 
-    async def _end(self, reason: str | None, error_message: str | None, *, vanish: bool) -> None:
-        self._vanished = self._vanished or vanish
-        if self._ending:
-            await self._gone.wait()
-            return
-        self._ending = True
-        self._reason, self._error_message = reason, error_message
-        for batch in self._batches.values():
-            batch.abandon(_CUT_OFF)
-        tasks = [task for task in self._tasks.values() if not task.done()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        if self._guest is not None:
-            await self._guest.stop()
-        self.usage()
-        self._state, self._next_state = "Terminated", None
-        if self._started_at is not None:
-            await asyncio.to_thread(remove_tree, self._spec.directory)
-        self._gone.set()
+    async def _end(self, reason: str | None, error_message: str | None) -> None:
+        """End once; a caller that is cancelled does not stop it."""
+        if not self._is_ending:
+            self._is_ending = True
+            self._reason, self._error_message = reason, error_message
+            self._in_background(self._tear_down())
+        await self._gone.wait()
 
-    def _in_background(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(work)
-        self._watchers.add(task)
-        task.add_done_callback(self._watchers.discard)
+    async def _tear_down(self) -> None:
+        try:
+            await self._cancel_batches()
+            if self._container is not None:
+                await self._container.remove()
+            self.usage()
+        finally:
+            self._state, self._next_state = "Terminated", None
+            self._gone.set()
 
+    async def _cancel_batches(self, spared: Batch | None = None) -> None:
+        cancelled = []
+        for batch_id, task in self._tasks.items():
+            batch = self._batches[batch_id]
+            if batch is not spared and not task.done():
+                batch.abandon(_CUT_OFF)
+                task.cancel()
+                cancelled.append(task)
+        if cancelled:
+            await asyncio.wait(cancelled)
 
-def remove_tree(folder: Path) -> None:
-    """Delete a folder whatever its owner did to the permissions in it."""
-
-    def retry(function: Callable[[str], Any], path: str, error: object) -> None:
-        with suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
-            if os.path.isdir(path) and not os.path.islink(path):
-                os.chmod(path, 0o700)
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                os.unlink(path)
-
-    shutil.rmtree(folder, onerror=retry)
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
 
 def _exited(code: int) -> CommandFailed:

@@ -46,7 +46,7 @@ class Volumes:
     def add(self, paths: Iterable[str]) -> None:
         """Create an empty folder for each volume that is not there yet."""
         for path in paths:
-            canonical = "/" + "/".join(name for name in path.split("/") if name)
+            canonical = "/" + "/".join(name for name in path.split("/") if name not in ("", "."))
             if canonical not in self._folders:
                 folder = self._directory / str(len(self._folders))
                 folder.mkdir(parents=True)

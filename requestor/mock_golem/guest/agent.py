@@ -128,7 +128,13 @@ class Agent:
         number: int = request["run"]
         pipes = [os.pipe() for _ in range(3)]  # stdout, stderr, and what went wrong before exec
         (stdout, _), (stderr, _), (failure, _) = pipes
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # too many processes
+            for descriptor in (end for pipe in pipes for end in pipe):
+                os.close(descriptor)
+            _send({"run": number, "failed": [error.errno, error.strerror]})
+            return
         if pid == 0:
             _become(request, *(writer for _, writer in pipes))
         for _, writer in pipes:
@@ -170,9 +176,9 @@ class Agent:
         return len(data)
 
     def _forward(self, output: Output, data: bytes) -> None:
-        if data:
-            text = binascii.b2a_base64(data, newline=False).decode("ascii")
-            _send({"run": output.run, output.name: text})
+        for start in range(0, len(data), BLOCK_BYTES):
+            text = binascii.b2a_base64(data[start : start + BLOCK_BYTES], newline=False)
+            _send({"run": output.run, output.name: text.decode("ascii")})
 
     def _collect(self) -> None:
         """Reap the dead: commands, and orphans that have fallen to the agent."""

@@ -1,0 +1,143 @@
+"""The container of an activity: its volumes and its guest, without any life cycle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from requestor.mock_golem.exe_unit import lying
+from requestor.mock_golem.exe_unit.guest_process import (
+    AgentDied,
+    GuestProcess,
+    OutputSink,
+    RunningCommand,
+)
+from requestor.mock_golem.exe_unit.sandbox import ActiveIsolation, build_sandbox
+from requestor.mock_golem.exe_unit.script import Deploy, Run, Transfer
+from requestor.mock_golem.exe_unit.spec import CommandFailed, ContainerSpec, Tamper
+from requestor.mock_golem.exe_unit.transfers import transfer
+from requestor.mock_golem.exe_unit.volumes import Volumes
+from requestor.mock_golem.gftp import GftpStore
+
+_Result = TypeVar("_Result")
+
+
+class Container:
+    """Takes the scratch folder at once and keeps it until `remove`."""
+
+    def __init__(self, spec: ContainerSpec, isolation: ActiveIsolation, store: GftpStore) -> None:
+        spec.directory.mkdir(parents=True, mode=0o700)
+        self._spec = replace(spec, directory=spec.directory.resolve())
+        self._isolation = isolation
+        self._store = store
+        self._volumes = Volumes(self._volumes_folder)
+        self._environment: dict[str, str] = {}
+        self._earlier_cpu_seconds = 0.0  # of guests that have ended
+        self.guest: GuestProcess | None = None
+
+    @property
+    def _volumes_folder(self) -> Path:
+        return self._spec.directory / "volumes"
+
+    def deploy(self, command: Deploy) -> bytes:
+        """Make the volumes, empty; returns the deployment as JSON. Raises `CommandFailed`."""
+        paths = (*self._spec.volumes, *command.volumes)
+        try:
+            replace(self._spec, volumes=paths)  # checks the paths
+        except ValueError as error:
+            raise CommandFailed(f"Runtime error: {error}") from error
+        self._volumes.add(paths)
+        self._environment = command.environment
+        deployment = {
+            "valid": {"Ok": ""},
+            "vols": [{"name": folder.name, "path": path} for path, folder in self._volumes.items()],
+            "startMode": "blocking",
+        }
+        return json.dumps(deployment, separators=(",", ":")).encode()
+
+    async def start(self) -> GuestProcess:
+        """Start the guest; raises `CommandFailed`."""
+        sandbox = build_sandbox(self._isolation, self._spec, self._volumes.items())
+        guest = self.guest = GuestProcess(sandbox, self._spec.directory / "agent.log")
+        try:
+            await _finish_anyway(guest.start())
+        except (AgentDied, OSError) as error:
+            self.guest = None
+            raise CommandFailed(f"Runtime error: {error}") from error
+        return guest
+
+    async def run(self, command: Run, on_output: OutputSink) -> RunningCommand:
+        """Start a command; returns once it runs. Raises `CommandFailed` and `AgentDied`."""
+        if self.guest is None:
+            raise CommandFailed("Runtime error: START command not run")
+        return await self.guest.run(command, self._environment, on_output)
+
+    async def transfer(self, command: Transfer, tamper: Tamper | None) -> None:
+        """Move a file in or out; raises `CommandFailed`."""
+        scratch = self._spec.directory
+        work = asyncio.to_thread(transfer, command, self._volumes, self._store, scratch, tamper)
+        await _finish_anyway(work)
+
+    async def snapshot(self) -> lying.Snapshot:
+        """The present files of all volumes."""
+        folders = [folder for _, folder in self._volumes.items()]
+        return await _finish_anyway(asyncio.to_thread(lying.take_snapshot, folders))
+
+    async def falsify(self, before: lying.Snapshot, output: bytes, tamper: Tamper) -> bytes:
+        """Falsify what was written since `before` and is named by its digest in `output`."""
+        after = await self.snapshot()
+        return await _finish_anyway(
+            asyncio.to_thread(lying.falsify_reported_files, before, after, output, tamper)
+        )
+
+    def cpu_seconds(self) -> float:
+        """CPU seconds of all commands and what they started, so far."""
+        present = self.guest.cpu_seconds() if self.guest is not None else 0.0
+        return self._earlier_cpu_seconds + present
+
+    async def reset(self) -> None:
+        """End the guest with all its processes and drop the volumes."""
+        guest = self.guest
+        if guest is not None:
+            await guest.stop()
+            self.guest = None
+            self._earlier_cpu_seconds += guest.cpu_seconds()
+        await asyncio.to_thread(_remove_tree, self._volumes_folder)
+        self._volumes = Volumes(self._volumes_folder)
+
+    async def remove(self) -> None:
+        """End everything and delete the scratch folder."""
+        await self.reset()
+        await asyncio.to_thread(_remove_tree, self._spec.directory)
+
+
+async def _finish_anyway(work: Awaitable[_Result]) -> _Result:
+    """Await work that is finished even if the caller is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+def _remove_tree(folder: Path) -> None:
+    """Delete a folder whatever its owner did to the permissions in it."""
+
+    def retry(function: Callable[..., Any], path: str, error: object) -> None:
+        with suppress(OSError):
+            os.chmod(os.path.dirname(path), 0o700)
+            if os.path.isdir(path) and not os.path.islink(path):
+                os.chmod(path, 0o700)
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                os.unlink(path)
+
+    shutil.rmtree(folder, onerror=retry)
