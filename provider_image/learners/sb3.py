@@ -22,6 +22,7 @@ from provider_image.learners.sb3_export import export
 from provider_image.learners.sb3_models import ModelPlan, build_model
 from provider_image.learners.sb3_state import model_tensors
 from provider_image.learners.sb3_training import train
+from provider_image.learners.torch_startup import prepare_torch
 from provider_image.wire import (
     EvaluateOrder,
     ExportOrder,
@@ -38,7 +39,7 @@ class Sb3Learner:
     """Fulfils `base.Learner`; one thread, CPU."""
 
     def __init__(self) -> None:
-        torch.set_num_threads(1)
+        prepare_torch()
 
     def initialise(self, order: InitialiseOrder) -> InitialModel:
         """A fresh model: what SB3's constructor draws from `order.seed`."""
