@@ -1,0 +1,118 @@
+"""From a config to the settings of a run, and to words about it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+from requestor.config import RunConfig, environment_spec, learner_spec, state_rules
+from requestor.federation.aggregation import AGGREGATION_RULES, ServerSGD
+from requestor.federation.gate import NotWorseGate, OpenGate
+from requestor.federation.rounds import FederationSettings
+from requestor.marketplace.ports import Terms
+from requestor.marketplace.spending import Prices
+from requestor.training_run.dispatcher import DispatchOptions
+from requestor.training_run.run_loop import EvaluationSettings, RunSettings
+
+MOCK_IMAGE = "hash:sha3:" + "0" * 56 + ":http://127.0.0.1/provider-image.gvmi"
+"""What a mock fleet is asked for when the config names no image: it runs no image anyway."""
+
+INVOICE_TIMEOUT_SECONDS = 30.0
+
+
+def run_settings(config: RunConfig, run_id: str) -> RunSettings:
+    """Return the settings of a run under `config`."""
+    federation = config.federation
+    golem = config.golem
+    gate = config.evaluation.gate
+    return RunSettings(
+        name=config.name,
+        federation=FederationSettings(
+            run_seed=config.seed,
+            rounds=federation.rounds,
+            clients=federation.clients,
+            local_steps=federation.local_steps,
+            quorum=federation.quorum or federation.clients,
+            merges_normalizer=federation.normalizer == "merged",
+        ),
+        environment=environment_spec(config),
+        learner=learner_spec(config),
+        rules=state_rules(config),
+        rule=AGGREGATION_RULES[federation.aggregation],
+        optimizer=ServerSGD(federation.server_learning_rate),
+        evaluation=EvaluationSettings(
+            episodes=config.evaluation.episodes,
+            final_episodes=config.evaluation.final_episodes,
+            every_rounds=config.evaluation.every_rounds,
+            target_return=config.evaluation.target_return,
+            deterministic=config.evaluation.deterministic,
+            gate=(
+                NotWorseGate(gate.confidence, gate.tolerance)
+                if gate.rule == "not_worse"
+                else OpenGate()
+            ),
+        ),
+        dispatch=DispatchOptions(
+            max_attempts=federation.max_attempts,
+            speculate=federation.speculate,
+            round_deadline_seconds=federation.round_deadline_seconds,
+            startup_timeout_seconds=golem.startup_timeout_seconds,
+        ),
+        order_timeout_seconds=golem.order_timeout_seconds,
+        terms=run_terms(config, run_id),
+    )
+
+
+def run_terms(config: RunConfig, run_id: str) -> Terms:
+    """Return what is rented under `config`."""
+    golem = config.golem
+    return Terms(
+        run_id=run_id,
+        providers=golem.providers,
+        budget_glm=golem.budget_glm,
+        ceilings=Prices(
+            golem.max_price.start_glm, golem.max_price.cpu_hour_glm, golem.max_price.hour_glm
+        ),
+        memory_gib=golem.memory_gib,
+        storage_gib=golem.storage_gib,
+        threads=golem.threads,
+        image=golem.image or MOCK_IMAGE,
+        image_url=golem.image_url,
+        subnet=golem.subnet,
+        payment_driver=golem.payment_driver,
+        payment_network=golem.payment_network,
+        expiration_seconds=60 * golem.expiration_minutes,
+        deploy_timeout_seconds=golem.deploy_timeout_seconds,
+        invoice_timeout_seconds=INVOICE_TIMEOUT_SECONDS,
+    )
+
+
+def fleet_path(config: RunConfig, beside: Path) -> Path:
+    """Return the mock fleet's file; a relative one is beside the config file."""
+    fleet = config.golem.fleet
+    if fleet is None:
+        return DEFAULT_FLEET
+    return fleet if fleet.is_absolute() else (beside / fleet).resolve()
+
+
+def describe_plan(config: RunConfig) -> str:
+    """Say in a few lines what a run under `config` would do and rent."""
+    fed, golem, ceilings = config.federation, config.golem, config.golem.max_price
+    hourly = golem.providers * (ceilings.cpu_hour_glm * golem.threads + ceilings.hour_glm)
+    steps = fed.rounds * fed.clients * fed.local_steps
+    worst = golem.providers * ceilings.start_glm + hourly
+    where = "a private mock Golem daemon" if golem.mode == "mock" else "the yagna daemon"
+    return "\n".join(
+        [
+            f"{config.name}: at most {fed.rounds} rounds of {fed.clients} clients, "
+            f"{fed.local_steps} steps each: {steps:,} steps of {config.env.id}",
+            f"would rent {golem.providers} providers through {where} "
+            f"(subnet {golem.subnet}, {golem.payment_network}), each with at least "
+            f"{golem.threads} thread(s), {golem.memory_gib:g} GiB memory, "
+            f"{golem.storage_gib:g} GiB storage",
+            f"price ceilings: {ceilings.start_glm} GLM start, {ceilings.cpu_hour_glm} GLM per "
+            f"CPU hour, {ceilings.hour_glm} GLM per hour; that is at most "
+            f"{worst.quantize(Decimal('0.0001'))} GLM for the first hour of all",
+            f"budget: {golem.budget_glm} GLM, never exceeded",
+        ]
+    )

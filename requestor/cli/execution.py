@@ -1,0 +1,232 @@
+"""Carrying out a run: folder, daemon, signals, observers; the same for `run` and `resume`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import platform
+import shlex
+import signal
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Protocol
+
+from requestor.cli.assembly import fleet_path, run_settings
+from requestor.config import RunConfig, resolved_yaml
+from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi
+from requestor.marketplace.golem.preflight import check_daemon, wait_for_daemon
+from requestor.marketplace.golem.private_daemon import private_daemon
+from requestor.marketplace.golem.rental import GolemMarketplace
+from requestor.marketplace.golem.sweep import sweep
+from requestor.marketplace.history import ProviderHistory
+from requestor.marketplace.ledger import Ledger
+from requestor.training_run import events
+from requestor.training_run.json_lines import JsonLines
+from requestor.training_run.run_directory import RunDirectory, new_run_directory, write_whole
+from requestor.training_run.run_loop import RunSummary, TrainingRun
+
+PACKAGES = ("derl", "torch", "stable-baselines3", "gymnasium", "numpy", "yapapi")
+DAEMON_PATIENCE_SECONDS = 120.0
+
+logger = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Whoever wants to know what happens."""
+
+    def on_event(self, event: events.Event, unix_seconds: float) -> None:
+        """Take note of an event."""
+        ...
+
+    def close(self) -> None:
+        """There will be no more."""
+        ...
+
+
+class EventLog:
+    """The observer that writes `events.jsonl`: what `status`, reports and tests read."""
+
+    def __init__(self, path: Path) -> None:
+        """Append to the file at `path`."""
+        self._lines = JsonLines(path)
+
+    def on_event(self, event: events.Event, unix_seconds: float) -> None:
+        """Append the event with its time."""
+        self._lines.append({"unix_seconds": round(unix_seconds, 3), **events.event_record(event)})
+
+    def close(self) -> None:
+        """Close the file."""
+        self._lines.close()
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What is to be executed, and for whom."""
+
+    directory: RunDirectory
+    config: RunConfig
+    config_folder: Path
+    runs: Path
+    observers: Callable[[RunDirectory], Sequence[Observer]]
+    wire_log: bool = False
+
+
+def create_run(config: RunConfig, config_folder: Path, runs: Path) -> RunDirectory:
+    """Create the folder of a new run with config, versions and command in it."""
+    directory = new_run_directory(runs, config.algo.name, config.env.id)
+    fleet = fleet_path(config, config_folder)
+    write_whole(directory.config, resolved_yaml(config).encode())
+    identity = {
+        "run_id": uuid.uuid4().hex,
+        "created_unix_seconds": time.time(),
+        "command": shlex.join(sys.argv),
+        "fleet": str(fleet) if config.golem.mode == "mock" else None,
+        "versions": _versions(),
+    }
+    write_whole(directory.identity, json.dumps(identity, indent=1).encode() + b"\n")
+    return directory
+
+
+def execute(launch: Launch) -> RunSummary:
+    """Do what is left of a run, in this process.
+
+    Raises:
+        DerlError: it could not begin; errors later on are in the summary.
+    """
+    with launch.directory.locked():
+        launch.directory.prepare()
+        with _file_log(launch.directory.logs / "derl-request.log"):
+            return asyncio.run(_Execution(launch).run())
+
+
+class _Execution:
+    def __init__(self, launch: Launch) -> None:
+        self._launch = launch
+        self._observers: list[Observer] = []
+        self._stop = asyncio.Event()
+
+    async def run(self) -> RunSummary:
+        directory = self._launch.directory
+        self._observers = [EventLog(directory.events), *self._launch.observers(directory)]
+        self._handle_signals()
+        try:
+            async with AsyncExitStack() as stack:
+                address = await stack.enter_async_context(self._daemon())
+                golem = self._launch.config.golem
+                await check_daemon(address, golem.payment_driver, golem.payment_network)
+                ledger = Ledger(directory.ledger)
+                stack.callback(ledger.close)
+                await self._clean_up(address, ledger)
+                return await self._train(address, ledger)
+        finally:
+            for observer in reversed(self._observers):
+                observer.close()
+
+    async def _train(self, address: DaemonAddress, ledger: Ledger) -> RunSummary:
+        launch = self._launch
+        history = ProviderHistory(launch.runs / "providers.json", time.time)
+        run = TrainingRun(
+            run_settings(launch.config, launch.directory.run_id),
+            launch.directory,
+            GolemMarketplace(address, ledger, history),
+            ledger,
+            self._emit,
+            self._stop,
+            wait_for_daemon=lambda: self._come_back(address, ledger),
+        )
+        return await run.execute()
+
+    @asynccontextmanager
+    async def _daemon(self) -> AsyncIterator[DaemonAddress]:
+        """The daemon of the config: a private mock, or the one that the environment names."""
+        directory = self._launch.directory
+        if self._launch.config.golem.mode != "mock":
+            yield DaemonAddress.from_environment(os.environ)
+            return
+        wire_log = directory.logs / "wire.jsonl" if self._launch.wire_log else None
+        async with private_daemon(
+            fleet_path(self._launch.config, self._launch.config_folder),
+            directory.daemon_state,
+            directory.logs / "mock-golem.log",
+            wire_log,
+        ) as address:
+            yield address
+
+    async def _clean_up(self, address: DaemonAddress, ledger: Ledger) -> None:
+        """End what an earlier, killed process of this run has left in the daemon."""
+        async with DaemonApi(address) as api:
+            report = await sweep(
+                api, ledger, self._launch.directory.run_id, self._notice, wait_seconds=10.0
+            )
+        if not report.is_empty:
+            self._notice(f"cleaned up after the last process: {report}")
+
+    async def _come_back(self, address: DaemonAddress, ledger: Ledger) -> None:
+        self._notice("waiting for the daemon to come back")
+        await wait_for_daemon(address, DAEMON_PATIENCE_SECONDS)
+        await self._clean_up(address, ledger)
+
+    def _emit(self, event: events.Event) -> None:
+        now = time.time()
+        for observer in self._observers:
+            try:
+                observer.on_event(event, now)
+            except OSError:
+                # a full disk under the log must stop the run, a closed terminal must not
+                if isinstance(observer, EventLog):
+                    raise
+                logger.warning("an observer failed", exc_info=True)
+
+    def _notice(self, text: str) -> None:
+        self._emit(events.Notice(text))
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._interrupted)
+
+    def _interrupted(self) -> None:
+        if self._stop.is_set():
+            with contextlib.suppress(Exception):
+                for observer in reversed(self._observers):
+                    observer.close()
+            # children end by themselves when our end of their pipes closes
+            os._exit(130)
+        self._stop.set()
+        self._notice("stopping; agreements are ended and paid. Ctrl-C again stops at once")
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+@contextlib.contextmanager
+def _file_log(path: Path) -> Iterator[None]:
+    """Send all logging to a file; yapapi's chatter has no place on the terminal."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    for name in ("asyncio", "aiohttp", "urllib3", "filelock"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()

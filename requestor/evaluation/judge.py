@@ -1,0 +1,125 @@
+"""Fresh models, evaluations and exports, each as one order to the local worker."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, pstdev
+
+from provider_image.wire import (
+    MAX_FILE_BYTES,
+    Bundle,
+    EnvironmentSpec,
+    EvaluateOrder,
+    ExportOrder,
+    FileRef,
+    InitialiseOrder,
+    LearnerSpec,
+    StateRules,
+    read_bundle,
+    sha256_file,
+)
+from requestor.evaluation.local_worker import LocalWorker, LocalWorkerError
+
+MODEL_NAME = "model.safetensors"
+OUTPUT_NAME = "output.safetensors"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Returns and lengths of E episodes, in the order of their seeds."""
+
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+
+    @property
+    def mean_return(self) -> float:
+        """Mean of the returns."""
+        return fmean(self.returns)
+
+    @property
+    def std_return(self) -> float:
+        """Population standard deviation of the returns."""
+        return pstdev(self.returns)
+
+    @property
+    def mean_length(self) -> float:
+        """Mean episode length in steps."""
+        return fmean(self.lengths)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Whatever needs the learner, done by the worker on our own machine."""
+
+    worker: LocalWorker
+    environment: EnvironmentSpec
+    learner: LearnerSpec
+    rules: StateRules
+
+    async def initialise(self, run_id: str, seed: int) -> Bundle:
+        """Return a fresh model bundle made from `seed`."""
+        order = InitialiseOrder(
+            run_id=run_id,
+            seed=seed,
+            environment=self.environment,
+            learner=self.learner,
+            rules=self.rules,
+            output=OUTPUT_NAME,
+        )
+        await self.worker.execute(order, {})
+        return read_bundle(self.worker.folder / OUTPUT_NAME, max_bytes=MAX_FILE_BYTES)
+
+    async def evaluate(
+        self, model: Path, seeds: Sequence[int], *, deterministic: bool
+    ) -> Evaluation:
+        """Play one episode a seed with the model bundle at `model`."""
+        order = EvaluateOrder(
+            environment=self.environment,
+            learner=self.learner,
+            rules=self.rules,
+            model=_reference(model),
+            seeds=tuple(seeds),
+            deterministic=deterministic,
+            output=OUTPUT_NAME,
+        )
+        await self.worker.execute(order, {MODEL_NAME: model})
+        bundle = read_bundle(self.worker.folder / OUTPUT_NAME, max_bytes=MAX_FILE_BYTES)
+        returns = tuple(float(value) for value in bundle.tensors["returns"])
+        lengths = tuple(int(value) for value in bundle.tensors["lengths"])
+        if len(returns) != len(seeds):
+            raise LocalWorkerError(f"{len(returns)} episodes instead of {len(seeds)}")
+        return Evaluation(returns, lengths)
+
+    async def export(self, model: Path, seed: int, archive: Path, normalizer: Path) -> None:
+        """Write the model as SB3's zip, and its normaliser, if it has one, as SB3's pickle."""
+        has_normalizer = self.environment.normalize is not None
+        order = ExportOrder(
+            environment=self.environment,
+            learner=self.learner,
+            rules=self.rules,
+            seed=seed,
+            model=_reference(model),
+            output="export.zip",
+            normalizer_output="export.pkl" if has_normalizer else None,
+        )
+        await self.worker.execute(order, {MODEL_NAME: model})
+        _publish(self.worker.folder / "export.zip", archive)
+        if has_normalizer:
+            _publish(self.worker.folder / "export.pkl", normalizer)
+
+
+def _reference(model: Path) -> FileRef:
+    return FileRef(
+        name=MODEL_NAME,
+        sha256=sha256_file(model, MAX_FILE_BYTES),
+        bytes=model.stat().st_size,
+    )
+
+
+def _publish(source: Path, target: Path) -> None:
+    temporary = target.with_name(target.name + ".tmp")
+    shutil.move(source, temporary)
+    temporary.replace(target)

@@ -1,0 +1,115 @@
+"""A worker on our own machine: the very program that runs on providers, in a child process.
+
+So the requestor itself imports neither torch nor Gymnasium, and a model that makes the learner
+crash takes down a child, not the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from provider_image.wire import Order, encode_order
+from requestor.errors import RunFailed
+
+START_SECONDS = 120.0
+ORDER_NAME = "order.json"
+_PROGRAM = (sys.executable, "-m", "provider_image.worker_cli")
+
+
+class LocalWorkerError(RunFailed):
+    """The local worker could not do an order; the message is its own."""
+
+
+class LocalWorker:
+    """A `derl-worker` in a folder of its own; use as an async context manager.
+
+    It ends with us whatever happens: its standard input is a pipe from this process.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Work in `folder`, which is emptied first."""
+        self.folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+        self._turn = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        """Start the worker."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        with (self.folder / "serve.log").open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *_PROGRAM,
+                "serve",
+                "--stop-on-stdin-eof",
+                cwd=self.folder,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the worker."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+    async def execute(self, order: Order, inputs: Mapping[str, Path]) -> None:
+        """Do an order; `inputs` are put into the folder under their names, outputs appear in it.
+
+        Raises:
+            LocalWorkerError: the worker failed.
+        """
+        async with self._turn:
+            (self.folder / ORDER_NAME).write_bytes(encode_order(order))
+            for name, path in inputs.items():
+                shutil.copyfile(path, self.folder / name)
+            await self._wait_until_ready()
+            client = await asyncio.create_subprocess_exec(
+                *_PROGRAM,
+                "work",
+                ORDER_NAME,
+                cwd=self.folder,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )
+            try:
+                _, stderr = await client.communicate()
+            except BaseException:
+                with contextlib.suppress(ProcessLookupError):
+                    client.kill()
+                raise
+            if client.returncode != 0:
+                raise LocalWorkerError(stderr.decode(errors="replace").strip()[-2000:])
+
+    async def _wait_until_ready(self) -> None:
+        assert self._process is not None
+        socket = self.folder / "worker.sock"
+        deadline = asyncio.get_running_loop().time() + START_SECONDS
+        while not socket.exists():
+            if self._process.returncode is not None:
+                log = (self.folder / "serve.log").read_text(errors="replace")
+                raise LocalWorkerError(f"the local worker does not start:\n{log[-2000:]}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise LocalWorkerError(f"the local worker is not ready after {START_SECONDS:g} s")
+            await asyncio.sleep(0.05)

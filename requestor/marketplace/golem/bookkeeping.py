@@ -1,0 +1,168 @@
+"""From yapapi's events to the ledger and the spending guard."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from typing import Any
+
+from yapapi import events
+
+from requestor.marketplace.golem.offer_terms import OfferTerms, read_offer
+from requestor.marketplace.ledger import Ledger
+from requestor.marketplace.spending import Account, SpendingGuard
+
+logger = logging.getLogger(__name__)
+
+
+class Bookkeeper:
+    """Keeps ledger and guard in step with what happens to agreements and bills."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        spending: SpendingGuard,
+        notice: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+        unix_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Write to `ledger` and `spending`; tell `notice` what a person should know."""
+        self._ledger = ledger
+        self._spending = spending
+        self._notice = notice
+        self._clock = clock
+        self._unix_clock = unix_clock
+        self._terms: dict[str, OfferTerms] = {}
+        self._activities: dict[str, str] = {}
+        self._refused: set[tuple[str, str]] = set()
+
+    def on_event(self, event: events.Event) -> None:
+        """Handle one of yapapi's events."""
+        if isinstance(event, events.AgreementConfirmed):
+            self.open(event.agreement)
+        elif isinstance(event, events.ActivityCreated):
+            self._activities[event.agreement.id] = str(event.activity.id)
+        elif isinstance(event, events.WorkerFinished):
+            self._activities.pop(event.agreement.id, None)
+        elif isinstance(event, events.AgreementTerminated):
+            self._end(event.agreement.id)
+        elif isinstance(event, events.InvoiceReceived):
+            self._ledger.write(
+                "invoice_received",
+                agreement_id=event.agreement.id,
+                invoice_id=str(event.invoice.invoice_id),
+                total_glm=str(event.invoice.amount),
+            )
+        elif isinstance(event, events.InvoiceAccepted):
+            self._accepted("invoice_accepted", event.agreement.id, event.invoice.amount)
+        elif isinstance(event, events.DebitNoteAccepted):
+            amount = event.debit_note.total_amount_due
+            self._accepted("debit_note_accepted", event.agreement.id, amount)
+        elif isinstance(event, events.PaymentFailed):
+            self._payment_failed(event)
+        elif isinstance(event, events.ActivityCreateFailed):
+            self._notice(f"{self._name(event.agreement.id)}: the activity could not be created")
+
+    def open(self, agreement: Any) -> None:
+        """Open the account of a confirmed agreement (a yapapi `Agreement`); once is enough."""
+        if agreement.id in self._terms:
+            return
+        raw = agreement.details.raw_details
+        terms = read_offer(raw.offer.properties)
+        self._terms[agreement.id] = terms
+        now = self._clock()
+        self._spending.open_account(
+            Account(
+                agreement_id=agreement.id,
+                provider_id=str(raw.offer.provider_id),
+                prices=terms.prices,
+                threads=terms.threads,
+                approved_seconds=now,
+            )
+        )
+        self._ledger.write(
+            "agreement_approved",
+            agreement_id=agreement.id,
+            provider_id=str(raw.offer.provider_id),
+            provider_name=terms.provider_name,
+            threads=terms.threads,
+            start_glm=f"{terms.prices.start_glm:f}",
+            cpu_hour_glm=f"{terms.prices.cpu_hour_glm:f}",
+            hour_glm=f"{terms.prices.hour_glm:f}",
+            approved_unix_seconds=self._unix_clock(),
+        )
+
+    def account_of(self, agreement_id: str) -> Account:
+        """Return the account of an agreement."""
+        return self._spending.accounts[agreement_id]
+
+    def live_activities(self) -> Iterator[tuple[str, str]]:
+        """Iterate over (agreement id, activity id) of activities that may be asked for usage."""
+        return iter(list(self._activities.items()))
+
+    def usage_reported(self, agreement_id: str, usage: Sequence[float]) -> None:
+        """Note a usage vector that the daemon reported."""
+        terms = self._terms.get(agreement_id)
+        if terms is not None:
+            due = terms.usage_cost_glm(usage)
+            self._spending.report_usage(agreement_id, due, self._clock())
+
+    def acceptable_glm(self, agreement_id: str) -> Decimal:
+        """Return the most that a bill of this agreement may ask for now."""
+        if agreement_id not in self._spending.accounts:
+            return Decimal(0)
+        return self._spending.acceptable_glm(agreement_id, self._clock())
+
+    def bill_refused(self, agreement_id: str, kind: str, asked: Decimal, bound: Decimal) -> None:
+        """Note that a bill is above what can be due and will not be accepted."""
+        if agreement_id in self._spending.accounts and kind == "invoice":
+            self._spending.refuse(agreement_id)
+        self._ledger.write(
+            "bill_refused",
+            agreement_id=agreement_id,
+            bill=kind,
+            asked_glm=f"{asked:f}",
+            bound_glm=f"{bound:f}",
+        )
+        if (agreement_id, kind) not in self._refused:
+            self._refused.add((agreement_id, kind))
+            self._notice(
+                f"{self._name(agreement_id)}: {kind} over {asked:.9f} GLM refused, "
+                f"at most {bound:.9f} GLM can be due"
+            )
+
+    def unpaid(self) -> dict[str, str]:
+        """Return provider name -> agreement id of ended agreements without a settled bill."""
+        return {
+            self._name(agreement_id): agreement_id
+            for agreement_id, account in self._spending.accounts.items()
+            if not account.is_settled
+        }
+
+    def _end(self, agreement_id: str) -> None:
+        self._activities.pop(agreement_id, None)
+        if agreement_id in self._spending.accounts:
+            self._spending.end(agreement_id, self._clock())
+        self._ledger.write("agreement_ended", agreement_id=agreement_id)
+
+    def _accepted(self, kind: Any, agreement_id: str, amount: str) -> None:
+        total = Decimal(amount)
+        self._ledger.write(kind, agreement_id=agreement_id, total_glm=f"{total:f}")
+        if agreement_id in self._spending.accounts:
+            is_final = kind == "invoice_accepted"
+            self._spending.accepted(agreement_id, total, is_final=is_final)
+
+    def _payment_failed(self, event: events.PaymentFailed) -> None:
+        error = event.exc_info[1] if event.exc_info else None
+        reason = str(error)[:300]
+        agreement_id = event.agreement.id
+        if agreement_id in self._spending.accounts:
+            self._spending.refuse(agreement_id)
+        self._ledger.write("payment_failed", agreement_id=agreement_id, reason=reason)
+        self._notice(f"{self._name(agreement_id)}: a bill could not be paid: {reason}")
+
+    def _name(self, agreement_id: str) -> str:
+        terms = self._terms.get(agreement_id)
+        return terms.provider_name if terms else agreement_id[:12]

@@ -1,0 +1,237 @@
+"""The few calls to the daemon that yapapi does not make for us: preflight, usage, clean-up.
+
+Whatever the daemon answers is read up to a limit and checked for its shape; every failure becomes
+a `DaemonError` that says which call failed and how.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+MAX_ANSWER_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class DaemonAddress:
+    """Where the daemon is and the key to it."""
+
+    url: str
+    app_key: str
+    market_url: str
+    payment_url: str
+    activity_url: str
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Read `YAGNA_API_URL`, `YAGNA_APPKEY` and the URLs of the single APIs."""
+        url = environment.get("YAGNA_API_URL", "http://127.0.0.1:7465").rstrip("/")
+        return cls(
+            url=url,
+            app_key=environment.get("YAGNA_APPKEY", ""),
+            market_url=environment.get("YAGNA_MARKET_URL", f"{url}/market-api/v1"),
+            payment_url=environment.get("YAGNA_PAYMENT_URL", f"{url}/payment-api/v1"),
+            activity_url=environment.get("YAGNA_ACTIVITY_URL", f"{url}/activity-api/v1"),
+        )
+
+    def __repr__(self) -> str:
+        """Leave the key out: it must not reach a log."""
+        return f"DaemonAddress(url={self.url!r})"
+
+
+class DaemonError(Exception):
+    """A call to the daemon failed; `status` is the HTTP status, 0 if there was no answer."""
+
+    def __init__(self, call: str, status: int, message: str) -> None:
+        """Keep the call, the status and what the daemon said."""
+        super().__init__(f"{call}: {status or 'no answer'} {message}".rstrip())
+        self.status = status
+        self.message = message
+
+    @property
+    def is_unreachable(self) -> bool:
+        """True if nobody answered."""
+        return self.status == 0
+
+
+class DaemonApi:
+    """An open connection to the daemon's REST API; use as an async context manager."""
+
+    def __init__(self, address: DaemonAddress, timeout_seconds: float = 15.0) -> None:
+        """Prepare a connection to `address`."""
+        self._address = address
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the session."""
+        self._session = aiohttp.ClientSession(
+            timeout=self._timeout,
+            headers={"Authorization": f"Bearer {self._address.app_key}"},
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the session."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def version(self) -> str:
+        """Return the daemon's version, e.g. `0.17.6`."""
+        answer = await self._call("GET", f"{self._address.url}/version/get")
+        current = answer.get("current") if isinstance(answer, dict) else None
+        return str(current.get("version", "unknown")) if isinstance(current, dict) else "unknown"
+
+    async def identity(self) -> str:
+        """Return our node id."""
+        answer = await self._call("GET", f"{self._address.url}/me")
+        if not isinstance(answer, dict) or not isinstance(answer.get("identity"), str):
+            raise DaemonError("GET /me", 200, "the answer has no identity")
+        return str(answer["identity"])
+
+    async def accounts(self) -> list[dict[str, Any]]:
+        """Return the payment accounts that can send."""
+        return await self._list(f"{self._address.payment_url}/requestorAccounts")
+
+    async def allocations(self) -> list[dict[str, Any]]:
+        """Return our live allocations."""
+        return await self._list(f"{self._address.payment_url}/allocations")
+
+    async def allocation(self, allocation_id: str) -> dict[str, Any]:
+        """Return one allocation."""
+        return await self._dict(f"{self._address.payment_url}/allocations/{allocation_id}")
+
+    async def release_allocation(self, allocation_id: str) -> None:
+        """Release an allocation; one that is gone already is fine."""
+        try:
+            await self._call(
+                "DELETE", f"{self._address.payment_url}/allocations/{allocation_id}"
+            )
+        except DaemonError as error:
+            if error.status not in (404, 410):
+                raise
+
+    async def approved_agreements(self) -> list[str]:
+        """Return the ids of agreements in force in which we are the requestor."""
+        rows = await self._list(f"{self._address.market_url}/agreements?state=Approved")
+        return [
+            str(row["id"])
+            for row in rows
+            if "id" in row and str(row.get("role", "Requestor")) == "Requestor"
+        ]
+
+    async def agreement(self, agreement_id: str) -> dict[str, Any]:
+        """Return one agreement with demand and offer."""
+        return await self._dict(f"{self._address.market_url}/agreements/{agreement_id}")
+
+    async def terminate_agreement(self, agreement_id: str, message: str) -> None:
+        """Terminate an agreement; one that is over already is fine."""
+        reason = {"message": message, "golem.requestor.code": "Cancelled"}
+        url = f"{self._address.market_url}/agreements/{agreement_id}/terminate"
+        try:
+            await self._call("POST", url, reason)
+        except DaemonError as error:
+            if error.status not in (404, 410):
+                raise
+
+    async def destroy_activity(self, activity_id: str) -> None:
+        """Destroy an activity; whatever is wrong with it is no concern of ours any more."""
+        try:
+            await self._call("DELETE", f"{self._address.activity_url}/activity/{activity_id}")
+        except DaemonError as error:
+            if error.is_unreachable:
+                raise
+
+    async def usage(self, activity_id: str) -> list[float]:
+        """Return the usage vector of an activity, in the order of the offer's."""
+        answer = await self._dict(f"{self._address.activity_url}/activity/{activity_id}/usage")
+        values = answer.get("currentUsage")
+        if not isinstance(values, list) or not all(isinstance(v, int | float) for v in values):
+            raise DaemonError("GET usage", 200, "the answer has no usage vector")
+        return [float(value) for value in values]
+
+    async def invoices(self) -> list[dict[str, Any]]:
+        """Return invoices to us."""
+        return await self._list(f"{self._address.payment_url}/invoices")
+
+    async def debit_notes(self) -> list[dict[str, Any]]:
+        """Return debit notes to us."""
+        return await self._list(f"{self._address.payment_url}/debitNotes")
+
+    async def accept_invoice(self, invoice_id: str, amount: str, allocation_id: str) -> None:
+        """Accept an invoice in full."""
+        url = f"{self._address.payment_url}/invoices/{invoice_id}/accept"
+        await self._call(
+            "POST", url, {"totalAmountAccepted": amount, "allocationId": allocation_id}
+        )
+
+    async def _list(self, url: str) -> list[dict[str, Any]]:
+        answer = await self._call("GET", url)
+        if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
+            raise DaemonError(f"GET {_path(url)}", 200, "the answer is not a list of objects")
+        return answer
+
+    async def _dict(self, url: str) -> dict[str, Any]:
+        answer = await self._call("GET", url)
+        if not isinstance(answer, dict):
+            raise DaemonError(f"GET {_path(url)}", 200, "the answer is not an object")
+        return answer
+
+    async def _call(self, method: str, url: str, body: Any = None) -> Any:
+        if self._session is None:
+            raise RuntimeError("the connection is not open")
+        call = f"{method} {_path(url)}"
+        try:
+            async with self._session.request(method, url, json=body) as response:
+                raw = await response.content.read(MAX_ANSWER_BYTES + 1)
+                while len(raw) <= MAX_ANSWER_BYTES and not response.content.at_eof():
+                    raw += await response.content.read(MAX_ANSWER_BYTES + 1 - len(raw))
+                if len(raw) > MAX_ANSWER_BYTES:
+                    raise DaemonError(call, response.status, "the answer is too large")
+                text = raw.decode(errors="replace")
+                if response.status >= 300:
+                    raise DaemonError(call, response.status, _message(text))
+                return json.loads(text) if text.strip() else None
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            raise DaemonError(call, 0, str(error) or type(error).__name__) from error
+        except ValueError as error:
+            raise DaemonError(call, 200, f"the answer is not JSON: {error}") from error
+
+
+def decimal_field(row: Mapping[str, Any], name: str) -> Decimal:
+    """Return a decimal field of an answer; a missing or malformed one is a `DaemonError`."""
+    try:
+        value = Decimal(str(row[name]))
+    except (KeyError, InvalidOperation) as error:
+        raise DaemonError("answer", 200, f"{name} is missing or not a number") from error
+    if not value.is_finite():
+        raise DaemonError("answer", 200, f"{name} is not finite")
+    return value
+
+
+def _path(url: str) -> str:
+    return "/" + url.split("/", 3)[-1]
+
+
+def _message(text: str) -> str:
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return text.strip()[:300]
+    if isinstance(answer, dict):
+        for key in ("message", "detail", "internalError"):
+            if isinstance(answer.get(key), str):
+                return str(answer[key])[:300]
+    return text.strip()[:300]

@@ -1,0 +1,85 @@
+"""A mock Golem daemon of our own, for the time of one run, as a separate process.
+
+From here on it is a daemon like any other: an address and a key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from requestor.errors import PreflightError
+from requestor.marketplace.golem.daemon_api import DaemonAddress
+from requestor.marketplace.golem.preflight import prepend_path
+
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+
+
+@asynccontextmanager
+async def private_daemon(
+    fleet: Path, state: Path, log: Path, wire_log: Path | None = None
+) -> AsyncIterator[DaemonAddress]:
+    """Start `mock-golem serve` with its books in `state`; stop it on the way out.
+
+    It ends with us whatever happens: its standard input is a pipe from this process.
+
+    Raises:
+        PreflightError: it does not start.
+    """
+    command = [sys.executable, "-m", "requestor.mock_golem", "serve", "--json"]
+    command += ["--stop-on-stdin-eof", "--fleet", str(fleet), "--state", str(state)]
+    if wire_log is not None:
+        command += ["--wire-log", str(wire_log)]
+    with log.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        ready = await _ready(process, log)
+        prepend_path(str(ready["gftp_directory"]))
+        yield DaemonAddress.from_environment(
+            {"YAGNA_API_URL": str(ready["url"]), "YAGNA_APPKEY": str(ready["app_key"])}
+        )
+    finally:
+        await _stop(process)
+
+
+async def _ready(process: asyncio.subprocess.Process, log: Path) -> dict[str, object]:
+    assert process.stdout is not None
+    try:
+        line = await asyncio.wait_for(process.stdout.readline(), START_SECONDS)
+        ready = json.loads(line)
+    except (TimeoutError, ValueError) as error:
+        tail = log.read_text(errors="replace").strip()[-1500:]
+        raise PreflightError(
+            f"the mock Golem daemon does not start:\n{tail or 'it said nothing'}",
+            fix="check golem.fleet with `mock-golem fleet check FILE`",
+        ) from error
+    if not isinstance(ready, dict):
+        raise PreflightError("the mock Golem daemon gave no address")
+    return ready
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        await asyncio.wait_for(asyncio.shield(process.wait()), STOP_SECONDS)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()

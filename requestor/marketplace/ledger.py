@@ -1,0 +1,159 @@
+"""The ledger: one JSON line for everything that touches money, on disk before it is acted upon."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+EntryKind = Literal[
+    "allocation_intended",
+    "allocation_created",
+    "allocation_released",
+    "agreement_approved",
+    "agreement_ended",
+    "debit_note_accepted",
+    "invoice_received",
+    "invoice_accepted",
+    "bill_refused",
+    "payment_failed",
+]
+
+
+class Ledger:
+    """Append entries to `ledger.jsonl`; every line is on the disk when `write` returns."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        """Open (or create) the ledger; a line torn by a crash is cut off."""
+        self.path = path
+        self._clock = clock
+        entries, whole = _read(path)
+        self._entries = entries
+        self._file = path.open("ab")
+        self._file.truncate(whole)
+
+    def write(self, kind: EntryKind, **fields: str | float | int | None) -> None:
+        """Append one entry; amounts are given as decimal strings."""
+        entry = {"kind": kind, "unix_seconds": round(self._clock(), 3), **fields}
+        self._file.write(json.dumps(entry).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._entries.append(entry)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    @property
+    def approvals(self) -> dict[str, Mapping[str, Any]]:
+        """The entry of every agreement's approval: provider, prices, time."""
+        return {
+            entry["agreement_id"]: entry
+            for entry in self._entries
+            if entry["kind"] == "agreement_approved"
+        }
+
+    @property
+    def opened_unix_seconds(self) -> float:
+        """When the last allocation was asked for: no later agreement is older than that."""
+        times = [
+            float(entry["unix_seconds"])
+            for entry in self._entries
+            if entry["kind"] == "allocation_intended"
+        ]
+        return times[-1] if times else 0.0
+
+    @property
+    def summary(self) -> LedgerSummary:
+        """The state of all accounts."""
+        return summarize(self._entries)
+
+
+@dataclass
+class LedgerSummary:
+    """What the ledger adds up to."""
+
+    accepted_glm: dict[str, Decimal] = field(default_factory=dict)
+    """Accepted so far, by agreement."""
+
+    providers: dict[str, str] = field(default_factory=dict)
+    """Provider name by agreement."""
+
+    open_agreements: set[str] = field(default_factory=set)
+    open_allocations: set[str] = field(default_factory=set)
+    intended_amounts: set[Decimal] = field(default_factory=set)
+    """Exact amounts of allocations that were asked for and of which no id is known."""
+
+    invoiced: set[str] = field(default_factory=set)
+    """Agreements whose invoice was accepted: there is only one to an agreement."""
+
+    refused: list[Mapping[str, Any]] = field(default_factory=list)
+    failed_payments: list[Mapping[str, Any]] = field(default_factory=list)
+
+    @property
+    def refused_agreements(self) -> set[str]:
+        """Agreements whose final invoice was refused or could not be paid."""
+        bills = [entry for entry in self.refused if entry.get("bill") == "invoice"]
+        return {str(entry["agreement_id"]) for entry in [*bills, *self.failed_payments]}
+
+    @property
+    def total_glm(self) -> Decimal:
+        """Sum of everything accepted."""
+        return sum(self.accepted_glm.values(), Decimal(0))
+
+
+def read_ledger(path: Path) -> LedgerSummary:
+    """Return the summary of a ledger file; a missing file is an empty ledger."""
+    return summarize(_read(path)[0])
+
+
+def summarize(entries: Iterable[Mapping[str, Any]]) -> LedgerSummary:
+    """Add the entries up. Accepting is idempotent: totals per agreement only ever grow."""
+    summary = LedgerSummary()
+    for entry in entries:
+        kind = entry["kind"]
+        agreement = entry.get("agreement_id", "")
+        if kind == "allocation_intended":
+            summary.intended_amounts.add(Decimal(entry["amount_glm"]))
+        elif kind == "allocation_created":
+            summary.open_allocations.add(entry["allocation_id"])
+            summary.intended_amounts.discard(Decimal(entry["amount_glm"]))
+        elif kind == "allocation_released":
+            summary.open_allocations.discard(entry["allocation_id"])
+            summary.intended_amounts.discard(Decimal(entry["amount_glm"]))
+        elif kind == "agreement_approved":
+            summary.open_agreements.add(agreement)
+            summary.providers[agreement] = entry["provider_name"]
+        elif kind == "agreement_ended":
+            summary.open_agreements.discard(agreement)
+        elif kind in ("debit_note_accepted", "invoice_accepted"):
+            before = summary.accepted_glm.get(agreement, Decimal(0))
+            summary.accepted_glm[agreement] = max(before, Decimal(entry["total_glm"]))
+            if kind == "invoice_accepted":
+                summary.invoiced.add(agreement)
+        elif kind == "bill_refused":
+            summary.refused.append(entry)
+        elif kind == "payment_failed":
+            summary.failed_payments.append(entry)
+    return summary
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
+    if not path.exists():
+        return [], 0
+    entries: list[dict[str, Any]] = []
+    whole = 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            if not line.endswith(b"\n"):
+                break
+            entries.append(json.loads(line))
+        except ValueError:
+            break
+        whole += len(line)
+    return entries, whole

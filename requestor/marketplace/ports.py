@@ -1,0 +1,140 @@
+"""The ports between a training run and a marketplace.
+
+`Marketplace.rent(terms)` opens a `ProviderPool`; `ProviderPool.next_lease()` yields leases as
+providers become ready; `Lease.execute(job)` has one order done. Each stage sees only the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Protocol
+
+from requestor.marketplace.spending import Prices, SpendingGuard
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """Where an output of a job shall land, and how large it may be."""
+
+    path: Path
+    max_bytes: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One order with its files, for one lease.
+
+    `inputs` and `outputs` map names in the worker's directory to files here. Inputs whose content
+    (SHA-256) the lease already has are not sent again.
+    """
+
+    order: bytes
+    inputs: Mapping[str, Path]
+    input_digests: Mapping[str, str]
+    outputs: Mapping[str, OutputFile]
+    deadline_seconds: float
+
+
+class LeaseError(Exception):
+    """An order was not done."""
+
+
+class OrderFailed(LeaseError):
+    """The provider answered that it could not do the order; the lease itself is sound."""
+
+
+class LeaseLost(LeaseError):
+    """The lease is over: the provider vanished, hung, or broke the rules."""
+
+
+class MarketplaceLost(Exception):
+    """The daemon went away or stopped serving us; what was rented through it is out of reach."""
+
+
+@dataclass(frozen=True)
+class LeaseInfo:
+    """Who stands behind a lease."""
+
+    id: str
+    provider_name: str
+    provider_id: str
+    agreement_id: str
+    prices: Prices
+
+
+class Lease(Protocol):
+    """An agreement with its running activity, ready to execute orders, one at a time."""
+
+    @property
+    def info(self) -> LeaseInfo:
+        """Who stands behind it."""
+        ...
+
+    async def execute(self, job: Job) -> Mapping[str, str]:
+        """Have the job done; return the SHA-256 that the worker *claims* for each output.
+
+        Raises:
+            OrderFailed: the worker refused or failed the order.
+            LeaseLost: the lease ended before the order did.
+        """
+        ...
+
+    def release(self, reason: str, *, avoid: bool) -> None:
+        """End the lease; with `avoid` its provider is not rented again."""
+        ...
+
+
+class ProviderPool(Protocol):
+    """Leases under one set of terms; lost ones are replaced while the pool is open."""
+
+    @property
+    def spending(self) -> SpendingGuard:
+        """What is owed and what may still be spent."""
+        ...
+
+    async def next_lease(self) -> Lease:
+        """Wait for the next provider to become ready.
+
+        Raises:
+            MarketplaceLost: the daemon is gone.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is rented and what it may cost."""
+
+    run_id: str
+    providers: int
+    budget_glm: Decimal
+    ceilings: Prices
+    memory_gib: float
+    storage_gib: float
+    threads: int
+    image: str
+    image_url: str | None
+    subnet: str
+    payment_driver: str
+    payment_network: str
+    expiration_seconds: float
+    deploy_timeout_seconds: float
+    invoice_timeout_seconds: float
+    avoided: frozenset[str] = field(default_factory=frozenset)
+
+
+class Marketplace(Protocol):
+    """A place where compute can be rented."""
+
+    def rent(
+        self, terms: Terms, notice: Callable[[str], None]
+    ) -> AbstractAsyncContextManager[ProviderPool]:
+        """Open a pool under `terms`; leaving the context ends everything and settles the bills.
+
+        `notice` receives one-line messages for the person at the terminal.
+        """
+        ...

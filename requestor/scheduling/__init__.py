@@ -1,0 +1,1 @@
+"""Which lease does which work item, and when: a pure state machine over an injected clock."""

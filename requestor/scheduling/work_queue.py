@@ -1,0 +1,179 @@
+"""The queue of one round's work items: leases pull, failures go back, stragglers are doubled.
+
+Pulling by idle leases is work stealing with the requestor as the one victim: the same schedules,
+none of the traffic. When nothing is left to hand out, an idle lease may take a *speculative copy*
+of the item that has been out longest, if it has been out for longer than is usual; the first
+valid result of an item counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item", bound=Hashable)
+
+SPECULATION_FACTOR = 1.5
+"""An item that has been out for this many times the median duration is worth a second copy."""
+
+MAX_COPIES = 2
+
+
+@dataclass(frozen=True)
+class Ticket(Generic[Item]):
+    """One item in the hands of one lease."""
+
+    item: Item
+    lease: str
+    started_seconds: float
+    is_copy: bool
+
+
+@dataclass
+class _Entry(Generic[Item]):
+    item: Item
+    failures: list[str] = field(default_factory=list)
+    running: list[Ticket[Item]] = field(default_factory=list)
+    is_done: bool = False
+
+
+class WorkQueue(Generic[Item]):
+    """Hand out the items of one round. Times are seconds of any monotone clock of the caller."""
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        *,
+        max_attempts: int,
+        speculate: bool = True,
+        typical_seconds: float | None = None,
+    ) -> None:
+        """Queue `items`; each may fail `max_attempts` times before it is given up.
+
+        `typical_seconds` is the duration of an item in earlier rounds, if known.
+        """
+        self._entries: dict[Item, _Entry[Item]] = {item: _Entry(item) for item in items}
+        if len(self._entries) != len(items):
+            raise ValueError("an item is queued twice")
+        self._waiting: list[Item] = list(items)
+        self._max_attempts = max_attempts
+        self._speculate = speculate
+        self._typical_seconds = typical_seconds
+        self._durations: list[float] = []
+
+    def take(self, lease: str, now_seconds: float) -> Ticket[Item] | None:
+        """Return what `lease` shall do now, or None if there is nothing for it at this moment."""
+        if self._waiting:
+            item = self._waiting.pop(0)
+            return self._start(self._entries[item], lease, now_seconds, is_copy=False)
+        entry = self._straggler(lease, now_seconds)
+        return self._start(entry, lease, now_seconds, is_copy=True) if entry else None
+
+    def finish(self, ticket: Ticket[Item], now_seconds: float) -> bool:
+        """Note a valid result; True if it is the first one of its item and therefore counts."""
+        entry = self._release(ticket)
+        self._durations.append(now_seconds - ticket.started_seconds)
+        if entry is None or entry.is_done:
+            return False
+        entry.is_done = True
+        if ticket.item in self._waiting:
+            self._waiting.remove(ticket.item)
+        return True
+
+    def fail(self, ticket: Ticket[Item], reason: str) -> None:
+        """Note that a lease did not deliver; the item goes back unless it is done or given up."""
+        entry = self._release(ticket)
+        if entry is None or entry.is_done:
+            return
+        entry.failures.append(reason)
+        is_out_elsewhere = bool(entry.running)
+        if not is_out_elsewhere and not self._is_abandoned(entry):
+            self._waiting.append(entry.item)
+
+    def give_back(self, ticket: Ticket[Item]) -> None:
+        """Return an item that was never really tried; costs no attempt."""
+        entry = self._release(ticket)
+        if entry is not None and not entry.is_done and not entry.running:
+            self._waiting.insert(0, entry.item)
+
+    def next_look_seconds(self, lease: str) -> float | None:
+        """Return when `take` may find a straggler for an idle `lease`, or None."""
+        typical = self.typical_seconds
+        if not self._speculate or typical is None:
+            return None
+        times = [
+            entry.running[0].started_seconds + SPECULATION_FACTOR * typical
+            for entry in self._doubleable(lease)
+        ]
+        return min(times, default=None)
+
+    @property
+    def typical_seconds(self) -> float | None:
+        """Median duration of an item so far (this round's, else earlier rounds'), or None."""
+        return median(self._durations) if self._durations else self._typical_seconds
+
+    @property
+    def running(self) -> int:
+        """How many tickets of unfinished items are out."""
+        return sum(len(entry.running) for entry in self._entries.values() if not entry.is_done)
+
+    @property
+    def done(self) -> tuple[Item, ...]:
+        """Items with a valid result."""
+        return tuple(entry.item for entry in self._entries.values() if entry.is_done)
+
+    @property
+    def abandoned(self) -> dict[Item, tuple[str, ...]]:
+        """Items that failed too often, with the reasons."""
+        return {
+            entry.item: tuple(entry.failures)
+            for entry in self._entries.values()
+            if self._is_abandoned(entry) and not entry.running
+        }
+
+    @property
+    def is_settled(self) -> bool:
+        """True when every item is done or given up."""
+        return all(
+            entry.is_done or (self._is_abandoned(entry) and not entry.running)
+            for entry in self._entries.values()
+        )
+
+    def _is_abandoned(self, entry: _Entry[Item]) -> bool:
+        return not entry.is_done and len(entry.failures) >= self._max_attempts
+
+    def _start(
+        self, entry: _Entry[Item], lease: str, now_seconds: float, *, is_copy: bool
+    ) -> Ticket[Item]:
+        ticket = Ticket(entry.item, lease, now_seconds, is_copy)
+        entry.running.append(ticket)
+        return ticket
+
+    def _release(self, ticket: Ticket[Item]) -> _Entry[Item] | None:
+        entry = self._entries.get(ticket.item)
+        if entry is None or ticket not in entry.running:
+            return None
+        entry.running.remove(ticket)
+        return entry
+
+    def _doubleable(self, lease: str) -> list[_Entry[Item]]:
+        return [
+            entry
+            for entry in self._entries.values()
+            if not entry.is_done
+            and 0 < len(entry.running) < MAX_COPIES
+            and all(ticket.lease != lease for ticket in entry.running)
+        ]
+
+    def _straggler(self, lease: str, now_seconds: float) -> _Entry[Item] | None:
+        typical = self.typical_seconds
+        if not self._speculate or typical is None:
+            return None
+        late = [
+            entry
+            for entry in self._doubleable(lease)
+            if now_seconds - entry.running[0].started_seconds >= SPECULATION_FACTOR * typical
+        ]
+        return min(late, key=lambda entry: entry.running[0].started_seconds, default=None)

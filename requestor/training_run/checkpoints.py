@@ -1,0 +1,115 @@
+"""Checkpoints: after each round, everything that the next one needs.
+
+`checkpoints/round-00007.json` names the model bundle, the best model and the clients' states by
+their SHA-256; it is written last, by rename, so it either names whole files or does not exist.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from provider_image.wire import (
+    MAX_FILE_BYTES,
+    Bundle,
+    FileRef,
+    ModelMetadata,
+    Tensors,
+    WireError,
+    read_bundle,
+    sha256_file,
+    write_bundle,
+)
+from requestor.training_run.run_directory import write_whole
+
+logger = logging.getLogger(__name__)
+
+
+class BestModel(msgspec.Struct, frozen=True):
+    """The model with the highest mean return on the held-out episodes so far."""
+
+    model: FileRef
+    mean_return: float
+    round: int
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """The state after `round` rounds (0: nothing trained yet)."""
+
+    format: int = 1
+    round: int
+    total_steps: int
+    model: FileRef
+    model_returns: tuple[float, ...]
+    best: BestModel
+    client_states: dict[int, FileRef] = {}
+    is_target_reached: bool = False
+
+
+@dataclass(frozen=True)
+class CheckpointStore:
+    """The checkpoints of one run."""
+
+    folder: Path
+
+    def save_model(self, name: str, tensors: Tensors, metadata: ModelMetadata) -> FileRef:
+        """Write a model bundle named `name`."""
+        return write_bundle(self.folder / name, tensors, metadata)
+
+    def path(self, file: FileRef) -> Path:
+        """Return where a file of a checkpoint lies."""
+        return self.folder / file.name
+
+    def load(self, file: FileRef) -> Bundle:
+        """Read a file of a checkpoint; WireError if it is not what was written."""
+        return read_bundle(self.path(file), max_bytes=file.bytes, sha256=file.sha256)
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Make `checkpoint` the newest, then drop files that no checkpoint needs."""
+        text = msgspec.json.format(msgspec.json.encode(checkpoint), indent=1)
+        write_whole(self.folder / f"round-{checkpoint.round:05d}.json", text)
+        self._prune()
+
+    def latest(self) -> Checkpoint | None:
+        """Return the newest checkpoint whose files are all there and whole, or None."""
+        for path in sorted(self.folder.glob("round-*.json"), reverse=True):
+            checkpoint = _read(path)
+            if checkpoint is not None and self._is_whole(checkpoint):
+                return checkpoint
+            logger.warning("checkpoint %s is damaged; falling back to the one before", path.name)
+        return None
+
+    def _is_whole(self, checkpoint: Checkpoint) -> bool:
+        try:
+            return all(
+                sha256_file(self.path(file), MAX_FILE_BYTES) == file.sha256
+                for file in _files(checkpoint).values()
+            )
+        except (OSError, WireError):
+            return False
+
+    def _prune(self) -> None:
+        written = sorted(self.folder.glob("round-*.json"))
+        kept = [c for c in map(_read, written[-2:]) if c is not None]
+        needed = {name for checkpoint in kept for name in _files(checkpoint)}
+        for path in written[:-2]:
+            path.unlink(missing_ok=True)
+        for path in self.folder.glob("*.safetensors"):
+            if path.name not in needed:
+                path.unlink(missing_ok=True)
+
+
+def _files(checkpoint: Checkpoint) -> Mapping[str, FileRef]:
+    files = [checkpoint.model, checkpoint.best.model, *checkpoint.client_states.values()]
+    return {file.name: file for file in files}
+
+
+def _read(path: Path) -> Checkpoint | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Checkpoint)
+    except (OSError, msgspec.MsgspecError):
+        return None

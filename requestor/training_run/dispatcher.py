@@ -1,0 +1,352 @@
+"""Gets one round's work items done by whichever leases there are.
+
+Every lease has a driver task: it pulls items from the round's queue, has them executed, screens
+what comes back and pulls again. Drivers live as long as their leases, queues as long as a round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from provider_image.wire import WireError
+from requestor.errors import BudgetReached, Interrupted, RunFailed
+from requestor.federation.rounds import ClientUpdate, RoundPlan, WorkItem
+from requestor.federation.screening import UpdateRejected
+from requestor.marketplace.ports import (
+    Job,
+    Lease,
+    LeaseLost,
+    OrderFailed,
+    ProviderPool,
+)
+from requestor.scheduling.work_queue import Ticket, WorkQueue
+from requestor.training_run import events
+
+logger = logging.getLogger(__name__)
+
+DISPATCH_MARGIN_SECONDS = 5.0
+"""Money for this much more of everybody's time must be left over when an order goes out."""
+
+STOP_MARGIN_SECONDS = 2.0
+UNKNOWN_ITEM_SECONDS = 5.0
+WASTED_IN_A_ROW = 3
+ORDER_FAILURES_IN_A_ROW = 2
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A screened result: the update, the claimed metrics, and the order's digest."""
+
+    update: ClientUpdate
+    metrics: Mapping[str, float]
+
+
+class OrderDesk(Protocol):
+    """Makes jobs of work items, and updates of results."""
+
+    def job(self, item: WorkItem, lease: str, attempt: int) -> Job:
+        """Return the job of an item for one lease; output paths are used once."""
+        ...
+
+    def receive(self, item: WorkItem, job: Job, claimed: Mapping[str, str]) -> Delivery:
+        """Read, check and keep what a lease delivered.
+
+        Raises:
+            WireError: a file is not what the format says.
+            UpdateRejected: the content is not what was ordered.
+        """
+        ...
+
+    def discard(self, job: Job) -> None:
+        """Delete what a job left behind."""
+        ...
+
+    def salvage(self, item: WorkItem) -> Delivery | None:
+        """Return the result of an item if a run before a crash has kept it."""
+        ...
+
+
+@dataclass(frozen=True)
+class DispatchOptions:
+    """The parts of the config that steer dispatching."""
+
+    max_attempts: int
+    speculate: bool
+    round_deadline_seconds: float
+    startup_timeout_seconds: float
+
+
+@dataclass
+class _Round:
+    plan: RoundPlan
+    desk: OrderDesk
+    queue: WorkQueue[WorkItem]
+    deliveries: dict[WorkItem, Delivery] = field(default_factory=dict)
+    started_seconds: float | None = None
+
+
+class Dispatcher:
+    """Runs rounds over the leases of a pool; use `async with`."""
+
+    def __init__(
+        self,
+        pool: ProviderPool,
+        options: DispatchOptions,
+        emit: Callable[[events.Event], None],
+        clock: Callable[[], float],
+        stop_requested: asyncio.Event,
+    ) -> None:
+        """Use the leases of `pool`; `clock` is monotone, in seconds."""
+        self._pool = pool
+        self._options = options
+        self._emit = emit
+        self._clock = clock
+        self._stop = stop_requested
+        self._bell = asyncio.Event()
+        self._round: _Round | None = None
+        self._drivers: dict[str, asyncio.Task[None]] = {}
+        self._recruiter: asyncio.Task[None] | None = None
+        self._typical_seconds: float | None = None
+        self._no_lease_since = clock()
+        self._attempts = 0
+        self._succeeded: dict[str, int] = {}
+
+    async def __aenter__(self) -> Dispatcher:
+        """Start to take leases."""
+        self._no_lease_since = self._clock()
+        self._recruiter = asyncio.create_task(self._recruit())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop all drivers; orders in flight are given up."""
+        tasks = [*self._drivers.values(), *([self._recruiter] if self._recruiter else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def run_round(self, plan: RoundPlan, desk: OrderDesk) -> list[Delivery]:
+        """Have the round's items done through `desk`; return the deliveries, at least the quorum.
+
+        Raises:
+            BudgetReached: the next order could cost more than is left.
+            RunFailed: the quorum cannot be met, or no provider came.
+            MarketplaceLost: the daemon is gone.
+            Interrupted: the run is to stop.
+        """
+        state = self._open_round(plan, desk)
+        try:
+            while not self._is_over(state):
+                self._check_recruiter()
+                self._check_money(state)
+                self._check_leases()
+                if self._stop.is_set():
+                    raise Interrupted(
+                        "stopped on request", fix="`derl-request resume` goes on from here"
+                    )
+                await self._wait(0.5)
+        finally:
+            self._round = None
+            self._typical_seconds = state.queue.typical_seconds
+        if len(state.deliveries) < plan.quorum:
+            raise RunFailed(
+                _quorum_message(state),
+                fix="look at the reasons above; then `derl-request resume` tries the round again",
+            )
+        return [state.deliveries[item] for item in plan.items if item in state.deliveries]
+
+    def _open_round(self, plan: RoundPlan, desk: OrderDesk) -> _Round:
+        salvaged = {
+            item: delivery for item in plan.items if (delivery := desk.salvage(item))
+        }
+        queue = WorkQueue(
+            [item for item in plan.items if item not in salvaged],
+            max_attempts=self._options.max_attempts,
+            speculate=self._options.speculate,
+            typical_seconds=self._typical_seconds,
+        )
+        state = _Round(plan, desk, queue, dict(salvaged))
+        self._emit(events.RoundStarted(plan.round, len(plan.items), len(salvaged)))
+        self._round = state
+        self._bell.set()
+        return state
+
+    def _is_over(self, state: _Round) -> bool:
+        if state.queue.is_settled:
+            return True
+        if state.started_seconds is None:
+            return False
+        is_late = (
+            self._clock() - state.started_seconds >= self._options.round_deadline_seconds
+        )
+        return is_late and len(state.deliveries) >= state.plan.quorum
+
+    def _check_recruiter(self) -> None:
+        if self._recruiter is not None and self._recruiter.done():
+            self._recruiter.result()
+
+    def _check_money(self, state: _Round) -> None:
+        left = self._pool.spending.may_spend_seconds(self._clock())
+        is_idle = state.queue.running == 0
+        if left < STOP_MARGIN_SECONDS or (is_idle and not self._may_dispatch()):
+            spending = self._pool.spending
+            raise BudgetReached(
+                f"the budget of {spending.budget_glm:f} GLM does not carry another order "
+                f"(about {spending.due_glm:.6f} GLM are due)",
+                fix="`derl-request resume RUN golem.budget_glm=…` goes on with a larger budget",
+            )
+
+    def _check_leases(self) -> None:
+        if self._drivers:
+            self._no_lease_since = self._clock()
+            return
+        waited = self._clock() - self._no_lease_since
+        if waited >= self._options.startup_timeout_seconds:
+            view = getattr(self._pool, "market_view", "")
+            raise RunFailed(
+                f"no provider was at work for {waited:.0f} s ({view})",
+                fix="raise golem.max_price, lower golem.memory_gib or golem.threads, or check "
+                "golem.subnet and golem.payment_network; `derl-request resume` then goes on",
+            )
+
+    def _may_dispatch(self) -> bool:
+        expected = 1.25 * (self._current_typical() or UNKNOWN_ITEM_SECONDS)
+        left = self._pool.spending.may_spend_seconds(self._clock())
+        return left >= expected + DISPATCH_MARGIN_SECONDS
+
+    def _current_typical(self) -> float | None:
+        if self._round is not None:
+            return self._round.queue.typical_seconds
+        return self._typical_seconds
+
+    # --- drivers -------------------------------------------------------------------------------
+
+    async def _recruit(self) -> None:
+        while True:
+            lease = await self._pool.next_lease()
+            info = lease.info
+            self._emit(
+                events.LeaseOpened(
+                    info.id, info.provider_name, info.provider_id, info.agreement_id
+                )
+            )
+            self._drivers[info.id] = asyncio.create_task(self._drive(lease))
+            self._bell.set()
+
+    async def _drive(self, lease: Lease) -> None:
+        reason = "the run is over"
+        try:
+            await self._work(lease)
+            reason = "released"
+        except LeaseLost as error:
+            reason = str(error)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            logger.exception("the driver of %s failed", lease.info.provider_name)
+            reason = f"internal error: {error}"
+            lease.release(reason, avoid=False)
+        finally:
+            self._drivers.pop(lease.info.id, None)
+            self._emit(events.LeaseEnded(lease.info.id, lease.info.provider_name, reason))
+            self._bell.set()
+
+    async def _work(self, lease: Lease) -> None:
+        wasted = 0
+        failed = 0
+        while True:
+            state = self._round
+            ticket = None
+            if state is not None and self._may_dispatch() and not self._stop.is_set():
+                ticket = state.queue.take(lease.info.id, self._clock())
+            if state is None or ticket is None:
+                await self._wait(self._idle_seconds(state, lease))
+                continue
+            if state.started_seconds is None:
+                state.started_seconds = self._clock()
+            outcome = await self._do(lease, state, ticket)
+            failed = failed + 1 if outcome == "failed" else 0
+            wasted = wasted + 1 if outcome == "wasted" else 0
+            if failed >= ORDER_FAILURES_IN_A_ROW:
+                lease.release("it fails one order after the other", avoid=True)
+                raise LeaseLost("it fails one order after the other")
+            if wasted >= WASTED_IN_A_ROW and len(self._drivers) > 1:
+                lease.release("too slow", avoid=True)
+                raise LeaseLost("too slow: others finish its work first")
+
+    def _idle_seconds(self, state: _Round | None, lease: Lease) -> float:
+        look = state.queue.next_look_seconds(lease.info.id) if state else None
+        return 1.0 if look is None else min(1.0, max(0.01, look - self._clock()))
+
+    async def _do(self, lease: Lease, state: _Round, ticket: Ticket[WorkItem]) -> str:
+        """Have one item executed; return "counted", "wasted" or "failed"; LeaseLost passes."""
+        item = ticket.item
+        where = (item.round, item.client, lease.info.id)
+        self._attempts += 1
+        job = state.desk.job(item, lease.info.id, self._attempts)
+        self._emit(events.OrderSent(*where, is_copy=ticket.is_copy))
+        try:
+            claimed = await lease.execute(job)
+            delivery = state.desk.receive(item, job, claimed)
+        except OrderFailed as error:
+            state.queue.fail(ticket, f"{lease.info.provider_name}: {error}")
+            self._emit(events.OrderFailed(*where, reason=str(error)))
+            return "failed"
+        except LeaseLost as error:
+            state.queue.fail(ticket, f"{lease.info.provider_name}: {error}")
+            self._emit(events.OrderFailed(*where, reason=str(error)))
+            raise
+        except (WireError, UpdateRejected) as error:
+            state.queue.fail(ticket, f"{lease.info.provider_name}: {error}")
+            self._emit(events.UpdateRejected(*where, reason=str(error)))
+            lease.release(f"unusable result: {error}", avoid=True)
+            raise LeaseLost(f"unusable result: {error}") from error
+        finally:
+            state.desk.discard(job)
+            self._bell.set()
+        return self._deliver(state, ticket, delivery, lease)
+
+    def _deliver(
+        self, state: _Round, ticket: Ticket[WorkItem], delivery: Delivery, lease: Lease
+    ) -> str:
+        item = ticket.item
+        now = self._clock()
+        counts = state.queue.finish(ticket, now)
+        if counts:
+            state.deliveries[item] = delivery
+        self._emit(
+            events.OrderDone(
+                round=item.round,
+                client=item.client,
+                lease=lease.info.id,
+                seconds=now - ticket.started_seconds,
+                steps=item.local_steps,
+                counts=counts,
+                metrics=delivery.metrics,
+            )
+        )
+        return "counted" if counts else "wasted"
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait until something happens, at most `seconds`."""
+        self._bell.clear()
+        waiters: list[Awaitable[bool]] = [self._bell.wait(), self._stop.wait()]
+        tasks = [asyncio.ensure_future(waiter) for waiter in waiters]
+        try:
+            await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def _quorum_message(state: _Round) -> str:
+    lines = [
+        f"round {state.plan.round + 1}: only {len(state.deliveries)} of "
+        f"{len(state.plan.items)} clients' results came in, the quorum is {state.plan.quorum}"
+    ]
+    for item, reasons in state.queue.abandoned.items():
+        lines.append(f"  client {item.client} was given up after: {'; '.join(reasons)}")
+    return "\n".join(lines)

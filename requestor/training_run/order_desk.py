@@ -1,0 +1,202 @@
+"""Orders and results of one round: files out, files in, nothing taken on trust."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from provider_image.wire import (
+    MAX_FILE_BYTES,
+    EnvironmentSpec,
+    FileRef,
+    LearnerSpec,
+    StateRules,
+    TensorSpec,
+    TrainOrder,
+    TrainResult,
+    WireError,
+    bundle_bytes,
+    check_tensors,
+    decode_metadata,
+    encode_order,
+    order_digest,
+    read_bundle,
+    result_specs,
+    sha256_file,
+)
+from requestor.federation.rounds import ClientUpdate, WorkItem
+from requestor.federation.screening import Assignment, UpdateRejected, screen_update
+from requestor.marketplace.ports import Job, OutputFile
+from requestor.training_run.dispatcher import Delivery
+
+MODEL_NAME = "model.safetensors"
+STATE_NAME = "state-in.safetensors"
+RESULT_NAME = "result.safetensors"
+STATE_OUTPUT_NAME = "state-out.safetensors"
+MAX_STATE_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class RoundFiles:
+    """What the orders of one round have in common."""
+
+    run_id: str
+    environment: EnvironmentSpec
+    learner: LearnerSpec
+    rules: StateRules
+    model: FileRef
+    model_path: Path
+    model_specs: Mapping[str, TensorSpec]
+    client_states: Mapping[int, tuple[FileRef, Path]]
+    inbox: Path
+    order_timeout_seconds: float
+    max_state_bytes: int = MAX_STATE_BYTES
+
+
+class RoundDesk:
+    """The `dispatcher.OrderDesk` of one round.
+
+    A result that passed is kept in the inbox under its order's digest until the round is closed:
+    an order is a pure function of its content, so after a crash the same round finds it again.
+    """
+
+    def __init__(self, files: RoundFiles) -> None:
+        """Serve the round that `files` describe."""
+        self._files = files
+        self._result_specs = result_specs(files.model_specs)
+
+    def order(self, item: WorkItem) -> TrainOrder:
+        """Return the order of an item; it depends on nothing but config, model and item."""
+        files = self._files
+        state = files.client_states.get(item.client)
+        return TrainOrder(
+            run_id=files.run_id,
+            round=item.round,
+            client=item.client,
+            seed=item.seed,
+            environment=files.environment,
+            learner=files.learner,
+            rules=files.rules,
+            local_steps=item.local_steps,
+            steps_done=item.steps_done,
+            steps_total=item.steps_total,
+            model=_renamed(files.model, MODEL_NAME),
+            client_state=_renamed(state[0], STATE_NAME) if state else None,
+            output=RESULT_NAME,
+            client_state_output=STATE_OUTPUT_NAME if files.rules.client_has_state else None,
+        )
+
+    def job(self, item: WorkItem, lease: str, attempt: int) -> Job:
+        """Return the job of an item; see `dispatcher.OrderDesk`."""
+        files = self._files
+        inputs = {MODEL_NAME: files.model_path}
+        digests = {MODEL_NAME: files.model.sha256}
+        if item.client in files.client_states:
+            reference, path = files.client_states[item.client]
+            inputs[STATE_NAME], digests[STATE_NAME] = path, reference.sha256
+        stem = f"in-r{item.round:05d}-c{item.client:03d}-{attempt}-{os.getpid()}"
+        outputs = {
+            RESULT_NAME: OutputFile(
+                files.inbox / f"{stem}.result", bundle_bytes(self._result_specs)
+            )
+        }
+        if files.rules.client_has_state:
+            outputs[STATE_OUTPUT_NAME] = OutputFile(
+                files.inbox / f"{stem}.state", files.max_state_bytes
+            )
+        return Job(
+            order=encode_order(self.order(item)),
+            inputs=inputs,
+            input_digests=digests,
+            outputs=outputs,
+            deadline_seconds=files.order_timeout_seconds,
+        )
+
+    def receive(self, item: WorkItem, job: Job, claimed: Mapping[str, str]) -> Delivery:
+        """Read, check and keep what a lease delivered; see `dispatcher.OrderDesk`."""
+        missing = set(job.outputs) - set(claimed)
+        if missing:
+            raise WireError(f"the worker reports no digest of {', '.join(sorted(missing))}")
+        result = job.outputs[RESULT_NAME].path
+        delivery = self._read(item, result, claimed[RESULT_NAME])
+        digest = order_digest(self.order(item))
+        if STATE_OUTPUT_NAME in job.outputs:
+            state = job.outputs[STATE_OUTPUT_NAME].path
+            self._check_state(state, claimed[STATE_OUTPUT_NAME])
+            os.replace(state, self._state_path(digest))
+        os.replace(result, self._result_path(digest))
+        return delivery
+
+    def discard(self, job: Job) -> None:
+        """Delete what a job left behind."""
+        for output in job.outputs.values():
+            with contextlib.suppress(OSError):
+                output.path.unlink()
+
+    def salvage(self, item: WorkItem) -> Delivery | None:
+        """Return an item's kept result, checked as if it had just come in."""
+        digest = order_digest(self.order(item))
+        path = self._result_path(digest)
+        if not path.exists():
+            return None
+        try:
+            if self._files.rules.client_has_state:
+                self._check_state(self._state_path(digest), None)
+            return self._read(item, path, None)
+        except (WireError, UpdateRejected, OSError):
+            path.unlink(missing_ok=True)
+            return None
+
+    def client_state(self, item: WorkItem) -> Path | None:
+        """Return where the state that the client keeps for its next round lies."""
+        if not self._files.rules.client_has_state:
+            return None
+        return self._state_path(order_digest(self.order(item)))
+
+    def clear(self) -> None:
+        """Empty the inbox: the round is closed."""
+        for path in self._files.inbox.iterdir():
+            path.unlink(missing_ok=True)
+
+    def _read(self, item: WorkItem, path: Path, sha256: str | None) -> Delivery:
+        limit = bundle_bytes(self._result_specs)
+        bundle = read_bundle(path, max_bytes=limit, sha256=sha256)
+        result = decode_metadata(bundle, TrainResult)
+        if result.order_sha256 != order_digest(self.order(item)):
+            raise UpdateRejected("the result belongs to another order")
+        assignment = Assignment(
+            self._files.model_specs, item.local_steps, self._files.environment.n_envs
+        )
+        screen_update(bundle.tensors, result.steps, assignment)
+        return Delivery(ClientUpdate(item, bundle.tensors), dict(result.metrics))
+
+    def _check_state(self, path: Path, sha256: str | None) -> None:
+        """Check that a client's state is a whole bundle; what is in it only its learner knows."""
+        bundle = read_bundle(path, max_bytes=self._files.max_state_bytes, sha256=sha256)
+        specs = {
+            name: TensorSpec(tensor.dtype.name, tensor.shape)
+            for name, tensor in bundle.tensors.items()
+        }
+        check_tensors(bundle.tensors, specs)
+
+    def _result_path(self, digest: str) -> Path:
+        return self._files.inbox / f"{digest}.result"
+
+    def _state_path(self, digest: str) -> Path:
+        return self._files.inbox / f"{digest}.state"
+
+
+def state_reference(path: Path, name: str) -> FileRef:
+    """Return the reference of a client's state file under `name`."""
+    return FileRef(
+        name=name, sha256=sha256_file(path, MAX_FILE_BYTES), bytes=path.stat().st_size
+    )
+
+
+def _renamed(file: FileRef, name: str) -> FileRef:
+    return FileRef(name=name, sha256=file.sha256, bytes=file.bytes)
+
+
