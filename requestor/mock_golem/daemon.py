@@ -1,0 +1,323 @@
+"""The daemon: fleet, books and REST put together, started, restarted and stopped."""
+
+import asyncio
+import hmac
+import logging
+import secrets
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from requestor.mock_golem.activity import ActivityApi
+from requestor.mock_golem.answers import Refusal, TextRefusal, json_answer
+from requestor.mock_golem.books import Books
+from requestor.mock_golem.clock import Clock, SystemClock
+from requestor.mock_golem.exe_unit import ContainerSpec, ExeUnit
+from requestor.mock_golem.faults import DaemonRestart, FaultSchedule, WrongKey
+from requestor.mock_golem.fleet import Fleet
+from requestor.mock_golem.gftp import GftpStore, write_launcher
+from requestor.mock_golem.identifiers import node_id
+from requestor.mock_golem.journal import Journal
+from requestor.mock_golem.market import MarketApi
+from requestor.mock_golem.negotiation import DemandBoard
+from requestor.mock_golem.net import NetApi
+from requestor.mock_golem.payment import PaymentApi
+from requestor.mock_golem.provider import Provider
+from requestor.mock_golem.surroundings import (
+    CommandFaultsOf,
+    ExeUnitLauncher,
+    Surroundings,
+    TaskSet,
+)
+from requestor.mock_golem.wire_log import WireLog
+
+HOST = "127.0.0.1"
+VERSION = "0.17.6"
+MAX_BODY_BYTES = 4 << 20
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_GRACE_SECONDS = 0.1
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DaemonSettings:
+    """What a daemon is started with.
+
+    `port` 0 takes a free one; `app_key` None makes one up; `state_directory` None keeps the books
+    in a temporary folder that is removed at the end; `launch` None runs real exe-units.
+    """
+
+    fleet: Fleet
+    port: int = 0
+    app_key: str | None = None
+    state_directory: Path | None = None
+    wire_log: Path | None = None
+    clock: Clock = field(default_factory=SystemClock)
+    launch: ExeUnitLauncher | None = None
+
+
+@dataclass(frozen=True)
+class DaemonAddress:
+    """Where a running daemon is found; `gftp_directory` belongs at the front of PATH."""
+
+    url: str
+    app_key: str
+    gftp_directory: Path
+    identity: str
+
+
+class MockDaemon:
+    """A Golem daemon with simulated providers.
+
+    Use `start` and `stop`, in one event loop. Nothing it started is left after `stop`.
+    """
+
+    def __init__(self, settings: DaemonSettings) -> None:
+        self._settings = settings
+        self._app_key = settings.app_key or secrets.token_hex(16)
+        self._port = settings.port
+        self._tasks = TaskSet()
+        self._requests = 0
+        self._temporary: Path | None = None
+        self._journal: Journal | None = None
+        self._wire_log: WireLog | None = None
+        self._runner: web.AppRunner | None = None
+        self._site: web.TCPSite | None = None
+        self._providers: dict[str, Provider] = {}
+        self._faults = FaultSchedule(settings.fleet.daemon_faults, settings.fleet.seed, "daemon")
+        self._net = NetApi()
+        self._around: Surroundings
+
+    async def start(self) -> DaemonAddress:
+        """Open the books, put the providers to work and listen.
+
+        Raises:
+            JournalError: the state directory cannot be used.
+            OSError: the port is taken, or a file cannot be written.
+        """
+        try:
+            return await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End all activities and their processes, cut connections, close the books."""
+        await self._tasks.cancel_all()
+        await self._cut_connections()
+        await asyncio.gather(*(provider.stop() for provider in self._providers.values()))
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._journal is not None:
+            self._journal.close()
+        if self._wire_log is not None:
+            self._wire_log.close()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+        self._providers = {}
+        self._site = self._runner = self._journal = self._wire_log = self._temporary = None
+
+    async def _start(self) -> DaemonAddress:
+        settings = self._settings
+        work = settings.state_directory
+        if work is None:
+            work = self._temporary = Path(tempfile.mkdtemp(prefix="mock-golem-"))
+        self._journal = Journal(work)
+        work = work.resolve()
+        if settings.wire_log is not None:
+            self._wire_log = WireLog(settings.wire_log, settings.clock)
+        books = Books(settings.clock, self._journal)
+        books.restore()
+        _end_lost_activities(books)
+        shutil.rmtree(work / "activities", ignore_errors=True)
+        store = GftpStore(work / "gftp" / "store")
+        store.directory.mkdir(parents=True, exist_ok=True)
+        store.remove_dead_servers()
+        self._around = self._surroundings(books, store, work)
+        gftp_directory = work / "gftp" / "bin"
+        write_launcher(gftp_directory, store.directory, self._around.requestor_id)
+        for model in settings.fleet.expanded():
+            provider = Provider(model, self._around)
+            self._providers[provider.node_id] = provider
+        self._runner = web.AppRunner(
+            self._application(), access_log=None, shutdown_timeout=_GRACE_SECONDS
+        )
+        await self._runner.setup()
+        await self._listen()
+        for provider in self._providers.values():
+            provider.resume()
+        self._schedule_restarts()
+        return DaemonAddress(
+            url=f"http://{HOST}:{self._port}",
+            app_key=self._app_key,
+            gftp_directory=gftp_directory,
+            identity=self._around.requestor_id,
+        )
+
+    def _surroundings(self, books: Books, store: GftpStore, work: Path) -> Surroundings:
+        fleet = self._settings.fleet
+
+        def launch(spec: ContainerSpec, faults: CommandFaultsOf) -> ExeUnit:
+            return ExeUnit(spec, store, faults)
+
+        python_folder = str(Path(sys.executable).parent)
+        path = fleet.runtime.path or f"{python_folder}:{_SYSTEM_PATH}"
+        return Surroundings(
+            fleet=fleet,
+            clock=self._settings.clock,
+            books=books,
+            board=DemandBoard(self._settings.clock),
+            requestor_id=node_id(fleet.seed, "requestor"),
+            launch=self._settings.launch or launch,
+            activities_directory=work / "activities",
+            command_environment={"PATH": path, "LANG": "C.UTF-8", **fleet.runtime.environment},
+            visible_folders=_python_folders(),
+        )
+
+    def _application(self) -> web.Application:
+        @web.middleware
+        async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._handle(request, handler)
+
+        app = web.Application(middlewares=[handle], client_max_size=MAX_BODY_BYTES)
+        app.add_routes([web.get("/me", self._me), web.get("/version/get", self._version)])
+        for api in (
+            MarketApi(self._around, self._providers, self._faults),
+            ActivityApi(self._around, self._providers),
+            PaymentApi(self._around, self._faults),
+            self._net,
+        ):
+            app.add_routes(api.routes())
+        return app
+
+    async def _listen(self) -> None:
+        assert self._runner is not None
+        self._site = web.TCPSite(self._runner, HOST, self._port, reuse_address=True)
+        await self._site.start()
+        address = self._runner.addresses[0]
+        self._port = address[1]
+
+    # ------------------------------------------------------------------ requests
+
+    async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Log, count and answer one request; every refusal becomes an answer here."""
+        started = None if self._wire_log is None else self._wire_log.start()
+        response: web.StreamResponse | None = None
+        try:
+            fault = self._count_request()
+            response = await self._answer(request, handler)
+            if fault is not None:
+                response = None
+                self._tasks.spawn(self._restart(fault))
+                await asyncio.Event().wait()  # until the restart cuts this connection
+            assert response is not None
+            return response
+        finally:
+            if self._wire_log is not None and started is not None:
+                await self._wire_log.record(started, request, response)
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            self._check_key(request)
+            return await handler(request)
+        except Refusal as refusal:
+            return refusal.response()
+        except web.HTTPException as error:  # unknown route, wrong method, body too large
+            return web.Response(status=error.status)
+        except Exception as error:
+            _log.exception("%s %s failed", request.method, request.path)
+            return json_answer({"message": f"mock-golem failed: {error!r}"}, 500)
+
+    def _check_key(self, request: web.Request) -> None:
+        if request.path == "/version/get":
+            return
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            raise TextRefusal(401, "Missing application key")
+        right = hmac.compare_digest(key.strip().encode(), self._app_key.encode())
+        if not right or self._faults.fires(WrongKey) is not None:
+            raise TextRefusal(401, "Invalid application key")
+
+    async def _me(self, request: web.Request) -> web.Response:
+        shown = {
+            "identity": self._around.requestor_id,
+            "name": "mock-golem",
+            "role": "manager",
+        }
+        return json_answer(shown)
+
+    async def _version(self, request: web.Request) -> web.Response:
+        current = {
+            "version": VERSION,
+            "name": "mock-golem",
+            "seen": True,
+            "releaseTs": "2026-03-13T00:00:00",
+            "insertionTs": "2026-03-13T00:00:00",
+            "updateTs": "2026-03-13T00:00:00",
+        }
+        return json_answer({"current": current, "pending": None})
+
+    # ------------------------------------------------------------------ restarts
+
+    def _schedule_restarts(self) -> None:
+        for fault in self._faults.configured(DaemonRestart):
+            if fault.after_seconds is not None:
+                self._tasks.spawn(self._restart_by_time(fault, fault.after_seconds))
+
+    async def _restart_by_time(self, fault: DaemonRestart, interval_seconds: float) -> None:
+        restarts = 0
+        while fault.times is None or restarts < fault.times:
+            await self._settings.clock.sleep(interval_seconds)
+            if self._fires(fault):
+                restarts += 1
+                await self._restart(fault)
+
+    def _count_request(self) -> DaemonRestart | None:
+        """Return the restart that this request sets off, if any."""
+        self._requests += 1
+        for fault in self._faults.configured(DaemonRestart):
+            every = fault.after_requests
+            if every is not None and self._requests % every == 0 and self._fires(fault):
+                return fault
+        return None
+
+    def _fires(self, fault: DaemonRestart) -> bool:
+        return self._faults.fires(DaemonRestart, lambda one: one is fault) is not None
+
+    async def _restart(self, fault: DaemonRestart) -> None:
+        """Be away for a while, and know afterwards only what the journal says."""
+        _log.warning("restarting: away for %g s", fault.down_seconds)
+        await self._cut_connections()
+        self._around.board.forget_all()
+        self._net.forget_all()
+        await asyncio.sleep(fault.down_seconds)
+        self._around.books.restore()
+        await self._listen()
+
+    async def _cut_connections(self) -> None:
+        if self._site is not None:
+            await self._site.stop()
+            self._site = None
+        if self._runner is not None and self._runner.server is not None:
+            await self._runner.server.shutdown(0)
+
+
+def _end_lost_activities(books: Books) -> None:
+    """Mark as ended what ran under an earlier daemon: its processes died with it."""
+    lost = [activity for activity in books.activities.values() if activity.ended_at is None]
+    if lost:
+        ended_at = books.stamp()
+        books.commit(*(activity.changed(ended_at=ended_at) for activity in lost))
+
+
+def _python_folders() -> tuple[Path, ...]:
+    """Return the folders that this Python and what it imports lie in."""
+    folders = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent}
+    folders |= {Path(entry) for entry in sys.path if Path(entry).is_absolute()}
+    return tuple(sorted(folder for folder in folders - {Path("/")} if folder.is_dir()))

@@ -1,0 +1,259 @@
+"""Fleet files: which providers there are, what they cost, how fast they are, what goes wrong."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from requestor.mock_golem.faults import (
+    DAEMON_FAULTS,
+    PROVIDER_FAULTS,
+    DaemonFault,
+    DaemonRestart,
+    Fault,
+    ProviderFault,
+    kind_of,
+)
+
+MAX_FLEET_FILE_BYTES = 1 << 20
+MAX_PROVIDERS = 1000
+Glm = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)]
+
+
+class FleetError(ValueError):
+    """A fleet file cannot be used; the message names what is wrong, where, and the fix."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Price(_Section):
+    """What a provider charges, in GLM."""
+
+    start_glm: Glm = Decimal(0)
+    cpu_hour_glm: Glm = Decimal("0.1")
+    hour_glm: Glm = Decimal("0.02")
+
+    @property
+    def coefficients(self) -> list[float]:
+        """GLM per CPU second, GLM per second, GLM at the start: `list[float]`, length 3."""
+        hour_seconds = Decimal(3600)
+        return [
+            float(self.cpu_hour_glm / hour_seconds),
+            float(self.hour_glm / hour_seconds),
+            float(self.start_glm),
+        ]
+
+
+class Terms(_Section):
+    """What a provider insists on; the defaults are ya-provider's."""
+
+    debit_note_interval_seconds: PositiveFloat = 120.0
+    debit_note_accept_seconds: PositiveInt = 240
+    payment_timeout_seconds: PositiveInt = 120
+    min_expiration_seconds: NonNegativeFloat = 300.0
+    idle_agreement_seconds: PositiveFloat = 90.0
+
+
+class ProviderModel(_Section):
+    """One provider, or `count` alike."""
+
+    name: Name
+    count: int = Field(default=1, ge=1, le=MAX_PROVIDERS)
+    price: Price = Price()
+    threads: PositiveInt = 1
+    memory_gib: PositiveFloat = 4.0
+    storage_gib: PositiveFloat = 20.0
+    pace: float = Field(default=1.0, gt=0.0, le=1.0)
+    capabilities: tuple[str, ...] = ("vpn",)
+    terms: Terms = Terms()
+    faults: tuple[ProviderFault, ...] = ()
+
+
+class Payment(_Section):
+    """Which payment platform providers take."""
+
+    driver: Name = "erc20"
+    network: Name = "hoodi"
+
+    @property
+    def token(self) -> str:
+        """`glm` on the main networks, `tglm` on test networks."""
+        return "glm" if self.network in ("mainnet", "polygon") else "tglm"
+
+    @property
+    def platform(self) -> str:
+        """The platform's name, for example `erc20-hoodi-tglm`."""
+        return f"{self.driver}-{self.network}-{self.token}"
+
+
+class Requestor(_Section):
+    """The requestor's own account."""
+
+    funds_glm: Glm = Decimal(1000)
+
+
+class Runtime(_Section):
+    """How commands run: `path` is their PATH, null the daemon's Python plus system folders."""
+
+    isolation: Literal["auto", "bubblewrap", "process"] = "auto"
+    path: str | None = None
+    environment: dict[str, str] = Field(default_factory=dict)
+
+
+class Fleet(_Section):
+    """A whole fleet file."""
+
+    subnet: str = Field(default="public", min_length=1)
+    payment: Payment = Payment()
+    requestor: Requestor = Requestor()
+    runtime: Runtime = Runtime()
+    seed: int = 0
+    providers: tuple[ProviderModel, ...]
+    daemon_faults: tuple[DaemonFault, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Fleet":
+        if not self.providers:
+            raise ValueError("`providers` is empty; name at least one provider")
+        names = [provider.name for provider in self.expanded()]
+        if len(names) > MAX_PROVIDERS:
+            raise ValueError(f"{len(names)} providers are more than {MAX_PROVIDERS}")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two providers are called {', '.join(twice)}; give each its own name")
+        for fault in self.daemon_faults:
+            if isinstance(fault, DaemonRestart) and (
+                (fault.after_seconds is None) == (fault.after_requests is None)
+            ):
+                raise ValueError("daemon_restart takes either after_seconds or after_requests")
+        return self
+
+    def expanded(self) -> tuple[ProviderModel, ...]:
+        """Return the providers one by one; `count: 3` of willow makes willow-1 to willow-3."""
+        return tuple(_expand(self.providers))
+
+
+def _expand(providers: Sequence[ProviderModel]) -> Iterator[ProviderModel]:
+    for provider in providers:
+        if provider.count == 1:
+            yield provider
+            continue
+        for number in range(1, provider.count + 1):
+            yield provider.model_copy(update={"name": f"{provider.name}-{number}", "count": 1})
+
+
+def load_fleet(path: Path) -> Fleet:
+    """Read a fleet file.
+
+    Raises:
+        FleetError: it cannot be read, or is not a fleet; the message has one line per error.
+    """
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes > MAX_FLEET_FILE_BYTES:
+            raise FleetError(f"{path}: {size_bytes} bytes; a fleet file has at most 1 MiB")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise FleetError(f"{path}: cannot be read: {reason}. Check the path.") from error
+    return parse_fleet(text, str(path))
+
+
+def parse_fleet(text: str, source: str = "fleet") -> Fleet:
+    """Read a fleet from YAML text; `source` names it in messages.
+
+    Raises:
+        FleetError: the text is not a fleet; the message has one line per error.
+    """
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise FleetError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise FleetError(f"{source}: nested too deeply") from error
+    if not isinstance(data, dict):
+        raise FleetError(
+            f"{source}: expected a mapping with `providers:`, found {type(data).__name__}"
+        )
+    try:
+        return Fleet.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(dict(detail), data) for detail in error.errors(include_url=False)]
+        raise FleetError("\n".join(f"{source}: {line}" for line in lines)) from error
+
+
+def _explain(detail: dict[str, Any], data: Any) -> str:
+    path = [part for part in detail["loc"] if part not in _KINDS]
+    place = _dotted(path) or "the file"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        known = _known_names(path[:-1], data)
+        return f"unknown key `{path[-1]}` @ {place}{_hint(str(path[-1]), known)}"
+    if detail["type"] == "union_tag_invalid":
+        kinds = _DAEMON_KINDS if "daemon_faults" in path else _PROVIDER_KINDS
+        tag = str(detail["ctx"]["tag"])
+        return f"unknown fault kind `{tag}` @ {place}{_hint(tag, list(kinds))}"
+    if detail["type"] == "union_tag_not_found":
+        return f"a fault needs a `kind` @ {place}; `mock-golem faults` lists them"
+    found = "" if detail["type"] == "missing" else f", found {detail['input']!r:.60}"
+    if detail["type"] == "value_error" and not path:
+        found = ""
+    return f"{message}{found} @ {place}"
+
+
+def _dotted(path: Sequence[int | str]) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f": did you mean `{near[0]}`?"
+    return f": known are {', '.join(sorted(known))}" if known else ""
+
+
+def _known_names(path: Sequence[int | str], data: Any) -> list[str]:
+    model: type[BaseModel] | None = Fleet
+    value: Any = data
+    for part in path:
+        value = cast(Any, value)[part] if isinstance(value, list | dict) else None
+        if isinstance(part, int):
+            if isinstance(value, dict) and model is Fault:
+                model = _KINDS.get(str(value.get("kind")))
+            continue
+        model = _SECTIONS.get(part)
+    return [] if model is None else list(model.model_fields)
+
+
+_PROVIDER_KINDS = {kind_of(fault): fault for fault in PROVIDER_FAULTS}
+_DAEMON_KINDS = {kind_of(fault): fault for fault in DAEMON_FAULTS}
+_KINDS: dict[str, type[Fault]] = {**_PROVIDER_KINDS, **_DAEMON_KINDS}
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "providers": ProviderModel,
+    "price": Price,
+    "terms": Terms,
+    "payment": Payment,
+    "requestor": Requestor,
+    "runtime": Runtime,
+    "faults": Fault,
+    "daemon_faults": Fault,
+}

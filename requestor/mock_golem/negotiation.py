@@ -1,0 +1,234 @@
+"""Demands, proposals and the events that a requestor collects."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from requestor.mock_golem.answers import Refusal
+from requestor.mock_golem.clock import Clock, rfc3339
+from requestor.mock_golem.constraints import Constraint, ConstraintError, flatten, parse
+from requestor.mock_golem.identifiers import (
+    is_subscription_id,
+    new_proposal_id,
+    new_subscription_id,
+)
+from requestor.mock_golem.signals import Signal
+
+SUBSCRIPTION_LIFETIME = timedelta(hours=1)
+
+
+@dataclass
+class Demand:
+    """An open demand; `constraint` is None if its text is broken (it then matches nothing)."""
+
+    demand_id: str
+    properties: dict[str, Any]
+    constraints: str
+    constraint: Constraint | None
+    timestamp: datetime
+    events: deque[dict[str, Any]] = field(default_factory=deque)
+
+
+@dataclass
+class Proposal:
+    """One step of a negotiation, by the provider or by the requestor."""
+
+    proposal_id: str
+    demand_id: str
+    provider_id: str
+    issuer_id: str
+    state: Literal["Initial", "Draft", "Rejected"]
+    properties: dict[str, Any]
+    constraints: str
+    timestamp: datetime
+    previous: "Proposal | None" = None
+    countered: bool = False
+    has_agreement: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as the market API shows it."""
+        shown = {
+            "properties": self.properties,
+            "constraints": self.constraints,
+            "proposalId": self.proposal_id,
+            "issuerId": self.issuer_id,
+            "state": self.state,
+            "timestamp": rfc3339(self.timestamp),
+        }
+        if self.previous is not None:
+            shown["prevProposalId"] = self.previous.proposal_id
+        return shown
+
+
+class DemandBoard:
+    """All open demands with their negotiations; forgotten when the daemon restarts."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.changed = Signal()
+        self.demands: dict[str, Demand] = {}
+        self._proposals: dict[str, Proposal] = {}
+
+    def subscribe(self, properties: dict[str, Any], constraints: str) -> Demand:
+        """Open a demand; broken constraints are taken but match nothing, as in yagna."""
+        try:
+            constraint: Constraint | None = parse(constraints)
+        except ConstraintError:
+            constraint = None
+        demand = Demand(
+            demand_id=new_subscription_id(),
+            properties=flatten(properties),
+            constraints=constraints,
+            constraint=constraint,
+            timestamp=self._clock.now(),
+        )
+        self.demands[demand.demand_id] = demand
+        return demand
+
+    def unsubscribe(self, demand_id: str) -> None:
+        """Close a demand; polls for its events end at once.
+
+        Raises:
+            Refusal: 404, it is not open.
+        """
+        if demand_id not in self.demands:
+            raise Refusal(404, f"Demand [{demand_id}] not found.")
+        del self.demands[demand_id]
+        self._proposals = {
+            key: proposal
+            for key, proposal in self._proposals.items()
+            if proposal.demand_id != demand_id
+        }
+        self.changed.notify()
+
+    def forget_all(self) -> None:
+        """Forget every demand and proposal."""
+        self.demands.clear()
+        self._proposals.clear()
+        self.changed.notify()
+
+    def demand(self, demand_id: str) -> Demand:
+        """Return an open demand.
+
+        Raises:
+            Refusal: 404, it is not open (any more); 400, the id is malformed.
+        """
+        if not is_subscription_id(demand_id):
+            raise Refusal(400, f"Subscription id [{demand_id}] has invalid format.")
+        demand = self.demands.get(demand_id)
+        if demand is not None and self._clock.now() >= demand.timestamp + SUBSCRIPTION_LIFETIME:
+            self.unsubscribe(demand_id)
+            demand = None
+        if demand is None:
+            raise Refusal(404, f"Subscription [{demand_id}] not found. Could be unsubscribed.")
+        return demand
+
+    def proposal(self, proposal_id: str, demand_id: str | None = None) -> Proposal:
+        """Return a proposal (of this demand, if one is given).
+
+        Raises:
+            Refusal: 404, there is none.
+        """
+        proposal = self._proposals.get(proposal_id)
+        if proposal is None or demand_id not in (None, proposal.demand_id):
+            raise Refusal(404, f"Proposal [{proposal_id}] not found.")
+        return proposal
+
+    def add_initial(
+        self, demand: Demand, provider_id: str, properties: dict[str, Any], constraints: str
+    ) -> None:
+        """Put a provider's offer before a demand."""
+        self._post_proposal(
+            Proposal(
+                proposal_id=new_proposal_id(),
+                demand_id=demand.demand_id,
+                provider_id=provider_id,
+                issuer_id=provider_id,
+                state="Initial",
+                properties=properties,
+                constraints=constraints,
+                timestamp=self._clock.now(),
+            )
+        )
+
+    def add_counter(
+        self,
+        proposal: Proposal,
+        requestor_id: str,
+        properties: dict[str, Any],
+        constraints: str,
+    ) -> Proposal:
+        """Take the requestor's answer to a provider's proposal.
+
+        Raises:
+            Refusal: 410, it was answered before or rejected; 400, it is the requestor's own.
+        """
+        if proposal.issuer_id == requestor_id:
+            raise Refusal(400, f"Can't react to own Proposal [{proposal.proposal_id}].")
+        if proposal.countered:
+            raise Refusal(
+                410,
+                f"Proposal [{proposal.proposal_id}] already has counter proposal. "
+                "Can't counter for the second time.",
+            )
+        if proposal.state == "Rejected":
+            raise Refusal(410, f"Proposal [{proposal.proposal_id}] was rejected.")
+        proposal.countered = True
+        counter = Proposal(
+            proposal_id=new_proposal_id(),
+            demand_id=proposal.demand_id,
+            provider_id=proposal.provider_id,
+            issuer_id=requestor_id,
+            state="Draft",
+            properties=flatten(properties),
+            constraints=constraints,
+            timestamp=self._clock.now(),
+            previous=proposal,
+        )
+        self._proposals[counter.proposal_id] = counter
+        return counter
+
+    def add_draft(self, counter: Proposal, properties: dict[str, Any], constraints: str) -> None:
+        """Take the provider's answer to a counter-proposal."""
+        self._post_proposal(
+            Proposal(
+                proposal_id=new_proposal_id(),
+                demand_id=counter.demand_id,
+                provider_id=counter.provider_id,
+                issuer_id=counter.provider_id,
+                state="Draft",
+                properties=properties,
+                constraints=constraints,
+                timestamp=self._clock.now(),
+                previous=counter,
+            )
+        )
+
+    def reject_counter(self, counter: Proposal, reason: str) -> None:
+        """Take the provider's refusal of a counter-proposal."""
+        counter.state = "Rejected"
+        self._post(
+            counter.demand_id,
+            {
+                "eventType": "ProposalRejectedEvent",
+                "eventDate": rfc3339(self._clock.now()),
+                "proposalId": counter.proposal_id,
+                "reason": {"message": reason},
+            },
+        )
+
+    def _post_proposal(self, proposal: Proposal) -> None:
+        self._proposals[proposal.proposal_id] = proposal
+        event = {
+            "eventType": "ProposalEvent",
+            "eventDate": rfc3339(proposal.timestamp),
+            "proposal": proposal.as_json(),
+        }
+        self._post(proposal.demand_id, event)
+
+    def _post(self, demand_id: str, event: dict[str, Any]) -> None:
+        demand = self.demands.get(demand_id)
+        if demand is not None:
+            demand.events.append(event)
+            self.changed.notify()

@@ -1,0 +1,144 @@
+"""Offers and negotiation: what a provider publishes, and what it says to a counter-proposal."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from requestor.mock_golem.fleet import ProviderModel
+
+DEBIT_NOTE_INTERVAL = "golem.com.scheme.payu.debit-note.interval-sec?"
+PAYMENT_TIMEOUT = "golem.com.scheme.payu.payment-timeout-sec?"
+DEBIT_NOTE_ACCEPT_TIMEOUT = "golem.com.payment.debit-notes.accept-timeout?"
+CHOSEN_PLATFORM = "golem.com.payment.chosen-platform"
+EXPIRATION = "golem.srv.comp.expiration"
+USAGE_VECTOR = ("golem.usage.cpu_sec", "golem.usage.duration_sec")
+
+_NEGOTIABLE = (DEBIT_NOTE_INTERVAL, PAYMENT_TIMEOUT, DEBIT_NOTE_ACCEPT_TIMEOUT)
+_MIN_ACCEPT_SECONDS = 5
+_MAX_EXPIRATION_WITHOUT_NOTES = timedelta(minutes=30)
+_MAX_EXPIRATION_WITHOUT_PAYMENTS = timedelta(hours=10)
+
+
+class ProposalRefused(Exception):
+    """The provider does not want these terms; the message is its reason."""
+
+
+def offer_properties(
+    provider: ProviderModel, subnet: str, platform: str, address: str
+) -> dict[str, Any]:
+    """Return the flat properties of a provider's offer; price coefficients are floats."""
+    return {
+        "golem.activity.caps.transfer.protocol": ["gftp"],
+        "golem.activity.caps.transfer.report-progress": True,
+        DEBIT_NOTE_ACCEPT_TIMEOUT: provider.terms.debit_note_accept_seconds,
+        f"golem.com.payment.platform.{platform}.address": address,
+        "golem.com.payment.protocol.version": 3,
+        "golem.com.pricing.model": "linear",
+        "golem.com.pricing.model.linear.coeffs": provider.price.coefficients,
+        "golem.com.scheme": "payu",
+        DEBIT_NOTE_INTERVAL: _whole(provider.terms.debit_note_interval_seconds),
+        PAYMENT_TIMEOUT: provider.terms.payment_timeout_seconds,
+        "golem.com.usage.vector": list(USAGE_VECTOR),
+        "golem.inf.cpu.architecture": "x86_64",
+        "golem.inf.cpu.cores": provider.threads,
+        "golem.inf.cpu.threads": provider.threads,
+        "golem.inf.mem.gib": provider.memory_gib,
+        "golem.inf.storage.gib": provider.storage_gib,
+        "golem.node.debug.subnet": subnet,
+        "golem.node.id.name": provider.name,
+        "golem.node.net.is-public": False,
+        "golem.runtime.capabilities": list(provider.capabilities),
+        "golem.runtime.name": "vm",
+        "golem.runtime.version": "0.5.3",
+        "golem.srv.caps.multi-activity": True,
+        "golem.srv.caps.payload-manifest": False,
+    }
+
+
+def offer_constraints(subnet: str, now: datetime) -> str:
+    """Return what a provider demands of a demand."""
+    milliseconds = int(now.timestamp() * 1000)
+    return f"(&({EXPIRATION}>{milliseconds})(golem.node.debug.subnet={subnet}))"
+
+
+def answer_counter(
+    offer: Mapping[str, Any], demand: Mapping[str, Any], provider: ProviderModel, now: datetime
+) -> dict[str, Any]:
+    """Return the properties of the provider's Draft in answer to a counter-proposal.
+
+    Negotiable properties (those that end in `?`) are kept only where the demand names them: the
+    debit-note interval and the payment timeout take the demand's value if it is not shorter than
+    the offer's, the acceptance timeout if it is from 5 s to the offer's; else the offer's value
+    stands.
+
+    Raises:
+        ProposalRefused: the demand's terms are unacceptable.
+    """
+    _check_platform(offer, demand)
+    _check_expiration(demand, provider, now)
+    draft = {name: value for name, value in offer.items() if name not in _NEGOTIABLE}
+    for name in _NEGOTIABLE:
+        wanted = _number(demand.get(name))
+        if wanted is None:
+            continue
+        own = offer[name]
+        if name == DEBIT_NOTE_ACCEPT_TIMEOUT:
+            agreed = _MIN_ACCEPT_SECONDS <= wanted <= own
+        else:
+            agreed = wanted >= own
+        draft[name] = demand[name] if agreed else own
+    return draft
+
+
+def negotiated_seconds(properties: Mapping[str, Any], name: str) -> float | None:
+    """Return a negotiable property's value in seconds, None if it was not agreed."""
+    return _number(properties.get(name))
+
+
+def expiration(demand: Mapping[str, Any]) -> datetime | None:
+    """Return the instant at which a demand's agreements expire, None if it names none."""
+    milliseconds = _number(demand.get(EXPIRATION))
+    if milliseconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _check_platform(offer: Mapping[str, Any], demand: Mapping[str, Any]) -> None:
+    platform = demand.get(CHOSEN_PLATFORM)
+    if not isinstance(platform, str):
+        raise ProposalRefused(f"Missing property {CHOSEN_PLATFORM}")
+    if f"golem.com.payment.platform.{platform}.address" not in offer:
+        raise ProposalRefused(f"Payment platform {platform} is not supported")
+
+
+def _check_expiration(demand: Mapping[str, Any], provider: ProviderModel, now: datetime) -> None:
+    end = expiration(demand)
+    if end is None:
+        raise ProposalRefused(f"Missing property {EXPIRATION}")
+    duration = end - now
+    if duration < timedelta(seconds=provider.terms.min_expiration_seconds):
+        raise ProposalRefused(
+            f"Proposal expires at: {end}, which is less than "
+            f"{provider.terms.min_expiration_seconds:g} s from now"
+        )
+    if DEBIT_NOTE_ACCEPT_TIMEOUT not in demand and duration > _MAX_EXPIRATION_WITHOUT_NOTES:
+        raise ProposalRefused(
+            f"Proposal expires at: {end}; over 30 minutes the requestor must accept debit notes"
+        )
+    if PAYMENT_TIMEOUT not in demand and duration > _MAX_EXPIRATION_WITHOUT_PAYMENTS:
+        raise ProposalRefused(
+            f"Proposal expires at: {end}; over 10 hours the requestor must pay in between"
+        )
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)
+
+
+def _whole(seconds: float) -> int | float:
+    return int(seconds) if seconds.is_integer() else seconds

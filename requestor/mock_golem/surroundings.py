@@ -1,0 +1,76 @@
+"""What a simulated provider is surrounded by: time, books, market, and the means to run things."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from requestor.mock_golem.books import Books
+from requestor.mock_golem.clock import Clock
+from requestor.mock_golem.exe_unit import CommandFaults, ContainerSpec, ExeUnit
+from requestor.mock_golem.faults import FaultSchedule
+from requestor.mock_golem.fleet import Fleet, ProviderModel
+from requestor.mock_golem.negotiation import DemandBoard
+
+CommandFaultsOf = Callable[[str], CommandFaults]
+ExeUnitLauncher = Callable[[ContainerSpec, CommandFaultsOf], ExeUnit]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Shared by all providers of a daemon.
+
+    `activities_directory` holds one folder per activity; `command_environment` is the whole
+    environment that commands see, `visible_folders` what they can read wherever it lies.
+    """
+
+    fleet: Fleet
+    clock: Clock
+    books: Books
+    board: DemandBoard
+    requestor_id: str
+    launch: ExeUnitLauncher
+    activities_directory: Path
+    command_environment: dict[str, str]
+    visible_folders: tuple[Path, ...]
+
+
+class TaskSet:
+    """Background tasks of one owner; none outlives it, and no failure goes unseen."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something in the background."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    async def cancel_all(self) -> None:
+        """Cancel what still runs and wait for its end."""
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a background task failed", exc_info=task.exception())
+
+
+@dataclass(frozen=True)
+class ProviderContext:
+    """What the parts of one provider share: who it is, what it is like, where it stands."""
+
+    node_id: str
+    model: ProviderModel
+    faults: FaultSchedule
+    around: Surroundings
+    tasks: TaskSet
