@@ -5,7 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
-from requestor.config import RunConfig, environment_spec, learner_spec, state_rules
+from requestor.config import (
+    RunConfig,
+    default_fleet,
+    environment_spec,
+    learner_spec,
+    state_rules,
+)
 from requestor.federation.aggregation import AGGREGATION_RULES, ServerSGD
 from requestor.federation.gate import NotWorseGate, OpenGate
 from requestor.federation.rounds import FederationSettings
@@ -87,12 +93,9 @@ def run_terms(config: RunConfig, run_id: str) -> Terms:
     )
 
 
-def fleet_path(config: RunConfig, beside: Path) -> Path:
-    """Return the mock fleet's file; a relative one is beside the config file."""
-    fleet = config.golem.fleet
-    if fleet is None:
-        return DEFAULT_FLEET
-    return fleet if fleet.is_absolute() else (beside / fleet).resolve()
+def fleet_path(config: RunConfig) -> Path:
+    """Return the file of the mock fleet."""
+    return config.golem.fleet or default_fleet()
 
 
 def describe_plan(config: RunConfig) -> str:

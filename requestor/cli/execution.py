@@ -8,11 +8,13 @@ import json
 import logging
 import os
 import platform
+import re
 import shlex
 import signal
 import sys
 import time
 import uuid
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi
 from requestor.marketplace.golem.preflight import check_daemon, wait_for_daemon
 from requestor.marketplace.golem.private_daemon import private_daemon
 from requestor.marketplace.golem.rental import GolemMarketplace
-from requestor.marketplace.golem.sweep import sweep
+from requestor.marketplace.golem.sweep import Sweep
 from requestor.marketplace.history import ProviderHistory
 from requestor.marketplace.ledger import Ledger
 from requestor.training_run import events
@@ -36,6 +38,10 @@ from requestor.training_run.run_loop import RunSummary, TrainingRun
 
 PACKAGES = ("derl", "torch", "stable-baselines3", "gymnasium", "numpy", "yapapi")
 DAEMON_PATIENCE_SECONDS = 120.0
+SWEEP_SECONDS = 10.0
+
+_REST_LOGGERS = ("ya_activity", "ya_market", "ya_net", "ya_payment")
+_BEARER = re.compile(r"Bearer [^'\"\s,}]+")
 
 logger = logging.getLogger(__name__)
 
@@ -74,22 +80,19 @@ class Launch:
 
     directory: RunDirectory
     config: RunConfig
-    config_folder: Path
     runs: Path
     observers: Callable[[RunDirectory], Sequence[Observer]]
     wire_log: bool = False
 
 
-def create_run(config: RunConfig, config_folder: Path, runs: Path) -> RunDirectory:
+def create_run(config: RunConfig, runs: Path) -> RunDirectory:
     """Create the folder of a new run with config, versions and command in it."""
     directory = new_run_directory(runs, config.algo.name, config.env.id)
-    fleet = fleet_path(config, config_folder)
     write_whole(directory.config, resolved_yaml(config).encode())
     identity = {
         "run_id": uuid.uuid4().hex,
         "created_unix_seconds": time.time(),
         "command": shlex.join(sys.argv),
-        "fleet": str(fleet) if config.golem.mode == "mock" else None,
         "versions": _versions(),
     }
     write_whole(directory.identity, json.dumps(identity, indent=1).encode() + b"\n")
@@ -139,8 +142,8 @@ class _Execution:
             launch.directory,
             GolemMarketplace(address, ledger, history),
             ledger,
-            self._emit,
-            self._stop,
+            emit=self._emit,
+            stop_requested=self._stop,
             wait_for_daemon=lambda: self._come_back(address, ledger),
         )
         return await run.execute()
@@ -154,7 +157,7 @@ class _Execution:
             return
         wire_log = directory.logs / "wire.jsonl" if self._launch.wire_log else None
         async with private_daemon(
-            fleet_path(self._launch.config, self._launch.config_folder),
+            fleet_path(self._launch.config),
             directory.daemon_state,
             directory.logs / "mock-golem.log",
             wire_log,
@@ -164,9 +167,8 @@ class _Execution:
     async def _clean_up(self, address: DaemonAddress, ledger: Ledger) -> None:
         """End what an earlier, killed process of this run has left in the daemon."""
         async with DaemonApi(address) as api:
-            report = await sweep(
-                api, ledger, self._launch.directory.run_id, self._notice, wait_seconds=10.0
-            )
+            sweep = Sweep(api, ledger, self._launch.directory.run_id, self._notice)
+            report = await sweep.run(SWEEP_SECONDS)
         if not report.is_empty:
             self._notice(f"cleaned up after the last process: {report}")
 
@@ -215,16 +217,28 @@ def _versions() -> dict[str, str]:
     return found
 
 
+class _Redacted(logging.Formatter):
+    """Keeps keys out of the log, whoever logs them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line with every bearer token and the app key blotted out."""
+        line = _BEARER.sub("Bearer <redacted>", super().format(record))
+        key = os.environ.get("YAGNA_APPKEY")
+        return line.replace(key, "<redacted>") if key else line
+
+
 @contextlib.contextmanager
 def _file_log(path: Path) -> Iterator[None]:
     """Send all logging to a file; yapapi's chatter has no place on the terminal."""
     handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Redacted("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
-    for name in ("asyncio", "aiohttp", "urllib3", "filelock"):
+    # request bodies and headers: costly, and the wire log of the mock has them
+    for name in ("asyncio", "aiohttp", "filelock", *_REST_LOGGERS):
         logging.getLogger(name).setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
     try:
         yield
     finally:

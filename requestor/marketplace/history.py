@@ -40,9 +40,7 @@ class ProviderHistory:
         """Return the node ids to avoid now."""
         now = self._clock()
         return frozenset(
-            node
-            for node, record in self.records().items()
-            if decayed(record, now) > AVOID_ABOVE
+            node for node, record in self.records().items() if decayed(record, now) > AVOID_ABOVE
         )
 
     def failed(self, node_id: str, name: str, reason: str) -> None:

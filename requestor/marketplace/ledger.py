@@ -11,6 +11,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+from requestor.marketplace.spending import Prices
+
 EntryKind = Literal[
     "allocation_intended",
     "allocation_created",
@@ -44,6 +46,29 @@ class Ledger:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._entries.append(entry)
+
+    def approve(
+        self,
+        agreement_id: str,
+        *,
+        provider_id: str,
+        provider_name: str,
+        threads: int,
+        prices: Prices,
+        approved_unix_seconds: float,
+    ) -> None:
+        """Append an `agreement_approved` entry: all that its bills will be held against."""
+        self.write(
+            "agreement_approved",
+            agreement_id=agreement_id,
+            provider_id=provider_id,
+            provider_name=provider_name,
+            threads=threads,
+            start_glm=f"{prices.start_glm:f}",
+            cpu_hour_glm=f"{prices.cpu_hour_glm:f}",
+            hour_glm=f"{prices.hour_glm:f}",
+            approved_unix_seconds=approved_unix_seconds,
+        )
 
     def close(self) -> None:
         """Close the file."""

@@ -96,6 +96,7 @@ class Dispatcher:
         self,
         pool: ProviderPool,
         options: DispatchOptions,
+        *,
         emit: Callable[[events.Event], None],
         clock: Callable[[], float],
         stop_requested: asyncio.Event,
@@ -159,9 +160,7 @@ class Dispatcher:
         return [state.deliveries[item] for item in plan.items if item in state.deliveries]
 
     def _open_round(self, plan: RoundPlan, desk: OrderDesk) -> _Round:
-        salvaged = {
-            item: delivery for item in plan.items if (delivery := desk.salvage(item))
-        }
+        salvaged = {item: delivery for item in plan.items if (delivery := desk.salvage(item))}
         queue = WorkQueue(
             [item for item in plan.items if item not in salvaged],
             max_attempts=self._options.max_attempts,
@@ -179,9 +178,7 @@ class Dispatcher:
             return True
         if state.started_seconds is None:
             return False
-        is_late = (
-            self._clock() - state.started_seconds >= self._options.round_deadline_seconds
-        )
+        is_late = self._clock() - state.started_seconds >= self._options.round_deadline_seconds
         return is_late and len(state.deliveries) >= state.plan.quorum
 
     def _check_recruiter(self) -> None:
@@ -229,9 +226,7 @@ class Dispatcher:
             lease = await self._pool.next_lease()
             info = lease.info
             self._emit(
-                events.LeaseOpened(
-                    info.id, info.provider_name, info.provider_id, info.agreement_id
-                )
+                events.LeaseOpened(info.id, info.provider_name, info.provider_id, info.agreement_id)
             )
             self._drivers[info.id] = asyncio.create_task(self._drive(lease))
             self._bell.set()

@@ -191,12 +191,8 @@ class RoundDesk:
 
 def state_reference(path: Path, name: str) -> FileRef:
     """Return the reference of a client's state file under `name`."""
-    return FileRef(
-        name=name, sha256=sha256_file(path, MAX_FILE_BYTES), bytes=path.stat().st_size
-    )
+    return FileRef(name=name, sha256=sha256_file(path, MAX_FILE_BYTES), bytes=path.stat().st_size)
 
 
 def _renamed(file: FileRef, name: str) -> FileRef:
     return FileRef(name=name, sha256=file.sha256, bytes=file.bytes)
-
-

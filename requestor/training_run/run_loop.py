@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,9 +117,10 @@ class TrainingRun:
         directory: RunDirectory,
         marketplace: Marketplace,
         ledger: Ledger,
+        *,
         emit: Callable[[events.Event], None],
         stop_requested: asyncio.Event,
-        wait_for_daemon: Callable[[], object] | None = None,
+        wait_for_daemon: Callable[[], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Run `settings` in `directory`; set `stop_requested` for a clean stop."""
@@ -133,9 +134,7 @@ class TrainingRun:
         self._clock = clock
         self._store = CheckpointStore(directory.checkpoints)
         fed = settings.federation
-        self._held_out = held_out_seeds(
-            fed.run_seed, "evaluation", settings.evaluation.episodes
-        )
+        self._held_out = held_out_seeds(fed.run_seed, "evaluation", settings.evaluation.episodes)
         self._final_seeds = held_out_seeds(
             fed.run_seed, "final evaluation", settings.evaluation.final_episodes
         )
@@ -233,24 +232,20 @@ class TrainingRun:
 
     async def _reconnect(self) -> None:
         if self._wait_for_daemon is not None:
-            waiting = self._wait_for_daemon()
-            if asyncio.iscoroutine(waiting):
-                await waiting
+            await self._wait_for_daemon()
 
     async def _session(self, judge: Judge, state: _State) -> None:
         terms = self._settings.terms
-        self._emit(
-            events.RentingStarted(terms.providers, terms.subnet, terms.payment_network)
-        )
+        self._emit(events.RentingStarted(terms.providers, terms.subnet, terms.payment_network))
         async with self._marketplace.rent(terms, self._notice) as pool:
             reporter = asyncio.create_task(self._report_spending(pool))
             try:
                 async with Dispatcher(
                     pool,
                     self._settings.dispatch,
-                    self._emit,
-                    self._clock,
-                    self._stop,
+                    emit=self._emit,
+                    clock=self._clock,
+                    stop_requested=self._stop,
                 ) as dispatcher:
                     while not self._is_done(state):
                         await self._round(judge, state, dispatcher)
@@ -322,12 +317,10 @@ class TrainingRun:
         result = await self._evaluate(judge, path, done, "candidate")
         verdict = self._settings.evaluation.gate(parent.model_returns, result.returns)
         if not verdict.is_published:
-            self._emit(
-                events.ModelRolledBack(plan.round, verdict.mean_difference, verdict.reason)
-            )
+            self._emit(events.ModelRolledBack(plan.round, verdict.mean_difference, verdict.reason))
             state.checkpoint = replace(parent, round=done, total_steps=total)
             return
-        self._publish(state, done, total, candidate, result, verdict)
+        self._publish(state, done, total, candidate=candidate, result=result, verdict=verdict)
         state.tensors = outcome.candidate
         await self._check_target(judge, state, path, result)
 
@@ -340,6 +333,7 @@ class TrainingRun:
         state: _State,
         done: int,
         total: int,
+        *,
         candidate: FileRef,
         result: Evaluation,
         verdict: GateVerdict,
@@ -387,9 +381,7 @@ class TrainingRun:
 
     # --- end -----------------------------------------------------------------------------------
 
-    async def _finish(
-        self, judge: Judge, state: _State, error: DerlError | None
-    ) -> RunSummary:
+    async def _finish(self, judge: Judge, state: _State, error: DerlError | None) -> RunSummary:
         checkpoint = state.checkpoint
         is_over = self._is_done(state)
         if is_over and state.final is None:

@@ -25,6 +25,7 @@ class Bookkeeper:
         ledger: Ledger,
         spending: SpendingGuard,
         notice: Callable[[str], None],
+        *,
         clock: Callable[[], float] = time.monotonic,
         unix_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -82,15 +83,12 @@ class Bookkeeper:
                 approved_seconds=now,
             )
         )
-        self._ledger.write(
-            "agreement_approved",
-            agreement_id=agreement.id,
+        self._ledger.approve(
+            agreement.id,
             provider_id=str(raw.offer.provider_id),
             provider_name=terms.provider_name,
             threads=terms.threads,
-            start_glm=f"{terms.prices.start_glm:f}",
-            cpu_hour_glm=f"{terms.prices.cpu_hour_glm:f}",
-            hour_glm=f"{terms.prices.hour_glm:f}",
+            prices=terms.prices,
             approved_unix_seconds=self._unix_clock(),
         )
 

@@ -6,7 +6,6 @@ a `DaemonError` that says which call failed and how.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -116,9 +115,7 @@ class DaemonApi:
     async def release_allocation(self, allocation_id: str) -> None:
         """Release an allocation; one that is gone already is fine."""
         try:
-            await self._call(
-                "DELETE", f"{self._address.payment_url}/allocations/{allocation_id}"
-            )
+            await self._call("DELETE", f"{self._address.payment_url}/allocations/{allocation_id}")
         except DaemonError as error:
             if error.status not in (404, 410):
                 raise
@@ -204,7 +201,7 @@ class DaemonApi:
                 if response.status >= 300:
                     raise DaemonError(call, response.status, _message(text))
                 return json.loads(text) if text.strip() else None
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise DaemonError(call, 0, str(error) or type(error).__name__) from error
         except ValueError as error:
             raise DaemonError(call, 200, f"the answer is not JSON: {error}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import secrets
 import signal
@@ -15,11 +16,11 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import ya_payment
+from ya_payment.exceptions import ApiException
 from yapapi import Golem
 from yapapi.config import ApiConfig
 from yapapi.services import Cluster
@@ -30,7 +31,7 @@ from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, Dae
 from requestor.marketplace.golem.offer_terms import clean_name
 from requestor.marketplace.golem.payload import ProviderImagePayload, build_payload
 from requestor.marketplace.golem.strategy import CeilingStrategy
-from requestor.marketplace.golem.sweep import sweep
+from requestor.marketplace.golem.sweep import Sweep
 from requestor.marketplace.golem.worker_service import GolemLease, WorkerService
 from requestor.marketplace.history import ProviderHistory
 from requestor.marketplace.ledger import Ledger
@@ -49,9 +50,7 @@ FAILURES_UNTIL_BARRED = 2
 class GolemMarketplace:
     """A Golem daemon as a marketplace (see `ports.Marketplace`)."""
 
-    def __init__(
-        self, address: DaemonAddress, ledger: Ledger, history: ProviderHistory
-    ) -> None:
+    def __init__(self, address: DaemonAddress, ledger: Ledger, history: ProviderHistory) -> None:
         """Rent through the daemon at `address`, writing every payment to `ledger`."""
         self._address = address
         self._ledger = ledger
@@ -61,7 +60,9 @@ class GolemMarketplace:
     async def rent(self, terms: Terms, notice: Callable[[str], None]) -> AsyncIterator[GolemPool]:
         """Open a pool; see `ports.Marketplace.rent`."""
         async with DaemonApi(self._address) as api:
-            pool = GolemPool(self._address, api, self._ledger, self._history, terms, notice)
+            pool = GolemPool(
+                self._address, api, self._ledger, self._history, terms=terms, notice=notice
+            )
             try:
                 await pool.open()
                 yield pool
@@ -78,6 +79,7 @@ class GolemPool:
         api: DaemonApi,
         ledger: Ledger,
         history: ProviderHistory,
+        *,
         terms: Terms,
         notice: Callable[[str], None],
     ) -> None:
@@ -124,8 +126,9 @@ class GolemPool:
         """Wait for the next ready provider; see `ports.ProviderPool.next_lease`."""
         assert self._lost is not None
         lease = asyncio.ensure_future(self._ready.get())
+        waiting: set[asyncio.Future[Any]] = {lease, self._lost}
         try:
-            await asyncio.wait({lease, self._lost}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if self._lost.done():
                 self._lost.result()
             return lease.result()
@@ -156,11 +159,9 @@ class GolemPool:
             amount_glm=f"{self._allocation_glm:f}",
             budget_glm=f"{self._terms.budget_glm:f}",
         )
-        self._golem = self._engine()
+        self._golem = self._engine(self._allocation_glm)
         await self._start_engine(self._golem)
-        expiration = datetime.now(timezone.utc) + timedelta(
-            seconds=self._terms.expiration_seconds
-        )
+        expiration = datetime.now(UTC) + timedelta(seconds=self._terms.expiration_seconds)
         self._cluster = await self._golem.run_service(
             WorkerService,
             instance_params=[{"keeper": self} for _ in range(self._terms.providers)],
@@ -182,16 +183,16 @@ class GolemPool:
                 fix="check golem.image, or give golem.image_url beside the hash",
             ) from error
 
-    def _engine(self) -> Golem:
+    def _engine(self, amount_glm: Decimal) -> Golem:
         strategy = CeilingStrategy(
             self._terms.ceilings,
             standing=self._standing,
-            acceptable=lambda agreement: self._books.acceptable_glm(agreement),
+            acceptable=self._books.acceptable_glm,
             on_bill=self._books.bill_refused,
             on_offer=self._note_offer,
         )
         return Golem(
-            budget=self._allocation_glm,
+            budget=amount_glm,
             strategy=strategy,
             subnet_tag=self._terms.subnet,
             payment_driver=self._terms.payment_driver,
@@ -211,7 +212,7 @@ class GolemPool:
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             await golem.start()
-        except ya_payment.ApiException as error:
+        except ApiException as error:
             raise PreflightError(
                 f"the daemon refuses an allocation of {self._allocation_glm:f} GLM: "
                 f"{_refusal(error)}",
@@ -354,14 +355,22 @@ class GolemPool:
         for lease in list(self._leases.values()):
             lease.release("the run is over", avoid=False)
         if self._cluster is not None:
-            await self._guard("stop the workers", self._cluster.terminate())
+            await self._guard("stop the workers", self._terminate_cluster(self._cluster))
         if self._golem is not None:
             await self._await_bills()
-            await self._guard("stop the engine", self._golem.stop(wait_for_payments=False))
-        await self._guard(
-            "settle the rest",
-            sweep(self._api, self._ledger, self._terms.run_id, self._notice, wait_seconds=0.0),
-        )
+            await self._guard("stop the engine", self._stop_engine(self._golem))
+        rest = Sweep(self._api, self._ledger, self._terms.run_id, self._notice)
+        await self._guard("settle the rest", rest.run(wait_seconds=0.0))
+
+    async def _terminate_cluster(self, cluster: Any) -> None:
+        await cluster.terminate()
+
+    async def _stop_engine(self, golem: Golem) -> None:
+        # without payments to wait for, yapapi forgets to end this loop and waits 10 s for it
+        invoices = golem._engine._process_invoices_job
+        if invoices is not None:
+            invoices.cancel()
+        await golem.stop(wait_for_payments=False)
 
     async def _await_bills(self) -> None:
         """Wait for invoices; a provider that died may never send one.
@@ -396,15 +405,18 @@ class GolemPool:
                 self._notice(f"could not {what}: {error}; `derl-request resume` will clean up")
 
 
-def _refusal(error: ya_payment.ApiException) -> str:
-    body = getattr(error, "body", None)
-    return clean_name(str(body or error))[:300] if body is None else str(body)[:300]
+def _refusal(error: ApiException) -> str:
+    """Return what the daemon said, which is JSON with a `detail` if it is yagna."""
+    body = str(getattr(error, "body", None) or error)
+    try:
+        answer = json.loads(body)
+        return str(answer["detail"])[:300]
+    except (ValueError, KeyError, TypeError):
+        return body[:300]
 
 
 def _why(task: asyncio.Task[Any]) -> str:
     if task.cancelled():
         return "a loop was cancelled"
     error = task.exception()
-    return f"{type(error).__name__}: {error}" if error else "a loop ended"
-
-
+    return "a loop ended" if error is None else f"{type(error).__name__}: {error}"

@@ -229,8 +229,9 @@ class WorkerService(Service):
 
     async def shutdown(self) -> AsyncGenerator[Script, Awaitable[Any]]:
         """Send nothing: destroying the activity, which yapapi does next, ends the worker too."""
-        return
-        yield  # makes this a generator, as yapapi demands
+        nothing: tuple[Script, ...] = ()
+        for script in nothing:
+            yield script
 
     def _order_script(self, lease: GolemLease, job: Job) -> Script:
         assert self._ctx is not None

@@ -1,0 +1,22 @@
+"""`status`, `ls` and `evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rich_click as click
+
+
+@click.command()
+def status() -> None:
+    """."""
+
+
+@click.command("ls")
+def list_command() -> None:
+    """."""
+
+
+@click.command()
+def evaluate() -> None:
+    """."""

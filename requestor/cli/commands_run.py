@@ -1,0 +1,182 @@
+"""`run`, `resume` and `init`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import rich_click as click
+
+from requestor.cli.assembly import describe_plan
+from requestor.cli.execution import Launch, create_run, execute
+from requestor.cli.screen import observers, report
+from requestor.config import (
+    ALGORITHMS,
+    REAL_MONEY_NETWORKS,
+    RunConfig,
+    commented_template,
+    load_config,
+    resolved_yaml,
+)
+from requestor.errors import PreflightError, UsageError
+from requestor.training_run.run_directory import RunDirectory, find_run, write_whole
+
+RESUMABLE = (
+    "golem.",
+    "federation.max_attempts",
+    "federation.speculate",
+    "federation.round_deadline_seconds",
+    "evaluation.final_episodes",
+)
+"""What may change on resume: everything else decides what is learned."""
+
+_RUNS = click.option(
+    "--runs-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs"),
+    envvar="DERL_RUNS_DIR",
+    show_default=True,
+    help="Where runs are kept.",
+)
+_JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON summary on stdout, progress on stderr."
+)
+_YES = click.option("--yes", is_flag=True, help="Spend real money without asking.")
+_WIRE = click.option(
+    "--wire-log", is_flag=True, help="Mock only: log every REST call to logs/wire.jsonl."
+)
+
+
+@click.command()
+@click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--dry-run", is_flag=True, help="Print the resolved config and what it would rent.")
+@_JSON
+@_YES
+@_RUNS
+@_WIRE
+def run(
+    config: Path,
+    overrides: tuple[str, ...],
+    *,
+    dry_run: bool,
+    as_json: bool,
+    yes: bool,
+    runs_dir: Path,
+    wire_log: bool,
+) -> None:
+    """Train as CONFIG says: rent providers, run federated rounds, keep the best model.
+
+    \b
+    Single settings can be overridden:
+      derl-request run configs/cartpole.yaml seed=7 federation.rounds=3 golem.budget_glm=0.5
+    """
+    loaded = load_config(config, overrides)
+    if dry_run:
+        _dry_run(loaded, as_json)
+        return
+    _confirm_spending(loaded, yes)
+    directory = create_run(loaded, runs_dir)
+    _execute(directory, loaded, runs_dir, as_json=as_json, wire_log=wire_log)
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@_JSON
+@_YES
+@_RUNS
+@_WIRE
+def resume(
+    run_name: str,
+    overrides: tuple[str, ...],
+    *,
+    as_json: bool,
+    yes: bool,
+    runs_dir: Path,
+    wire_log: bool,
+) -> None:
+    """Go on with RUN (a name from `ls`, a path, or `last`) after a crash, Ctrl-C or its budget.
+
+    What the dead process left in the daemon is ended and paid first. The result is the same, bit
+    for bit, as if the run had never been interrupted. Only settings that do not change what is
+    learned can be overridden, e.g. golem.budget_glm=2.
+    """
+    directory = find_run(runs_dir, run_name)
+    _check_resumable(overrides)
+    loaded = load_config(directory.config, overrides)
+    _confirm_spending(loaded, yes)
+    if overrides:
+        write_whole(directory.config, resolved_yaml(loaded).encode())
+    _execute(directory, loaded, runs_dir, as_json=as_json, wire_log=wire_log)
+
+
+@click.command()
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path), default="derl.yaml")
+@click.option("--env", "environment", default="CartPole-v1", show_default=True)
+@click.option("--algo", type=click.Choice(sorted(ALGORITHMS)), default="ppo", show_default=True)
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+def init(path: Path, environment: str, algo: str, *, force: bool) -> None:
+    """Write a commented config to start from (default: derl.yaml)."""
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists", fix="give another name, or --force to overwrite it")
+    path.write_text(commented_template(environment, algo))
+    click.echo(f"wrote {path}; try: derl-request run {path}")
+
+
+def _execute(
+    directory: RunDirectory, config: RunConfig, runs: Path, *, as_json: bool, wire_log: bool
+) -> None:
+    launch = Launch(
+        directory=directory,
+        config=config,
+        runs=runs,
+        observers=lambda folder: observers(folder, as_json=as_json),
+        wire_log=wire_log,
+    )
+    summary = execute(launch)
+    report(directory, summary, as_json=as_json)
+    if summary.error is not None:
+        raise summary.error
+
+
+def _dry_run(config: RunConfig, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(config.model_dump(mode="json"), indent=1))
+        return
+    click.echo(resolved_yaml(config).rstrip())
+    click.echo("\n# " + describe_plan(config).replace("\n", "\n# "))
+
+
+def _check_resumable(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        key = override.partition("=")[0]
+        if not key.startswith(RESUMABLE):
+            raise UsageError(
+                f"{key} can't change in the middle of a run",
+                fix="start a new run; on resume only golem.*, evaluation.final_episodes and the "
+                "federation's deadlines and attempts may differ",
+            )
+
+
+def _confirm_spending(config: RunConfig, yes: bool) -> None:
+    """Ask before real money is involved."""
+    golem = config.golem
+    if golem.mode == "mock" or golem.payment_network not in REAL_MONEY_NETWORKS or yes:
+        return
+    if not sys.stdin.isatty():
+        raise PreflightError(
+            f"this run may spend up to {golem.budget_glm} GLM of real money "
+            f"on {golem.payment_network}",
+            fix="confirm with --yes",
+        )
+    answer = click.prompt(
+        f"This may spend up to {golem.budget_glm} GLM of real money on {golem.payment_network}. "
+        f"Type {golem.payment_network} to go on",
+        default="",
+        show_default=False,
+    )
+    if answer.strip() != golem.payment_network:
+        raise UsageError("not confirmed, nothing was spent")

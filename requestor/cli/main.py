@@ -1,0 +1,48 @@
+"""The `derl-request` program."""
+
+from __future__ import annotations
+
+import sys
+
+import rich_click as click
+
+from requestor.cli.commands_inspect import evaluate, list_command, status
+from requestor.cli.commands_run import init, resume, run
+from requestor.errors import DerlError, render
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done                      4    daemon, key, funds or machine not fit
+  2    wrong usage               5    budget reached
+  3    wrong config              6    the run failed
+  130  interrupted"""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
+)
+@click.version_option(package_name="derl")
+def cli() -> None:
+    """Federated reinforcement learning on machines rented through Golem.
+
+    Start with `derl-request run configs/cartpole.yaml`: it trains on a mock Golem on this
+    machine, with no tokens, no daemon and no network.
+    """
+
+
+for command in (run, resume, status, list_command, evaluate, init):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the program; print errors a user can meet, with their exit codes."""
+    try:
+        cli(standalone_mode=True)
+    except DerlError as error:
+        click.echo(render(error), err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
