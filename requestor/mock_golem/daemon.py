@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from requestor.mock_golem.activity import ActivityApi
+from requestor.mock_golem.allocations import AllocationsApi
 from requestor.mock_golem.answers import Refusal, TextRefusal, json_answer
 from requestor.mock_golem.books import Books
 from requestor.mock_golem.clock import Clock, SystemClock
@@ -40,7 +41,7 @@ HOST = "127.0.0.1"
 VERSION = "0.17.6"
 MAX_BODY_BYTES = 4 << 20
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_GRACE_SECONDS = 0.1
+_GRACE_SECONDS = 0.02  # 0 would mean "without limit"
 
 _log = logging.getLogger(__name__)
 
@@ -190,7 +191,8 @@ class MockDaemon:
         for api in (
             MarketApi(self._around, self._providers, self._faults),
             ActivityApi(self._around, self._providers),
-            PaymentApi(self._around, self._faults),
+            AllocationsApi(self._around, self._faults),
+            PaymentApi(self._around),
             self._net,
         ):
             app.add_routes(api.routes())
@@ -305,7 +307,7 @@ class MockDaemon:
             await self._site.stop()
             self._site = None
         if self._runner is not None and self._runner.server is not None:
-            await self._runner.server.shutdown(0)
+            await self._runner.server.shutdown(_GRACE_SECONDS)
 
 
 def _end_lost_activities(books: Books) -> None:
