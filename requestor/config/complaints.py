@@ -130,12 +130,10 @@ def _unknown_key(raw: Location, location: Location) -> tuple[str, str]:
     if location[0] == "algo" and len(location) == 2 and key in REFUSED:
         return f"{key!r} cannot be set", REFUSED[key]
     names = list(_model_at(raw[:-1]).model_fields)
-    near = difflib.get_close_matches(key, names, n=1)
-    if near:
-        return f"unknown key {key!r}", f"did you mean {near[0]!r}?"
     elsewhere = [path for path in _all_paths() if path.rpartition(".")[2] == key]
-    if elsewhere:
-        return f"unknown key {key!r}", f"did you mean {' or '.join(elsewhere)}?"
+    near = elsewhere or [repr(name) for name in difflib.get_close_matches(key, names, n=1)]
+    if near:
+        return f"unknown key {key!r}", f"did you mean {' or '.join(near)}?"
     return f"unknown key {key!r}", f"known are {', '.join(names)}"
 
 

@@ -83,14 +83,12 @@ def read_document(path: Path) -> Document:
 
 def parse_yaml(text: str, source: str) -> Document:
     """Read YAML text; ConfigError if it cannot be parsed or is not a mapping."""
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         data = loader.construct_document(node) if node is not None else {}
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: not valid YAML: {_yaml_complaint(error)}") from None
-    finally:
-        loader.dispose()
     if not isinstance(data, dict):
         raise ConfigError(f"{source}: must hold sections like `env:`, is {type(data).__name__}")
     document = Document(source, data)

@@ -72,7 +72,9 @@ def _plain(node: ast.expr) -> JsonValue:
     match node:
         case ast.Constant(value=value):
             return _constant(value, node)
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)) if (
+            not isinstance(number, bool)
+        ):
             return _constant(-number, node)
         case ast.List(elts=entries) | ast.Tuple(elts=entries):
             return [_plain(entry) for entry in entries]

@@ -49,7 +49,6 @@ def resolved_yaml(config: RunConfig) -> str:
         _writable(data, config.model_dump(mode="json")),
         Dumper=_Dumper,
         sort_keys=False,
-        allow_unicode=True,
         width=100,
     )
 

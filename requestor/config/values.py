@@ -50,6 +50,11 @@ def _exact(value: Any) -> Any:
     return repr(value) if isinstance(value, float) else value
 
 
+def _shortest(amount: Decimal) -> Decimal:
+    text = f"{amount:f}"
+    return Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
+
+
 def plain_data(value: Any) -> Any:
     """Read text as an rl-zoo expression; refuse what JSON cannot hold with a ValueError."""
     if isinstance(value, BaseModel):
@@ -94,6 +99,7 @@ Glm: TypeAlias = Annotated[
     Decimal,
     Field(ge=0, max_digits=36, decimal_places=18, allow_inf_nan=False),
     BeforeValidator(_exact),
+    AfterValidator(_shortest),
 ]
 PlainMapping: TypeAlias = Annotated[dict[str, Any], BeforeValidator(plain_data)]
 """A JSON object, also written as an rl-zoo expression."""

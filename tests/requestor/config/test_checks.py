@@ -1,0 +1,130 @@
+"""What has to fit together between sections."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from requestor.config import RunConfig, parse_config
+from requestor.errors import ConfigError
+
+PPO = {"name": "ppo", "n_steps": 256}
+SAC = {"name": "sac"}
+HASH = "5" * 56
+
+
+def problem(**sections: Any) -> str:
+    """The one thing wrong with a config of these sections."""
+    data = {"env": {"id": "A-v1"}, "algo": {"name": "ppo"}, **sections}
+    with pytest.raises(ConfigError) as caught:
+        parse_config(repr(data))
+    assert len(caught.value.problems) == 1
+    return caught.value.problems[0]
+
+
+def test_local_steps_must_be_whole_rollouts_and_the_nearest_are_named() -> None:
+    assert problem(
+        env={"id": "A-v1", "n_envs": 4}, algo=PPO, federation={"local_steps": 3000}
+    ) == (
+        "must be a multiple of algo.n_steps * env.n_envs = 1024, is 3000 "
+        "@ federation.local_steps (line 1); use 2048 or 3072"
+    )
+    assert problem(algo=PPO, federation={"local_steps": 100}).endswith("; use 256")
+
+
+def test_off_policy_local_steps_must_be_whole_training_steps() -> None:
+    text = problem(algo={"name": "dqn", "train_freq": 4}, federation={"local_steps": 1001})
+    assert "must be a multiple of algo.train_freq * env.n_envs = 4, is 1001" in text
+
+
+def test_training_by_episodes_needs_one_environment() -> None:
+    sac = {"name": "sac", "train_freq": [1, "episode"]}
+    assert "algo.train_freq" in problem(env={"id": "A-v1", "n_envs": 2}, algo=sac)
+    accepted = {"env": {"id": "A-v1"}, "algo": sac, "federation": {"local_steps": 777}}
+    assert RunConfig.model_validate(accepted).federation.local_steps == 777
+
+
+@pytest.mark.parametrize(
+    ("replay", "fits"), [("reset", 2047), ("kept", 10 * 2048 - 1)], ids=["reset", "kept"]
+)
+def test_learning_must_start_before_the_steps_are_over(replay: str, fits: int) -> None:
+    federation = {"replay": replay}
+    text = problem(algo={**SAC, "learning_starts": fits + 1}, federation=federation)
+    assert f"use less than {fits + 1}" in text
+    RunConfig.model_validate(
+        {
+            "env": {"id": "A-v1"},
+            "algo": {**SAC, "learning_starts": fits},
+            "federation": federation,
+        }
+    )
+
+
+def test_on_policy_algorithms_have_no_replay_to_keep() -> None:
+    text = problem(federation={"replay": "kept"})
+    assert text == "ppo has no replay buffer to keep @ federation.replay (line 1); use reset"
+
+
+def test_a_quorum_is_at_most_all_clients() -> None:
+    text = problem(federation={"clients": 4, "quorum": 5})
+    assert "asks for 5 results of 4 clients" in text
+
+
+def test_one_sample_cannot_be_normalised() -> None:
+    assert "algo.batch_size" in problem(algo={"name": "ppo", "batch_size": 1})
+    assert "algo.n_steps" in problem(algo={"name": "ppo", "n_steps": 1})
+    RunConfig.model_validate(
+        {
+            "env": {"id": "A-v1"},
+            "algo": {"name": "ppo", "batch_size": 1, "normalize_advantage": False},
+        }
+    )
+
+
+YAGNA = {"mode": "yagna", "image": "me/derl:1", "budget_glm": 2}
+
+
+def test_the_network_needs_an_image_and_a_budget() -> None:
+    assert "golem.image" in problem(golem={"mode": "yagna", "budget_glm": 1})
+    assert "golem.budget_glm" in problem(golem={"mode": "yagna", "image": "me/derl:1"})
+    RunConfig.model_validate({"env": {"id": "A-v1"}, "algo": {"name": "ppo"}, "golem": YAGNA})
+
+
+@pytest.mark.parametrize("network", ["polygon", "mainnet"])
+def test_real_money_needs_the_hash_of_the_image(network: str) -> None:
+    golem = {**YAGNA, "payment_network": network}
+    assert "give its 56 hex digits" in problem(golem=golem)
+    for image in (HASH, f"hash:sha3:{HASH}:http://registry.invalid/image"):
+        RunConfig.model_validate(
+            {
+                "env": {"id": "A-v1"},
+                "algo": {"name": "ppo"},
+                "golem": {**golem, "image": image},
+            }
+        )
+
+
+def test_all_contradictions_are_told_at_once() -> None:
+    data = {
+        "env": {"id": "A-v1"},
+        "algo": {"name": "ppo"},
+        "federation": {"local_steps": 1, "replay": "kept", "quorum": 9},
+        "golem": {"mode": "yagna"},
+    }
+    with pytest.raises(ConfigError) as caught:
+        parse_config(repr(data))
+    paths = [text.partition(" @ ")[2].partition(" ")[0] for text in caught.value.problems]
+    assert paths == [
+        "federation.local_steps",
+        "federation.replay",
+        "federation.quorum",
+        "golem.image",
+        "golem.budget_glm",
+    ]
+
+
+def test_a_config_made_in_code_is_checked_too() -> None:
+    with pytest.raises(ValidationError):
+        RunConfig.model_validate(
+            {"env": {"id": "A-v1"}, "algo": {"name": "ppo"}, "federation": {"quorum": 9}}
+        )
