@@ -93,9 +93,9 @@ def load_optimizers(model: BaseAlgorithm, tensors: Tensors) -> None:
 def _restored(field: str, fresh: torch.Tensor | int, received: Any) -> torch.Tensor | int:
     value = np.array(received)
     if field in _NEVER_NEGATIVE:
-        value = np.maximum(value, 0)
+        value = np.asarray(np.maximum(value, 0))
     if field == "step":
-        value = np.rint(value)
+        value = np.asarray(np.rint(value))
     return torch.from_numpy(value) if isinstance(fresh, torch.Tensor) else int(value)
 
 

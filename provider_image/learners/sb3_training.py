@@ -13,7 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.type_aliases import TrainFreq
 
 from provider_image.learners.base import LearnerRefused, TrainingFailed, TrainOutcome
 from provider_image.learners.sb3_environments import VectorEnvironment, training_environment
@@ -77,28 +77,40 @@ def _train_on(
     )
 
 
-class StepCounter(BaseCallback):
-    """Counts episodes, and ends the round at its last step where SB3 would run on.
+class EndingTrainFreq(TrainFreq):
+    """SB3's `train_freq` with an end: the rollout in hand stops when the round's steps are done.
 
-    That is only where training is by whole episodes (`train_freq: [n, "episode"]`).
+    SB3 looks at `frequency` after every step; without an end it would finish the last rollout
+    (steps or whole episodes), and take more steps than were ordered.
     """
+
+    has_ended = False
+
+    @property
+    def frequency(self) -> int:
+        """Steps or episodes per rollout; 0, which is always reached, once the round has ended."""
+        return 0 if self.has_ended else self[0]
+
+
+class StepCounter(BaseCallback):
+    """Counts episodes, and ends an off-policy round at its last step."""
 
     def __init__(self, last_step: int) -> None:
         super().__init__()
         self.episodes = 0
         self._last_step = last_step
-        self._may_stop = False
 
     def _on_training_start(self) -> None:
         model = self.model
         model._update_current_progress_remaining(model.num_timesteps, 0)
         if isinstance(model, DQN) and model.num_timesteps > 0:
             model.exploration_rate = model.exploration_schedule(model._current_progress_remaining)
-        self._may_stop = isinstance(model, OffPolicyAlgorithm) and _trains_by_episode(model)
 
     def _on_step(self) -> bool:
         self.episodes += int(np.sum(self.locals["dones"]))
-        return not (self._may_stop and self.num_timesteps >= self._last_step)
+        if self.num_timesteps >= self._last_step and isinstance(self.model, OffPolicyAlgorithm):
+            cast(EndingTrainFreq, self.model.train_freq).has_ended = True
+        return True
 
 
 class LatestMetrics(KVWriter):
@@ -139,21 +151,14 @@ def _plan(order: TrainOrder) -> ModelPlan:
 def _check_local_steps(model: BaseAlgorithm, order: TrainOrder) -> None:
     if isinstance(model, OnPolicyAlgorithm):
         unit, product = model.n_steps * model.n_envs, "n_steps * n_envs"
-    elif isinstance(model, OffPolicyAlgorithm) and not _trains_by_episode(model):
-        frequency = cast(TrainFreq, model.train_freq).frequency
-        unit, product = frequency * model.n_envs, "train_freq * n_envs"
     else:
-        return
+        unit, product = model.n_envs, "n_envs"
     if order.local_steps % unit:
         below = order.local_steps // unit * unit
         nearest = f"{below} or {below + unit}" if below else f"{unit}"
         raise LearnerRefused(
             f"local_steps {order.local_steps} is no multiple of {product} = {unit}; use {nearest}"
         )
-
-
-def _trains_by_episode(model: OffPolicyAlgorithm) -> bool:
-    return cast(TrainFreq, model.train_freq).unit == TrainFrequencyUnit.EPISODE
 
 
 def _has_replay(order: TrainOrder, client_state: Tensors | None) -> bool:
@@ -163,8 +168,11 @@ def _has_replay(order: TrainOrder, client_state: Tensors | None) -> bool:
 def _resume_counters(model: BaseAlgorithm, order: TrainOrder, *, fresh_replay: bool) -> None:
     """Go on counting where the run stands, so that everything scheduled by steps goes on too."""
     model.num_timesteps = order.steps_done
-    if isinstance(model, OffPolicyAlgorithm) and fresh_replay:
-        model.learning_starts += order.steps_done
+    if isinstance(model, OffPolicyAlgorithm):
+        ending = EndingTrainFreq(*cast(TrainFreq, model.train_freq))
+        model.train_freq = cast(tuple[int, str], ending)
+        if fresh_replay:
+            model.learning_starts += order.steps_done
     if isinstance(model, DQN):
         model._n_calls = order.steps_done // model.n_envs
 

@@ -315,7 +315,9 @@ def test_a_thousand_mutated_files_never_get_past(tmp_path: Path, data: st.DataOb
     assert outcome in {"unreadable", "refused", "accepted"}
 
 
-odd_values = st.sampled_from([None, True, -1, 0, 1.5, 1e300, "x", "", [], {}, [[]], {"a": [1]}])
+odd_values: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, -1, 0, 1.5, 1e300, "x", "", [], {}, [[]], {"a": [1]}]
+)
 entries = st.fixed_dictionaries(
     {
         "dtype": st.sampled_from(["F32", "F64", "I64", "U8", "BOOL", "F16", 7]),
