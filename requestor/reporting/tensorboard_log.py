@@ -122,12 +122,16 @@ def _records(path: Path) -> Iterator[bytes]:
 
 
 def _checksum(data: bytes) -> bytes:
-    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import (  # type: ignore[import-untyped]
+        masked_crc32c,
+    )
 
     return struct.pack("<I", masked_crc32c(data))
 
 
 def _event_type() -> Any:
-    from tensorboard.compat.proto.event_pb2 import Event as Record
+    from tensorboard.compat.proto.event_pb2 import (  # type: ignore[import-untyped]
+        Event as Record,
+    )
 
     return Record
