@@ -165,7 +165,7 @@ class MockDaemon:
         fleet = self._settings.fleet
 
         def launch(spec: ContainerSpec, faults: CommandFaultsOf) -> ExeUnit:
-            return ExeUnit(spec, store, faults)
+            return ExeUnit(spec, store, faults, now=self._settings.clock.now)
 
         python_folder = str(Path(sys.executable).parent)
         path = fleet.runtime.path or f"{python_folder}:{_SYSTEM_PATH}"

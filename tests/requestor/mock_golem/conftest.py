@@ -1,0 +1,238 @@
+"""A running daemon, and a plain HTTP requestor that goes through market, activity and payment."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from requestor.mock_golem.clock import ManualClock
+from requestor.mock_golem.daemon import DaemonAddress, DaemonSettings, MockDaemon
+from requestor.mock_golem.fleet import parse_fleet
+
+ONE_PROVIDER = "runtime: {isolation: process}\nproviders: [{name: willow}]"
+START = datetime(2026, 11, 20, 3, 36, 56, tzinfo=UTC)
+MARKET, ACTIVITY, PAYMENT = "/market-api/v1", "/activity-api/v1", "/payment-api/v1"
+
+
+@dataclass
+class Requestor:
+    """Speaks HTTP to one daemon; every answer is (status, decoded body)."""
+
+    daemon: MockDaemon
+    address: DaemonAddress
+    session: aiohttp.ClientSession
+    clock: Any
+    seen: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    async def call(
+        self, method: str, path: str, body: Any = ..., headers: Any = None, **query: Any
+    ) -> tuple[int, Any]:
+        """Send one request."""
+        data = None if body is ... else json.dumps(body)
+        async with self.session.request(
+            method, self.address.url + path, data=data, params=query, headers=headers
+        ) as response:
+            text = await response.text()
+            if "json" in response.content_type and text:
+                return response.status, json.loads(text)
+            return response.status, text or None
+
+    async def ok(self, method: str, path: str, body: Any = ..., **query: Any) -> Any:
+        """Send one request that must succeed; return its body."""
+        status, answer = await self.call(method, path, body, **query)
+        assert status in (200, 201, 204), (method, path, status, answer)
+        return answer
+
+    def terms(self, **changes: Any) -> dict[str, Any]:
+        """Return the body of a demand as yapapi sends it."""
+        expiration = int(self.clock.now().timestamp() * 1000) + 900_000
+        properties = {
+            "golem.com.payment.platform.erc20-hoodi-tglm.address": self.address.identity,
+            "golem.com.payment.protocol.version": "3",
+            "golem.node.debug.subnet": "public",
+            "golem.srv.comp.expiration": expiration,
+            "golem.srv.caps.multi-activity": True,
+            "golem.com.payment.chosen-platform": "erc20-hoodi-tglm",
+            "golem.com.payment.debit-notes.accept-timeout?": 240,
+        }
+        constraints = (
+            "(&(golem.node.debug.subnet=public)\n\t"
+            "(golem.com.payment.platform.erc20-hoodi-tglm.address=*)\n\t"
+            "(golem.com.payment.protocol.version>1)\n\t(golem.com.pricing.model=linear)\n\t"
+            "(&(golem.inf.mem.gib>=0.5)\n\t(golem.inf.cpu.threads>=1)\n\t(golem.runtime.name=vm)))"
+        )
+        changes.setdefault("constraints", constraints)
+        return {
+            "constraints": changes.pop("constraints"),
+            "properties": {
+                **{key: value for key, value in properties.items()},
+                **changes.pop("properties", {}),
+            },
+        }
+
+    async def demand(self, **changes: Any) -> str:
+        """Open a demand."""
+        return str(await self.ok("POST", f"{MARKET}/demands", self.terms(**changes)))
+
+    async def next_event(self, demand_id: str, wanted: Callable[[Any], bool]) -> dict[str, Any]:
+        """Return the first event of a demand that is wanted, keeping the others."""
+        kept = self.seen.setdefault(demand_id, [])
+        for _ in range(20):
+            for event in kept:
+                if wanted(event):
+                    kept.remove(event)
+                    return event
+            kept += await self.ok("GET", f"{MARKET}/demands/{demand_id}/events", timeout=2)
+        raise AssertionError(f"no such event among {kept}")
+
+    async def proposal(self, demand_id: str, state: str, provider: str | None = None) -> Any:
+        """Return the next proposal in this state (of this provider)."""
+
+        def wanted(event: Any) -> bool:
+            return (
+                event["eventType"] == "ProposalEvent"
+                and event["proposal"]["state"] == state
+                and provider in (None, event["proposal"]["properties"]["golem.node.id.name"])
+            )
+
+        return (await self.next_event(demand_id, wanted))["proposal"]
+
+    async def counter(self, demand_id: str, proposal_id: str, **changes: Any) -> str:
+        """Counter a proposal."""
+        path = f"{MARKET}/demands/{demand_id}/proposals/{proposal_id}"
+        return str(await self.ok("POST", path, self.terms(**changes)))
+
+    async def draft(
+        self, demand_id: str | None = None, provider: str | None = None, **changes: Any
+    ) -> Any:
+        """Negotiate up to the provider's Draft."""
+        demand_id = demand_id or await self.demand(**changes)
+        initial = await self.proposal(demand_id, "Initial", provider)
+        await self.counter(demand_id, initial["proposalId"], **changes)
+        return await self.proposal(demand_id, "Draft", provider)
+
+    async def sign(self, proposal_id: str, **query: Any) -> str:
+        """Make an agreement of a Draft and confirm it; return its id, whatever follows."""
+        body = {"proposalId": proposal_id, "validTo": "2100-01-01T00:00:00Z"}
+        agreement = str(await self.ok("POST", f"{MARKET}/agreements", body))
+        await self.ok("POST", f"{MARKET}/agreements/{agreement}/confirm", **query)
+        return agreement
+
+    async def agreement(self, **changes: Any) -> str:
+        """Return an approved agreement."""
+        agreement = await self.sign((await self.draft(**changes))["proposalId"])
+        await self.ok("POST", f"{MARKET}/agreements/{agreement}/wait", timeout=5)
+        return agreement
+
+    async def activity(self, agreement: str | None = None, deployed: bool = False) -> str:
+        """Return a new activity."""
+        agreement = agreement or await self.agreement()
+        activity = str(await self.ok("POST", f"{ACTIVITY}/activity", agreement))
+        if deployed:
+            results = await self.execute(activity, [{"deploy": {}}, {"start": {"args": []}}])
+            assert [result["result"] for result in results] == ["Ok", "Ok"], results
+        return activity
+
+    async def send(self, activity: str, commands: list[dict[str, Any]]) -> str:
+        """Start a batch."""
+        body = {"text": json.dumps(commands)}
+        return str(await self.ok("POST", f"{ACTIVITY}/activity/{activity}/exec", body))
+
+    async def execute(self, activity: str, commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Run a batch to its end."""
+        batch = await self.send(activity, commands)
+        while True:
+            path = f"{ACTIVITY}/activity/{activity}/exec/{batch}"
+            results: list[dict[str, Any]] = await self.ok("GET", path, timeout=5)
+            if results and results[-1]["isBatchFinished"]:
+                return results
+
+    async def allocation(self, amount: str = "10") -> str:
+        """Set an amount aside."""
+        body = {"totalAmount": amount, "paymentPlatform": "erc20-hoodi-tglm"}
+        return str((await self.ok("POST", f"{PAYMENT}/allocations", body))["allocationId"])
+
+    async def terminate(self, agreement: str) -> None:
+        """End an agreement."""
+        await self.ok("POST", f"{MARKET}/agreements/{agreement}/terminate", {"message": "done"})
+
+    async def invoices(self, agreement: str, count: int = 1) -> list[dict[str, Any]]:
+        """Return an agreement's invoices once there are so many."""
+        found: list[dict[str, Any]] = []
+
+        async def look() -> bool:
+            every = await self.ok("GET", f"{PAYMENT}/invoices")
+            found[:] = [one for one in every if one["agreementId"] == agreement]
+            return len(found) >= count
+
+        await self.until(look)
+        return found
+
+    async def until(self, condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+        """Wait until something holds."""
+        async with asyncio.timeout(seconds):
+            while not await condition():
+                await asyncio.sleep(0.01)
+
+
+def shell(script: str) -> dict[str, Any]:
+    """Return a run command."""
+    return {
+        "run": {
+            "entry_point": "/bin/sh",
+            "args": ["-c", script],
+            "capture": {"stdout": {"stream": {}}, "stderr": {"stream": {}}},
+        }
+    }
+
+
+@pytest.fixture
+def manual_clock() -> ManualClock:
+    """A clock that stands at `START` until it is moved."""
+    return ManualClock(START)
+
+
+@pytest_asyncio.fixture
+async def serve() -> AsyncIterator[Callable[..., Awaitable[Requestor]]]:
+    """Start daemons from fleet texts; all are stopped at the end."""
+    opened: list[tuple[MockDaemon, aiohttp.ClientSession]] = []
+
+    async def start(fleet: str = ONE_PROVIDER, **settings: Any) -> Requestor:
+        daemon_settings = DaemonSettings(fleet=parse_fleet(fleet), **settings)
+        daemon = MockDaemon(daemon_settings)
+        address = await daemon.start()
+        session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {address.app_key}"})
+        opened.append((daemon, session))
+        return Requestor(daemon, address, session, daemon_settings.clock)
+
+    yield start
+    for daemon, session in opened:
+        await session.close()
+        await daemon.stop()
+
+
+@pytest.fixture
+def run_shell() -> Callable[[str], dict[str, Any]]:
+    """Make run commands of shell scripts."""
+    return shell
+
+
+@pytest.fixture
+def recorded_answers() -> dict[str, list[dict[str, Any]]]:
+    """What real yagna 0.17.6 answered, by scenario; ids and amounts are `<placeholders>`."""
+    scenarios: dict[str, list[dict[str, Any]]] = {}
+    path = Path(__file__).with_name("recorded_answers.jsonl")
+    for line in path.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        if "scenario" in entry:
+            calls = scenarios.setdefault(entry["scenario"], [])
+        else:
+            calls.append(entry)
+    return scenarios
