@@ -76,7 +76,9 @@ def _make_bare(spec: EnvironmentSpec) -> Environment:
 
 def _make_registered(environment_id: str, kwargs: dict[str, Any]) -> Environment:
     try:
-        return gymnasium.make(environment_id, render_mode=None, disable_env_checker=True, **kwargs)
+        registered = gymnasium.spec(environment_id).kwargs
+        silent = {"render_mode": None} if "render_mode" in registered else {}
+        return gymnasium.make(environment_id, disable_env_checker=True, **kwargs, **silent)
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
         _refuse_unknown(environment_id, str(error))
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
