@@ -104,10 +104,9 @@ class Container:
 
     async def reset(self) -> None:
         """End the guest with all its processes and drop the volumes."""
-        guest = self.guest
+        guest, self.guest = self.guest, None
         if guest is not None:
-            await guest.stop()
-            self.guest = None
+            await _finish_anyway(guest.stop())
             self._earlier_cpu_seconds += guest.cpu_seconds()
         await asyncio.to_thread(_remove_tree, self._volumes_folder)
         self._volumes = Volumes(self._volumes_folder)

@@ -17,7 +17,7 @@ from requestor.mock_golem.exe_unit.spec import CommandFailed
 from requestor.mock_golem.guest.processes import descendants, signal_all, tree_cpu_seconds
 
 LONGEST_MESSAGE_BYTES = 1 << 20
-STOP_SECONDS = 5.0  # an agent that has not ended everything by then is killed with all below it
+STOP_SECONDS = 5.0  # an agent that has not ended everything by then is killed
 
 OutputSink = Callable[[str, bytes], None]  # stream name ("stdout" | "stderr"), bytes
 
@@ -115,15 +115,12 @@ class GuestProcess:
                 async with asyncio.timeout(STOP_SECONDS):
                     await self.gone.wait()
             except TimeoutError:
-                self._kill_tree()
+                # What watches over the agent (bubblewrap, or its guard) then ends the rest.
+                signal_all([self.agent_pid], signal.SIGKILL)
+                signal_all([self._process.pid], signal.SIGCONT)
                 await self.gone.wait()
         if self._reader is not None:
             await asyncio.wait([self._reader])
-
-    def _kill_tree(self) -> None:
-        assert self._process is not None
-        guests = descendants(self.agent_pid)
-        signal_all([*guests, self.agent_pid, self._process.pid], signal.SIGKILL)
 
     async def _read(self) -> None:
         assert self._process is not None and self._process.stdout is not None

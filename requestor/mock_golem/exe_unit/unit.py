@@ -306,7 +306,7 @@ class ExeUnit:
             limit = self._spec.memory_bytes
             text = f"the processes of the activity held more than their {limit} bytes of memory"
             await self._end("OutOfMemory", text)
-        elif guest.end_reason == "died":
+        else:
             await self._end("RuntimeDied", "the runtime process ended unexpectedly")
 
     async def _end(self, reason: str | None, error_message: str | None) -> None:
