@@ -23,7 +23,7 @@ from requestor.training_run.run_loop import EvaluationSettings, RunSettings
 MOCK_IMAGE = "hash:sha3:" + "0" * 56 + ":http://127.0.0.1/provider-image.gvmi"
 """What a mock fleet is asked for when the config names no image: it runs no image anyway."""
 
-INVOICE_TIMEOUT_SECONDS = 30.0
+INVOICE_TIMEOUT_SECONDS = 15.0
 
 
 def run_settings(config: RunConfig, run_id: str) -> RunSettings:

@@ -14,7 +14,6 @@ import signal
 import sys
 import time
 import uuid
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -238,7 +237,6 @@ def _file_log(path: Path) -> Iterator[None]:
     # request bodies and headers: costly, and the wire log of the mock has them
     for name in ("asyncio", "aiohttp", "filelock", *_REST_LOGGERS):
         logging.getLogger(name).setLevel(logging.INFO)
-    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
     try:
         yield
     finally:

@@ -1,6 +1,5 @@
 """x"""
 
-from requestor.training_run import events
 
 
 class P:

@@ -1,8 +1,9 @@
 """What the run owes and what it may still spend: pure arithmetic over exact decimals.
 
 The numbers rest on *our* clock and on usage as last reported; they are upper bounds. A bill above
-its bound is not accepted, and work stops while the sum of all bounds still fits the budget. So
-what is accepted can never exceed the budget, whatever a provider claims.
+its bound is not accepted, nor one that would take the sum over the budget, and work stops while
+the sum of all bounds still fits the budget. So what is accepted can never exceed the budget,
+whatever a provider claims, and an honest provider is paid in full.
 """
 
 from __future__ import annotations
@@ -15,8 +16,14 @@ ZERO = Decimal(0)
 GLM_QUANTUM = Decimal("1e-18")
 """The smallest amount of GLM: a token has 18 decimals."""
 
-CLOCK_SLACK_SECONDS = 3.0
-"""Our clock starts when the agreement is approved here, the provider's up to this much earlier."""
+BILL_SLACK_SECONDS = 3.0
+"""A bill may be for this much longer than we know of: clocks start apart, reports come late."""
+
+PLAN_SLACK_SECONDS = 0.5
+"""The same for our own planning, where being too careful leaves budget unused."""
+
+RATE_MARGIN = Decimal("1.25")
+"""A provider is expected to cost at most this much more a second than it has so far."""
 
 BILL_ROUNDING_GLM = Decimal("1e-9")
 """Providers compute in binary floating point; a bill may be above the exact amount by this."""
@@ -59,22 +66,34 @@ class Account:
     accepted_glm: Decimal = ZERO
     is_settled: bool = False
 
-    def bound_glm(self, now_seconds: float) -> Decimal:
+    def bound_glm(self, now_seconds: float, slack_seconds: float = BILL_SLACK_SECONDS) -> Decimal:
         """Return the most that can be due at `now_seconds`.
 
         The start price and the full rate (every thread busy) since approval; or, where usage has
         been reported, that usage's cost and the full rate since the report; whichever is less.
+        Both times are lengthened by `slack_seconds`.
         """
         end = now_seconds if self.ended_seconds is None else min(now_seconds, self.ended_seconds)
-        by_clock = self.prices.start_glm + self._full_rate_glm(end - self.approved_seconds)
+        by_clock = self.prices.start_glm + self._full_rate_glm(
+            end - self.approved_seconds + slack_seconds
+        )
         if self.reported_seconds is None:
             return by_clock + BILL_ROUNDING_GLM
-        since_report = max(0.0, end - self.reported_seconds)
+        since_report = max(0.0, end - self.reported_seconds) + slack_seconds
         by_usage = self.reported_glm + self._full_rate_glm(since_report)
         return max(min(by_clock, by_usage), self.accepted_glm) + BILL_ROUNDING_GLM
 
+    def expected_rate_glm(self) -> Decimal:
+        """Return the GLM a second that further work is expected to cost, at most the full rate."""
+        full = self._full_rate_glm(1.0)
+        if self.reported_seconds is None or self.reported_seconds <= self.approved_seconds:
+            return full
+        elapsed = Decimal(repr(self.reported_seconds - self.approved_seconds))
+        measured = (self.reported_glm - self.prices.start_glm) / elapsed
+        return min(full, RATE_MARGIN * max(measured, ZERO))
+
     def _full_rate_glm(self, seconds: float) -> Decimal:
-        whole = Decimal(repr(max(0.0, seconds) + CLOCK_SLACK_SECONDS))
+        whole = Decimal(repr(max(0.0, seconds)))
         return self.prices.cost_glm(whole * self.threads, whole) - self.prices.start_glm
 
 
@@ -118,10 +137,13 @@ class SpendingGuard:
         self.accounts[agreement_id] = replace(self.accounts[agreement_id], is_settled=True)
 
     def acceptable_glm(self, agreement_id: str, now_seconds: float) -> Decimal:
-        """Return the most that a bill of this agreement may ask for at `now_seconds`."""
+        """Return the most that a bill of this agreement may ask for at `now_seconds`.
+
+        What can be due by usage and clock, and never so much that all that is accepted together
+        exceeds the budget.
+        """
         account = self.accounts[agreement_id]
-        others = self.exposure_glm(now_seconds) - self._exposure(account, now_seconds)
-        left = self.budget_glm - self.spent_before_glm - others
+        left = self.budget_glm - (self.accepted_glm - account.accepted_glm)
         return min(account.bound_glm(now_seconds), max(left, ZERO))
 
     def exposure_glm(self, now_seconds: float) -> Decimal:
@@ -131,11 +153,13 @@ class SpendingGuard:
         )
 
     def may_spend_seconds(self, now_seconds: float) -> float:
-        """Return for how long all open agreements may go on before the budget could be exceeded."""
+        """Return for how long all open agreements may go on before the budget could be exceeded.
+
+        At the rates that were measured so far, with a margin; at the full rate where none was.
+        """
         rate = sum(
             (
-                account.prices.cost_glm(Decimal(account.threads), Decimal(1))
-                - account.prices.start_glm
+                account.expected_rate_glm()
                 for account in self.accounts.values()
                 if account.ended_seconds is None
             ),
@@ -170,7 +194,7 @@ class SpendingGuard:
     def _exposure(account: Account, now_seconds: float) -> Decimal:
         if account.is_settled:
             return account.accepted_glm
-        return account.bound_glm(now_seconds)
+        return account.bound_glm(now_seconds, PLAN_SLACK_SECONDS)
 
 
 def marked_allocation_glm(amount_glm: Decimal, mark: int) -> Decimal:

@@ -28,11 +28,11 @@ from requestor.training_run import events
 
 logger = logging.getLogger(__name__)
 
-DISPATCH_MARGIN_SECONDS = 5.0
+DISPATCH_MARGIN_SECONDS = 1.0
 """Money for this much more of everybody's time must be left over when an order goes out."""
 
-STOP_MARGIN_SECONDS = 2.0
-UNKNOWN_ITEM_SECONDS = 5.0
+STOP_MARGIN_SECONDS = 0.5
+UNKNOWN_ITEM_SECONDS = 1.0
 WASTED_IN_A_ROW = 3
 ORDER_FAILURES_IN_A_ROW = 2
 

@@ -11,6 +11,7 @@ from typing import Any
 from yapapi import events
 
 from requestor.marketplace.golem.offer_terms import OfferTerms, read_offer
+from requestor.marketplace.golem.worker_service import describe_failure
 from requestor.marketplace.ledger import Ledger
 from requestor.marketplace.spending import Account, SpendingGuard
 
@@ -154,7 +155,7 @@ class Bookkeeper:
 
     def _payment_failed(self, event: events.PaymentFailed) -> None:
         error = event.exc_info[1] if event.exc_info else None
-        reason = str(error)[:300]
+        reason = describe_failure(error) if error else "unknown"
         agreement_id = event.agreement.id
         if agreement_id in self._spending.accounts:
             self._spending.refuse(agreement_id)

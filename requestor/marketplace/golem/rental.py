@@ -41,7 +41,7 @@ from requestor.marketplace.spending import SpendingGuard, marked_allocation_glm
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 1.0
-USAGE_SECONDS = 2.0
+USAGE_SECONDS = 0.5
 DAEMON_PATIENCE_SECONDS = 3.0
 STOP_GRACE_SECONDS = 15.0
 FAILURES_UNTIL_BARRED = 2
@@ -331,7 +331,7 @@ class GolemPool:
 
     async def _watch_usage(self) -> None:
         while True:
-            await asyncio.sleep(max(USAGE_SECONDS, len(self._leases) / 8))
+            await asyncio.sleep(max(USAGE_SECONDS, len(self._leases) / 16))
             for agreement_id, activity_id in self._books.live_activities():
                 try:
                     usage = await self._api.usage(activity_id)

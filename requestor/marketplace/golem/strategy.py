@@ -23,6 +23,17 @@ LAST_RESORT_SCORE = 1e-6
 EXPECTED_SECONDS = Decimal(600)
 
 
+class PlainDecimal(Decimal):
+    """A decimal whose text is never in scientific notation, which daemons do not read.
+
+    (yapapi sends `str(amount)`, and `str(Decimal("0.00000001"))` is `1E-8`.)
+    """
+
+    def __str__(self) -> str:
+        """Return all digits."""
+        return format(self, "f")
+
+
 class CeilingStrategy(MarketStrategy):
     """Cheapest first under our own ceilings; yapapi's default caps are far above market prices.
 
@@ -84,6 +95,6 @@ class CeilingStrategy(MarketStrategy):
     def _judge(self, agreement_id: str, kind: str, asked: Decimal) -> Decimal:
         bound = self._acceptable(agreement_id)
         if asked.is_finite() and Decimal(0) <= asked <= bound:
-            return asked
+            return PlainDecimal(asked)
         self._on_bill(agreement_id, kind, asked, bound)
         return Decimal(-1)

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from yapapi.rest.activity import BatchError, CommandExecutionError
+from yapapi.rest.activity import BatchError, BatchTimeoutError, CommandExecutionError
 from yapapi.script import Script
 from yapapi.services import Service
 
@@ -285,6 +285,10 @@ def describe_failure(error: BaseException) -> str:
     if isinstance(error, CommandExecutionError):
         detail = error.stderr or error.message or str(error)
         text = f"command failed: {detail.strip().splitlines()[-1] if detail.strip() else error}"
+    elif isinstance(error, BatchTimeoutError):
+        text = "no answer in time"
+    elif (status := getattr(error, "status", None)) is not None:
+        text = f"the daemon answered {status}: {getattr(error, 'body', '')}"
     else:
         text = str(error).strip() or type(error).__name__
     line = "".join(c if c.isprintable() else " " for c in text)
