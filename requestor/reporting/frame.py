@@ -54,22 +54,22 @@ class Canvas:
 def draw(view: RunView, now_unix_seconds: float, canvas: Canvas) -> RenderableType:
     """Return the picture of `view` at a moment.
 
-    A finished run is drawn without its providers: the closing summary tells more of them.
+    Of a finished run only the outcome and the curve are drawn: the closing summary tells the rest.
     """
     body = Table.grid(expand=False, padding=0)
     body.add_column(width=canvas.inner_width)
-    for part in (
-        _title(view, canvas),
-        _progress(view, now_unix_seconds, canvas),
-        Text(""),
-        *_returns(view, canvas),
-        _steps(view, now_unix_seconds, canvas),
-        _cost(view, canvas),
-    ):
+    body.add_row(_title(view, canvas))
+    body.add_row(_progress(view, now_unix_seconds, canvas))
+    body.add_row(Text(""))
+    if view.finished is not None:
+        body.add_row(_whole_curve(view, canvas))
+        return Padding(body, (1, MARGIN, 0, MARGIN), expand=False)
+    for part in _returns(view, canvas):
         body.add_row(part)
-    if view.finished is None:
-        body.add_row(Text(""))
-        body.add_row(_providers(view, now_unix_seconds, canvas))
+    body.add_row(_steps(view, now_unix_seconds, canvas))
+    body.add_row(_cost(view, canvas))
+    body.add_row(Text(""))
+    body.add_row(_providers(view, now_unix_seconds, canvas))
     return Padding(body, (1, MARGIN, 0, MARGIN), expand=False)
 
 
@@ -127,19 +127,17 @@ def _progress(view: RunView, now: float, canvas: Canvas) -> RenderableType:
 
 def _returns(view: RunView, canvas: Canvas) -> list[RenderableType]:
     glyphs = canvas.glyphs
-    last = view.final_evaluation if view.finished is not None else None
-    last = last or view.last_evaluation
+    last = view.last_evaluation
     if last is None:
         return [_labelled("return", Text("not evaluated yet", style="dim")), Text("")]
     target = view.started.target_return if view.started else None
     color = "green" if target is not None and last.mean_return >= target else ""
     spread = f" {glyphs.plus_minus} {return_text(last.std_return)}"
     head = Text.assemble((return_text(last.mean_return), f"bold {color}"), (spread, "dim"))
-    if last.purpose == "final":
-        head.append(f"  over {last.episodes} episodes of the final test", style="dim")
-    else:
-        head.append("   ")
-        head.append_text(_curve(view, canvas.inner_width - LABEL_WIDTH - head.cell_len, canvas))
+    if view.is_rolled_back(last.round):
+        head.append(" rolled back", style="yellow")
+    head.append("   ")
+    head.append_text(_curve(view, canvas.inner_width - LABEL_WIDTH - head.cell_len, canvas))
     details = []
     best = view.best_evaluation
     if best is not None:
@@ -148,6 +146,16 @@ def _returns(view: RunView, canvas: Canvas) -> list[RenderableType]:
         details.append(f"target {return_text(target)}")
     below = Text(f" {glyphs.dot} ".join(details), style="dim")
     return [_labelled("return", head), _labelled("", below)]
+
+
+def _whole_curve(view: RunView, canvas: Canvas) -> RenderableType:
+    curve = _curve(view, canvas.inner_width - LABEL_WIDTH - 24, canvas)
+    if curve.cell_len:
+        first, last = (view.evaluations[pick(view.evaluations)].mean_return for pick in (min, max))
+        curve.append(f"  from {return_text(first)} to {return_text(last)}", style="dim")
+    else:
+        curve = Text("no round was evaluated", style="dim")
+    return _labelled("returns", curve)
 
 
 def _round_name(number: int) -> str:

@@ -8,6 +8,7 @@ from threading import Condition, Thread
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from requestor.reporting.event_log import TimedEvent
@@ -63,7 +64,7 @@ class LiveTable:
             self._start()
         # rich has a lock of its own, under which it asks for the picture: never print under ours.
         if line is not None:
-            self._console.print(line, soft_wrap=False)
+            self._console.print(line)
 
     def close(self) -> None:
         """Draw the last picture and leave it on the screen."""
@@ -104,7 +105,7 @@ class LiveTable:
             with self._change:
                 self._change.wait_for(lambda: self._is_closed, SHORTEST_SECONDS)
 
-    def _line(self, event: Event, unix_seconds: float) -> Text | None:
+    def _line(self, event: Event, unix_seconds: float) -> RenderableType | None:
         """Return what is printed above the picture."""
         match event:
             case events.Notice():
@@ -120,6 +121,8 @@ class LiveTable:
                     return None
                 text, style = trouble, "yellow"
         stamp = stamp_text(self._view.session_seconds(unix_seconds))
-        return Text.assemble(
-            (f" {stamp}  ", "dim"), (self._glyphs.text(text), style), overflow="fold"
-        )
+        row = Table.grid(padding=(0, 1))
+        row.add_column(style="dim", no_wrap=True)
+        row.add_column(style=style, overflow="fold")
+        row.add_row(f" {stamp}", Text(self._glyphs.text(text)))
+        return row

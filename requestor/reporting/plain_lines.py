@@ -73,7 +73,7 @@ def describe(view: RunView, event: Event) -> str | None:
 
 
 def describe_trouble(view: RunView, event: Event) -> str | None:
-    """Return the line of an event in which a provider fails us, or None."""
+    """Return the line of an event in which a provider fails us, or None; nothing is told twice."""
     match event:
         case events.OrderFailed():
             where = f"round {event.round + 1}, client {event.client}"
@@ -85,11 +85,9 @@ def describe_trouble(view: RunView, event: Event) -> str | None:
             return f"result refused: {name}: {where}: {one_line(event.reason)}"
         case events.LeaseEnded(reason=reason) if reason not in BENIGN_ENDS:
             provider = view.provider_of(event.lease)
-            told = provider.last_failure
-            is_told = bool(told) and told in one_line(reason)
-            return f"lease ended: {view.label(provider)}" + (
-                "" if is_told else f": {one_line(reason)}"
-            )
+            text = one_line(reason)
+            if not provider.last_failure or provider.last_failure not in text:
+                return f"lease ended: {view.label(provider)}: {text}"
     return None
 
 

@@ -141,6 +141,20 @@ class RunView:
         return self.evaluations[max(self.evaluations)] if self.evaluations else None
 
     @property
+    def model_evaluation(self) -> events.Evaluated | None:
+        """How good the present model is: the final test where there was one, else the evaluation
+        of the last round that was not rolled back."""
+        final, finished = self.final_evaluation, self.finished
+        if finished and final and finished.mean_return == final.mean_return:
+            return final
+        kept = [number for number in self.evaluations if not self.is_rolled_back(number)]
+        return self.evaluations[max(kept)] if kept else None
+
+    def is_rolled_back(self, number: int) -> bool:
+        """Say whether the model of a round was dropped."""
+        return number in self.rounds and self.rounds[number].is_published is False
+
+    @property
     def best_evaluation(self) -> events.Evaluated | None:
         """The evaluation of the best model."""
         return self.evaluations.get(self.best_round)

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from requestor.marketplace.ledger import LedgerSummary
-from requestor.reporting.frame import WIDE_COLUMNS, WIDEST_COLUMNS
+from requestor.reporting.frame import WIDE_COLUMNS
 from requestor.reporting.glyphs import Glyphs, glyphs_for
 from requestor.reporting.provider_view import ProviderView
 from requestor.reporting.run_view import RunView
@@ -110,7 +110,7 @@ def summarize_run(view: RunView, ledger: LedgerSummary, files: ModelFiles) -> Su
         mean_return=shown.mean_return if shown else None,
         std_return=shown.std_return if shown else None,
         episodes=shown.episodes if shown else 0,
-        is_final=is_final,
+        is_final=shown is not None and shown.purpose == "final",
         best_return=best.mean_return if best else None,
         best_round=view.best_round,
         target_return=started.target_return if started else None,
@@ -189,6 +189,8 @@ def draw_summary(summary: Summary, glyphs: Glyphs, width: int) -> RenderableType
     facts.add_column(width=LABEL_WIDTH, style="dim")
     facts.add_column(overflow="fold")
     facts.add_row("return", _return_line(summary, glyphs))
+    if comparison := _comparison(summary):
+        facts.add_row("", Text(f" {glyphs.dot} ".join(comparison), style="dim"))
     facts.add_row("steps", _steps_line(summary, glyphs))
     facts.add_row("cost", _cost_line(summary, glyphs))
     models = _models(summary, glyphs)
@@ -206,18 +208,21 @@ def _return_line(summary: Summary, glyphs: Glyphs) -> Text:
         return Text("never evaluated")
     target = summary.target_return
     is_met = target is not None and summary.mean_return >= target
-    line = Text.assemble(
+    return Text.assemble(
         (return_text(summary.mean_return), "bold green" if is_met else "bold"),
         f" {glyphs.plus_minus} {return_text(summary.std_return)}",
         (f" over {summary.episodes} held-out episodes", "dim"),
     )
+
+
+def _comparison(summary: Summary) -> list[str]:
+    words = []
     if summary.best_return is not None:
         where = f"after round {summary.best_round}" if summary.best_round else "before training"
-        best = f" {glyphs.dot} best {return_text(summary.best_return)} {where}"
-        line.append(best, style="dim")
-    if target is not None:
-        line.append(f" {glyphs.dot} target {return_text(target)}", style="dim")
-    return line
+        words.append(f"best {return_text(summary.best_return)} {where}")
+    if summary.target_return is not None:
+        words.append(f"target {return_text(summary.target_return)}")
+    return words
 
 
 def _steps_line(summary: Summary, glyphs: Glyphs) -> Text:
@@ -260,14 +265,13 @@ def _providers(summary: Summary, glyphs: Glyphs, width: int) -> RenderableType:
     ]
     if not is_wide:
         del columns[4], columns[2]
-    for index, (title, footer) in enumerate(columns):
-        justify = "right" if index else "left"
+    for title, footer in columns:
         table.add_column(
             title,
             footer=Text(footer, style="dim"),
-            justify="right" if justify == "right" else "left",
+            justify="left" if title == "provider" else "right",
             no_wrap=True,
-            max_width=26 if not index else None,
+            max_width=26,
             overflow="crop",
         )
     for account in summary.providers:
