@@ -28,6 +28,7 @@ from provider_image.learners.sb3_state import (
 )
 from provider_image.wire import UPDATED_PREFIXES, Tensors, TrainOrder, check_tensors, specs_of
 
+_ERROR_LETTERS = 300
 _CLOCK_METRICS = frozenset({"time/fps", "time/time_elapsed"})
 
 
@@ -60,7 +61,13 @@ def _train_on(
     metrics = LatestMetrics()
     model.set_logger(Logger(folder=None, output_formats=[metrics]))
     counter = StepCounter(order.steps_done + order.local_steps)
-    model.learn(order.local_steps, callback=counter, reset_num_timesteps=False)
+    try:
+        model.learn(order.local_steps, callback=counter, reset_num_timesteps=False)
+    except (ArithmeticError, RuntimeError, ValueError) as error:
+        raise TrainingFailed(
+            f"training broke off: {type(error).__name__}: {str(error)[:_ERROR_LETTERS]}; where "
+            "values are not finite, lower learning_rate"
+        ) from error
     model.dump_logs()
 
     steps = model.num_timesteps - order.steps_done
