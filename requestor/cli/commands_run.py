@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import rich_click as click
+from rich.console import Console
 
 from requestor.cli.assembly import describe_plan
 from requestor.cli.execution import Launch, create_run, execute
-from requestor.cli.screen import observers, report
+from requestor.cli.options import as_json_option, runs_option
 from requestor.config import (
     ALGORITHMS,
     REAL_MONEY_NETWORKS,
@@ -21,6 +22,9 @@ from requestor.config import (
     resolved_yaml,
 )
 from requestor.errors import PreflightError, UsageError
+from requestor.reporting.json_output import summary_json
+from requestor.reporting.run_list import read_status
+from requestor.reporting.summary import print_summary
 from requestor.training_run.run_directory import RunDirectory, find_run, write_whole
 
 RESUMABLE = (
@@ -32,17 +36,6 @@ RESUMABLE = (
 )
 """What may change on resume: everything else decides what is learned."""
 
-_RUNS = click.option(
-    "--runs-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("runs"),
-    envvar="DERL_RUNS_DIR",
-    show_default=True,
-    help="Where runs are kept.",
-)
-_JSON = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON summary on stdout, progress on stderr."
-)
 _YES = click.option("--yes", is_flag=True, help="Spend real money without asking.")
 _WIRE = click.option(
     "--wire-log", is_flag=True, help="Mock only: log every REST call to logs/wire.jsonl."
@@ -53,9 +46,9 @@ _WIRE = click.option(
 @click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--dry-run", is_flag=True, help="Print the resolved config and what it would rent.")
-@_JSON
+@as_json_option
 @_YES
-@_RUNS
+@runs_option
 @_WIRE
 def run(
     config: Path,
@@ -85,9 +78,9 @@ def run(
 @click.command()
 @click.argument("run_name", metavar="RUN")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@_JSON
+@as_json_option
 @_YES
-@_RUNS
+@runs_option
 @_WIRE
 def resume(
     run_name: str,
@@ -129,15 +122,13 @@ def init(path: Path, environment: str, algo: str, *, force: bool) -> None:
 def _execute(
     directory: RunDirectory, config: RunConfig, runs: Path, *, as_json: bool, wire_log: bool
 ) -> None:
-    launch = Launch(
-        directory=directory,
-        config=config,
-        runs=runs,
-        observers=lambda folder: observers(folder, as_json=as_json),
-        wire_log=wire_log,
-    )
-    summary = execute(launch)
-    report(directory, summary, as_json=as_json)
+    progress = sys.stderr if as_json else sys.stdout
+    summary = execute(Launch(directory, config, runs, progress, wire_log))
+    closing = read_status(directory).summary
+    if as_json:
+        click.echo(summary_json(closing))
+    else:
+        print_summary(closing, Console())
     if summary.error is not None:
         raise summary.error
 

@@ -14,12 +14,12 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Protocol
+from typing import TextIO
 
 from requestor.cli.assembly import fleet_path, run_settings
 from requestor.config import RunConfig, resolved_yaml
@@ -30,8 +30,12 @@ from requestor.marketplace.golem.rental import GolemMarketplace
 from requestor.marketplace.golem.sweep import Sweep
 from requestor.marketplace.history import ProviderHistory
 from requestor.marketplace.ledger import Ledger
+from requestor.reporting.event_log import EventLog, read_events
+from requestor.reporting.metrics import MetricsWriter
+from requestor.reporting.observer import Observers
+from requestor.reporting.progress import open_progress
+from requestor.reporting.tensorboard_log import TensorBoardLog
 from requestor.training_run import events
-from requestor.training_run.json_lines import JsonLines
 from requestor.training_run.run_directory import RunDirectory, new_run_directory, write_whole
 from requestor.training_run.run_loop import RunSummary, TrainingRun
 
@@ -45,34 +49,6 @@ _BEARER = re.compile(r"Bearer [^'\"\s,}]+")
 logger = logging.getLogger(__name__)
 
 
-class Observer(Protocol):
-    """Whoever wants to know what happens."""
-
-    def on_event(self, event: events.Event, unix_seconds: float) -> None:
-        """Take note of an event."""
-        ...
-
-    def close(self) -> None:
-        """There will be no more."""
-        ...
-
-
-class EventLog:
-    """The observer that writes `events.jsonl`: what `status`, reports and tests read."""
-
-    def __init__(self, path: Path) -> None:
-        """Append to the file at `path`."""
-        self._lines = JsonLines(path)
-
-    def on_event(self, event: events.Event, unix_seconds: float) -> None:
-        """Append the event with its time."""
-        self._lines.append({"unix_seconds": round(unix_seconds, 3), **events.event_record(event)})
-
-    def close(self) -> None:
-        """Close the file."""
-        self._lines.close()
-
-
 @dataclass(frozen=True)
 class Launch:
     """What is to be executed, and for whom."""
@@ -80,7 +56,7 @@ class Launch:
     directory: RunDirectory
     config: RunConfig
     runs: Path
-    observers: Callable[[RunDirectory], Sequence[Observer]]
+    progress: TextIO
     wire_log: bool = False
 
 
@@ -113,12 +89,21 @@ def execute(launch: Launch) -> RunSummary:
 class _Execution:
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
-        self._observers: list[Observer] = []
+        self._log: EventLog | None = None
+        self._watchers = Observers([])
         self._stop = asyncio.Event()
 
     async def run(self) -> RunSummary:
         directory = self._launch.directory
-        self._observers = [EventLog(directory.events), *self._launch.observers(directory)]
+        history = list(read_events(directory.events))
+        self._log = EventLog(directory.events)
+        self._watchers = Observers(
+            [
+                MetricsWriter(directory.metrics, history),
+                TensorBoardLog(directory.tensorboard, history),
+                open_progress(self._launch.progress, history),
+            ]
+        )
         self._handle_signals()
         try:
             async with AsyncExitStack() as stack:
@@ -130,8 +115,8 @@ class _Execution:
                 await self._clean_up(address, ledger)
                 return await self._train(address, ledger)
         finally:
-            for observer in reversed(self._observers):
-                observer.close()
+            self._watchers.close()
+            self._log.close()
 
     async def _train(self, address: DaemonAddress, ledger: Ledger) -> RunSummary:
         launch = self._launch
@@ -177,15 +162,11 @@ class _Execution:
         await self._clean_up(address, ledger)
 
     def _emit(self, event: events.Event) -> None:
+        """Tell the log, whose loss would be the run's, and everybody else."""
         now = time.time()
-        for observer in self._observers:
-            try:
-                observer.on_event(event, now)
-            except OSError:
-                # a full disk under the log must stop the run, a closed terminal must not
-                if isinstance(observer, EventLog):
-                    raise
-                logger.warning("an observer failed", exc_info=True)
+        assert self._log is not None
+        self._log.on_event(event, now)
+        self._watchers.on_event(event, now)
 
     def _notice(self, text: str) -> None:
         self._emit(events.Notice(text))
@@ -197,9 +178,7 @@ class _Execution:
 
     def _interrupted(self) -> None:
         if self._stop.is_set():
-            with contextlib.suppress(Exception):
-                for observer in reversed(self._observers):
-                    observer.close()
+            self._watchers.close()
             # children end by themselves when our end of their pipes closes
             os._exit(130)
         self._stop.set()

@@ -258,9 +258,12 @@ class GolemPool:
 
     def lease_closed(self, lease: GolemLease, reason: str) -> None:
         """Note the end of a lease; unless we are closing, its provider failed us."""
-        self._leases.pop(lease.info.agreement_id, None)
+        info = lease.info
+        self._leases.pop(info.agreement_id, None)
+        if lease.orders_done:
+            self._history.succeeded(info.provider_id, info.provider_name, lease.orders_done)
         if not self.is_closing and not lease.was_released:
-            self._blame(lease.info.provider_id, lease.info.provider_name, reason)
+            self._blame(info.provider_id, info.provider_name, reason)
 
     def start_failed(self, service: WorkerService, reason: str) -> None:
         """Note that a provider never became ready."""

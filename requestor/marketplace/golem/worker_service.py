@@ -50,6 +50,7 @@ class GolemLease:
         self._ending = asyncio.Event()
         self._is_over = False
         self.held_digests: dict[str, str] = {}
+        self.orders_done = 0
 
     @property
     def info(self) -> LeaseInfo:
@@ -216,6 +217,7 @@ class WorkerService(Service):
                 else:
                     lease.held_digests.update(request.job.input_digests)
                     request.answer.set_result(claimed_digests(events))
+                    lease.orders_done += 1
         except _Released as release:
             reason = str(release)
         except (asyncio.CancelledError, GeneratorExit):
