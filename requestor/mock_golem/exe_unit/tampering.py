@@ -52,7 +52,7 @@ def tamper_file(path: Path, tamper: Tamper) -> None:
         case "huge":
             os.truncate(path, max(tamper.huge_bytes, path.stat().st_size + 1))
         case "pickle":
-            path.write_bytes(_PICKLE)
+            path.write_bytes(_PICKLE + path.read_bytes())
         case "not_json":
             _break_json(path)
         case "nan":
@@ -83,7 +83,7 @@ def _corrupt(path: Path, rng: random.Random) -> None:
 def _break_json(path: Path) -> None:
     container = _read_container(path)
     if container is None:
-        path.write_bytes(b'{"never": "closed"')
+        path.write_bytes(b"}" + path.read_bytes())
         return
     with path.open("r+b") as file:
         file.seek(8)

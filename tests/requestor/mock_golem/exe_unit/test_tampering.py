@@ -89,7 +89,7 @@ def test_not_json(tmp_path: Path) -> None:
     assert len(data) == len(container())
     with pytest.raises(ValueError, match="Expecting value"):
         parts(data)
-    with pytest.raises(ValueError, match="delimiter"):
+    with pytest.raises(ValueError, match="Expecting value"):
         json.loads(falsified(tmp_path, b"{}", Tamper("not_json")))
 
 
