@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from threading import Condition, Thread
@@ -19,6 +20,8 @@ from requestor.reporting.run_view import RunView
 from requestor.reporting.wording import one_line, stamp_text
 from requestor.training_run import events
 from requestor.training_run.events import Event
+
+logger = logging.getLogger(__name__)
 
 SHORTEST_SECONDS = 0.25
 """Time between two pictures, at least."""
@@ -100,10 +103,20 @@ class LiveTable:
                 if self._is_closed:
                     return
                 self._is_changed = False
-            if self._live is not None:
-                self._live.refresh()
+            if not self._refresh():
+                return
             with self._change:
                 self._change.wait_for(lambda: self._is_closed, SHORTEST_SECONDS)
+
+    def _refresh(self) -> bool:
+        try:
+            if self._live is not None:
+                self._live.refresh()
+        except Exception:
+            # The run is worth more than its picture, and a trace would land in the middle of it.
+            logger.exception("the live table can't be drawn any more")
+            return False
+        return True
 
     def _line(self, event: Event, unix_seconds: float) -> RenderableType | None:
         """Return what is printed above the picture."""

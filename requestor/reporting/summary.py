@@ -94,9 +94,7 @@ class Summary:
 def summarize_run(view: RunView, ledger: LedgerSummary, files: ModelFiles) -> Summary:
     """Return the account of a run from its events and its ledger (what was really accepted)."""
     started, finished = view.started, view.finished
-    final = view.final_evaluation
-    is_final = final is not None and (finished is None or finished.mean_return == final.mean_return)
-    shown = final if is_final else view.last_evaluation
+    shown = view.model_evaluation
     best = view.best_evaluation
     cost = ledger.total_glm
     return Summary(
@@ -167,7 +165,7 @@ def outcome_sentence(summary: Summary) -> str:
         case "budget_reached":
             return f"The run stopped within its budget after {rounds}."
         case "interrupted":
-            return f"The run was stopped after {rounds}; `derl-request resume` goes on from there."
+            return f"The run was stopped after {rounds}; `derl-request resume` goes on."
         case "failed":
             return f"The run failed after {rounds}; what it has reached is kept."
     return f"The run has done {rounds}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from requestor.reporting.event_log import TimedEvent
 from requestor.training_run.events import (
     CheckpointWritten,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from requestor.reporting.event_log import TimedEvent
 from requestor.reporting.metrics import (
     MAX_CLAIMED_NAMES,

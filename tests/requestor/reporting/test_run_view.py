@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from requestor.reporting.event_log import TimedEvent
 from requestor.reporting.run_view import RunView
 from requestor.training_run.events import (

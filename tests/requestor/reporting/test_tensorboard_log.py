@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+
 from requestor.reporting.event_log import TimedEvent
 from requestor.reporting.tensorboard_log import TensorBoardLog, rounds_in
 
