@@ -43,13 +43,14 @@ def unflatten(vector: Float32, like: Tensors, names: Iterable[str]) -> dict[str,
     Raises:
         ValueError: the vector is not exactly as long as the arrays together.
     """
+    names = tuple(names)
+    taken = sum(like[name].size for name in names)
+    if taken != vector.size:
+        raise ValueError(f"the vector has {vector.size} numbers, the arrays take {taken}")
     result: dict[str, Float32] = {}
     start = 0
     for name in names:
-        shape = like[name].shape
-        size = int(np.prod(shape, dtype=np.int64))
-        result[name] = vector[start : start + size].reshape(shape)
-        start += size
-    if start != vector.size:
-        raise ValueError(f"the vector has {vector.size} numbers, the arrays take {start}")
+        stop = start + like[name].size
+        result[name] = vector[start:stop].reshape(like[name].shape)
+        start = stop
     return result

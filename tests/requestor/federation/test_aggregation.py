@@ -1,0 +1,121 @@
+"""FedAvg and the server's step, against exact fractions."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from requestor.federation.aggregation import AGGREGATION_RULES, FedAvg, ServerSGD
+
+FLOATS = st.floats(-1e6, 1e6, width=32)
+
+
+@st.composite
+def rounds(draw: st.DrawFn) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Updates `float32[N, P]` and weights `float64[N]` (whole steps)."""
+    clients, parameters = draw(st.integers(1, 6)), draw(st.integers(1, 5))
+    rows = draw(
+        st.lists(
+            st.lists(FLOATS, min_size=parameters, max_size=parameters),
+            min_size=clients,
+            max_size=clients,
+        )
+    )
+    steps = draw(st.lists(st.integers(1, 10**6), min_size=clients, max_size=clients))
+    return np.array(rows, np.float32), np.array(steps, np.float64)
+
+
+def exact_mean(updates: NDArray[np.float32], weights: NDArray[np.float64]) -> list[Fraction]:
+    """The weighted mean of each column, without any rounding."""
+    total = sum(Fraction(float(weight)) for weight in weights)
+    return [
+        sum(
+            (Fraction(float(w)) * Fraction(float(x)) for w, x in zip(weights, column, strict=True)),
+            Fraction(0),
+        )
+        / total
+        for column in updates.T
+    ]
+
+
+def test_by_hand() -> None:
+    # (1 * 100 + 5 * 300) / 400 = 4 and (0 * 100 - 8 * 300) / 400 = -6
+    updates = np.array([[1, 0], [5, -8]], np.float32)
+    mean = FedAvg()(updates, np.array([100.0, 300.0]))
+    assert mean.dtype == np.float32
+    assert mean.tolist() == [4, -6]
+
+
+@given(rounds())
+def test_it_is_the_exact_mean_rounded_once(
+    drawn: tuple[NDArray[np.float32], NDArray[np.float64]],
+) -> None:
+    updates, weights = drawn
+    mean = FedAvg()(updates, weights)
+    for value, exact, column in zip(mean, exact_mean(updates, weights), updates.T, strict=True):
+        # one rounding to float32 (2^-24 of the value), N of float64 on the way (2^-50 of the terms)
+        largest = Fraction(float(np.abs(column).max()))
+        allowed = abs(exact) * Fraction(1, 2**24) + largest * Fraction(1, 2**48)
+        assert abs(Fraction(float(value)) - exact) <= allowed
+
+
+@given(st.lists(FLOATS, min_size=1, max_size=5), st.lists(st.integers(1, 99), min_size=1))
+def test_clients_who_agree_are_followed(row: list[float], steps: list[int]) -> None:
+    update = np.array(row, np.float32)
+    mean = FedAvg()(np.stack([update] * len(steps)), np.array(steps, np.float64))
+    np.testing.assert_array_equal(mean, update)
+
+
+@given(rounds(), st.integers(1, 1000))
+def test_only_the_ratio_of_the_weights_matters(
+    drawn: tuple[NDArray[np.float32], NDArray[np.float64]], factor: int
+) -> None:
+    updates, weights = drawn
+    one, other = FedAvg()(updates, weights), FedAvg()(updates, factor * weights)
+    np.testing.assert_allclose(one, other, rtol=2e-7, atol=float(np.abs(updates).max()) * 1e-14)
+
+
+@given(rounds())
+def test_the_mean_lies_between_the_clients(
+    drawn: tuple[NDArray[np.float32], NDArray[np.float64]],
+) -> None:
+    updates, weights = drawn
+    mean = FedAvg()(updates, weights)
+    assert (mean >= np.nextafter(updates.min(axis=0), np.float32(-np.inf))).all()
+    assert (mean <= np.nextafter(updates.max(axis=0), np.float32(np.inf))).all()
+
+
+def test_rows_of_another_memory_order_are_the_same_rows() -> None:
+    updates = np.arange(12, dtype=np.float32).reshape(3, 4)
+    weights = np.array([1.0, 2.0, 5.0])
+    assert (
+        FedAvg()(np.asfortranarray(updates), weights).tobytes()
+        == FedAvg()(updates, weights).tobytes()
+    )
+
+
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [1.0, -1.0], [1.0, float("nan")]])
+def test_weights_that_are_none_are_refused(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match="weights"):
+        FedAvg()(np.zeros((2, 3), np.float32), np.array(weights))
+
+
+@pytest.mark.parametrize(
+    ("learning_rate", "expected"), [(1.0, [1.5, 1.0]), (0.5, [1.25, 1.5]), (2.0, [2.0, 0.0])]
+)
+def test_the_server_steps_along_the_update(learning_rate: float, expected: list[float]) -> None:
+    parameters = np.array([1, 2], np.float32)
+    stepped = ServerSGD(learning_rate).step(parameters, np.array([0.5, -1], np.float32))
+    assert stepped.dtype == np.float32
+    assert stepped.tolist() == expected
+    assert parameters.tolist() == [1, 2]
+
+
+def test_a_config_names_the_rule() -> None:
+    rule = AGGREGATION_RULES["fedavg"]
+    assert rule(np.array([[2], [4]], np.float32), np.array([1.0, 1.0])).tolist() == [3]
