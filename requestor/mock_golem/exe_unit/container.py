@@ -6,11 +6,10 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from requestor.mock_golem.exe_unit import lying
 from requestor.mock_golem.exe_unit.guest_process import (
@@ -129,14 +128,12 @@ async def _finish_anyway(work: Awaitable[_Result]) -> _Result:
 
 def _remove_tree(folder: Path) -> None:
     """Delete a folder whatever its owner did to the permissions in it."""
-
-    def retry(function: Callable[..., Any], path: str, error: object) -> None:
-        with suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
-            if os.path.isdir(path) and not os.path.islink(path):
-                os.chmod(path, 0o700)
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                os.unlink(path)
-
-    shutil.rmtree(folder, onerror=retry)
+    shutil.rmtree(folder, ignore_errors=True)
+    if not folder.exists():
+        return
+    folder.chmod(0o700)
+    for parent, names, _ in os.walk(folder):
+        for name in names:
+            if not os.path.islink(os.path.join(parent, name)):
+                os.chmod(os.path.join(parent, name), 0o700)
+    shutil.rmtree(folder)

@@ -322,8 +322,8 @@ class ExeUnit:
             await self._cancel_batches()
             if self._container is not None:
                 await self._container.remove()
-            self.usage()
         finally:
+            self.usage()
             self._state, self._next_state = "Terminated", None
             self._gone.set()
 
