@@ -84,6 +84,17 @@ class Ledger:
         }
 
     @property
+    def session_agreements(self) -> set[str]:
+        """Agreements approved since the last allocation was asked for."""
+        agreements: set[str] = set()
+        for entry in self._entries:
+            if entry["kind"] == "allocation_intended":
+                agreements.clear()
+            elif entry["kind"] == "agreement_approved":
+                agreements.add(entry["agreement_id"])
+        return agreements
+
+    @property
     def opened_unix_seconds(self) -> float:
         """When the last allocation was asked for: no later agreement is older than that."""
         times = [
@@ -108,6 +119,9 @@ class LedgerSummary:
 
     providers: dict[str, str] = field(default_factory=dict)
     """Provider name by agreement."""
+
+    provider_ids: dict[str, str] = field(default_factory=dict)
+    """Provider's node id by agreement."""
 
     open_agreements: set[str] = field(default_factory=set)
     open_allocations: set[str] = field(default_factory=set)
@@ -154,6 +168,7 @@ def summarize(entries: Iterable[Mapping[str, Any]]) -> LedgerSummary:
         elif kind == "agreement_approved":
             summary.open_agreements.add(agreement)
             summary.providers[agreement] = entry["provider_name"]
+            summary.provider_ids[agreement] = entry["provider_id"]
         elif kind == "agreement_ended":
             summary.open_agreements.discard(agreement)
         elif kind in ("debit_note_accepted", "invoice_accepted"):

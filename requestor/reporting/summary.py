@@ -124,12 +124,13 @@ def summarize_run(view: RunView, ledger: LedgerSummary, files: ModelFiles) -> Su
 
 
 def _accounts(view: RunView, ledger: LedgerSummary) -> tuple[ProviderAccount, ...]:
-    accounts = [_account(view, provider, ledger) for provider in view.providers.values()]
-    known = {agreement for p in view.providers.values() for agreement in p.agreements}
+    providers = view.providers.values()
+    accounts = [_account(view, provider, ledger) for provider in providers]
+    known = {provider.id for provider in providers}
     # Agreements that ended before their provider was ready for work: paid, but never a lease.
     others: dict[str, Decimal] = {}
     for agreement, amount in ledger.accepted_glm.items():
-        if agreement not in known:
+        if ledger.provider_ids.get(agreement, "") not in known:
             name = provider_label(ledger.providers.get(agreement, ""), agreement, is_unique=True)
             others[name] = others.get(name, Decimal(0)) + amount
     accounts += [
@@ -139,8 +140,14 @@ def _accounts(view: RunView, ledger: LedgerSummary) -> tuple[ProviderAccount, ..
 
 
 def _account(view: RunView, provider: ProviderView, ledger: LedgerSummary) -> ProviderAccount:
-    agreements = set(provider.agreements)
-    paid = sum((ledger.accepted_glm.get(a, Decimal(0)) for a in agreements), Decimal(0))
+    paid = sum(
+        (
+            amount
+            for agreement, amount in ledger.accepted_glm.items()
+            if ledger.provider_ids.get(agreement) == provider.id
+        ),
+        Decimal(0),
+    )
     return ProviderAccount(
         name=view.label(provider),
         provider_id=provider.id,

@@ -58,24 +58,30 @@ class Sweep:
     async def run(self, wait_seconds: float) -> SweepReport:
         """End the run's agreements, accept what is due, release its allocations.
 
-        Waits at most `wait_seconds` for invoices of agreements that were still in force.
+        Waits at most `wait_seconds` for invoices of agreements of the last session.
 
         Raises:
             DaemonError: the daemon does not answer; what is left is still in the ledger.
         """
         report = SweepReport()
-        ended = await self._end_agreements(report)
+        await self._end_agreements(report)
         allocations = await self._own_allocations()
         deadline = asyncio.get_running_loop().time() + wait_seconds
         while True:
-            unbilled = await self._settle(allocations, report)
-            if not unbilled & ended or asyncio.get_running_loop().time() >= deadline:
+            await self._settle(allocations, report)
+            is_late = asyncio.get_running_loop().time() >= deadline
+            if is_late or not allocations or not self._owed():
                 break
             await asyncio.sleep(POLL_SECONDS)
         await self._release(allocations, report)
         return report
 
-    async def _end_agreements(self, report: SweepReport) -> set[str]:
+    def _owed(self) -> set[str]:
+        """Return the last session's agreements of which no final bill has been seen."""
+        summary = self.ledger.summary
+        return self.ledger.session_agreements - summary.invoiced - summary.refused_agreements
+
+    async def _end_agreements(self, report: SweepReport) -> None:
         known = self.ledger.summary
         ended = set(known.open_agreements)
         for agreement_id in await self.api.approved_agreements():
@@ -89,7 +95,6 @@ class Sweep:
             ended.add(agreement_id)
         for agreement_id in sorted(ended):
             self.ledger.write("agreement_ended", agreement_id=agreement_id)
-        return ended
 
     def _is_ours(self, agreement: Mapping[str, Any]) -> bool:
         demand = agreement.get("demand")
@@ -126,11 +131,11 @@ class Sweep:
                 own[allocation_id] = amount
         return own
 
-    async def _settle(self, allocations: Mapping[str, Decimal], report: SweepReport) -> set[str]:
-        """Accept what is due, enter what was accepted; return agreements without an invoice."""
+    async def _settle(self, allocations: Mapping[str, Decimal], report: SweepReport) -> None:
+        """Accept what is due, and enter what has been accepted without the ledger knowing."""
         providers = set(self.ledger.summary.providers)
         if not providers:
-            return set()
+            return
         for note in await self.api.debit_notes():
             if note.get("agreementId") in providers and note.get("status") in _PAID:
                 self._enter_accepted("debit_note_accepted", note, "totalAmountDue")
@@ -141,7 +146,6 @@ class Sweep:
                 self._enter_accepted("invoice_accepted", invoice, "amount")
             elif invoice.get("status") in _OPEN and allocations:
                 await self._accept(invoice, allocations, report)
-        return providers - {str(invoice["agreementId"]) for invoice in invoices}
 
     def _enter_accepted(self, kind: EntryKind, bill: Mapping[str, Any], field: str) -> None:
         agreement_id = str(bill["agreementId"])

@@ -24,6 +24,7 @@ LEDGER = LedgerSummary(
         "A7": Decimal("0.0001"),
     },
     providers={"A1": "willow", "A2": "birch", "A7": "hazel"},
+    provider_ids={"A1": "0xaaaa1111", "A2": "0xbbbb2222", "A7": "0xcccc3333"},
 )
 
 
