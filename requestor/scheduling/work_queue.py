@@ -78,8 +78,6 @@ class WorkQueue(Generic[Item]):
         if entry is None or entry.is_done:
             return False
         entry.is_done = True
-        if ticket.item in self._waiting:
-            self._waiting.remove(ticket.item)
         return True
 
     def fail(self, ticket: Ticket[Item], reason: str) -> None:
@@ -95,7 +93,9 @@ class WorkQueue(Generic[Item]):
     def give_back(self, ticket: Ticket[Item]) -> None:
         """Return an item that was never really tried; costs no attempt."""
         entry = self._release(ticket)
-        if entry is not None and not entry.is_done and not entry.running:
+        if entry is None or entry.is_done or entry.running:
+            return
+        if not self._is_abandoned(entry):
             self._waiting.insert(0, entry.item)
 
     def next_look_seconds(self, lease: str) -> float | None:
@@ -163,6 +163,7 @@ class WorkQueue(Generic[Item]):
             entry
             for entry in self._entries.values()
             if not entry.is_done
+            and not self._is_abandoned(entry)
             and 0 < len(entry.running) < MAX_COPIES
             and all(ticket.lease != lease for ticket in entry.running)
         ]
