@@ -23,20 +23,26 @@ from typing import TextIO
 
 from requestor.cli.assembly import fleet_path, run_settings
 from requestor.config import RunConfig, resolved_yaml
+from requestor.errors import UsageError
 from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi
 from requestor.marketplace.golem.preflight import check_daemon, wait_for_daemon
 from requestor.marketplace.golem.private_daemon import private_daemon
 from requestor.marketplace.golem.rental import GolemMarketplace
 from requestor.marketplace.golem.sweep import Sweep
 from requestor.marketplace.history import ProviderHistory
-from requestor.marketplace.ledger import Ledger
+from requestor.marketplace.ledger import Ledger, read_ledger
 from requestor.reporting.event_log import EventLog, read_events
 from requestor.reporting.metrics import MetricsWriter
 from requestor.reporting.observer import Observers
 from requestor.reporting.progress import open_progress
 from requestor.reporting.tensorboard_log import TensorBoardLog
 from requestor.training_run import events
-from requestor.training_run.run_directory import RunDirectory, new_run_directory, write_whole
+from requestor.training_run.run_directory import (
+    RunDirectory,
+    list_runs,
+    new_run_directory,
+    write_whole,
+)
 from requestor.training_run.run_loop import RunSummary, TrainingRun
 
 PACKAGES = ("derl", "torch", "stable-baselines3", "gymnasium", "numpy", "yapapi")
@@ -110,9 +116,10 @@ class _Execution:
                 address = await stack.enter_async_context(self._daemon())
                 golem = self._launch.config.golem
                 await check_daemon(address, golem.payment_driver, golem.payment_network)
+                await self._clean_up_after_others(address)
                 ledger = Ledger(directory.ledger)
                 stack.callback(ledger.close)
-                await self._clean_up(address, ledger)
+                await self._clean_up(address, ledger, directory.run_id)
                 return await self._train(address, ledger)
         finally:
             self._watchers.close()
@@ -148,10 +155,26 @@ class _Execution:
         ) as address:
             yield address
 
-    async def _clean_up(self, address: DaemonAddress, ledger: Ledger) -> None:
-        """End what an earlier, killed process of this run has left in the daemon."""
+    async def _clean_up_after_others(self, address: DaemonAddress) -> None:
+        """End what other runs of this folder, whose processes died, hold in the same daemon."""
+        if self._launch.config.golem.mode == "mock":
+            return
+        for directory in list_runs(self._launch.runs):
+            if directory.path == self._launch.directory.path:
+                continue
+            if not read_ledger(directory.ledger).is_open:
+                continue
+            with contextlib.suppress(UsageError), directory.locked():
+                ledger = Ledger(directory.ledger)
+                try:
+                    await self._clean_up(address, ledger, directory.run_id)
+                finally:
+                    ledger.close()
+
+    async def _clean_up(self, address: DaemonAddress, ledger: Ledger, run_id: str) -> None:
+        """End what a killed process of a run has left in the daemon."""
         async with DaemonApi(address) as api:
-            sweep = Sweep(api, ledger, self._launch.directory.run_id, self._notice)
+            sweep = Sweep(api, ledger, run_id, self._notice)
             report = await sweep.run(SWEEP_SECONDS)
         if not report.is_empty:
             self._notice(f"cleaned up after the last process: {report}")
@@ -159,7 +182,7 @@ class _Execution:
     async def _come_back(self, address: DaemonAddress, ledger: Ledger) -> None:
         self._notice("waiting for the daemon to come back")
         await wait_for_daemon(address, DAEMON_PATIENCE_SECONDS)
-        await self._clean_up(address, ledger)
+        await self._clean_up(address, ledger, self._launch.directory.run_id)
 
     def _emit(self, event: events.Event) -> None:
         """Tell the log, whose loss would be the run's, and everybody else."""

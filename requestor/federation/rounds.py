@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from native_kernels import merge_moments
-from requestor.federation.aggregation import AggregationRule, ServerOptimizer
 from provider_image.wire import MOMENTS_PREFIX, NORMALIZER_PREFIX
+from requestor.federation.aggregation import AggregationRule, ServerOptimizer
 from requestor.federation.model import (
     NORMALIZER_KINDS,
     Tensors,
@@ -137,9 +137,7 @@ def close_round(
     return RoundOutcome(candidate, clients, sum(update.item.local_steps for update in ordered))
 
 
-def _merged_normalizer(
-    model: Tensors, updates: Sequence[ClientUpdate]
-) -> Mapping[str, np.ndarray]:
+def _merged_normalizer(model: Tensors, updates: Sequence[ClientUpdate]) -> Mapping[str, np.ndarray]:
     """Pool the global running statistics with every client's own, exactly (Chan et al. 1979)."""
     merged: dict[str, np.ndarray] = {}
     for kind in NORMALIZER_KINDS:

@@ -140,6 +140,14 @@ class LedgerSummary:
         bills = [entry for entry in self.refused if entry.get("bill") == "invoice"]
         return {str(entry["agreement_id"]) for entry in [*bills, *self.failed_payments]}
 
+    node_id: str | None = None
+    """The node that pays, as of the last session."""
+
+    @property
+    def is_open(self) -> bool:
+        """True if something may still be held in the daemon."""
+        return bool(self.open_agreements or self.open_allocations or self.intended_amounts)
+
     @property
     def total_glm(self) -> Decimal:
         """Sum of everything accepted."""
@@ -159,6 +167,7 @@ def summarize(entries: Iterable[Mapping[str, Any]]) -> LedgerSummary:
         agreement = entry.get("agreement_id", "")
         if kind == "allocation_intended":
             summary.intended_amounts.add(Decimal(entry["amount_glm"]))
+            summary.node_id = entry.get("node_id")
         elif kind == "allocation_created":
             summary.open_allocations.add(entry["allocation_id"])
             summary.intended_amounts.discard(Decimal(entry["amount_glm"]))

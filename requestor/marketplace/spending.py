@@ -8,13 +8,15 @@ whatever a provider claims, and an honest provider is paid in full.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from decimal import ROUND_DOWN, Decimal
+from decimal import ROUND_DOWN, Decimal, localcontext
 
 ZERO = Decimal(0)
 GLM_QUANTUM = Decimal("1e-18")
 """The smallest amount of GLM: a token has 18 decimals."""
+
+EXACT_DIGITS = 60
+"""Precision at which no amount loses its last digit; Decimal's default is 28 digits."""
 
 BILL_SLACK_SECONDS = 3.0
 """A bill may be for this much longer than we know of: clocks start apart, reports come late."""
@@ -81,7 +83,7 @@ class Account:
             return by_clock + BILL_ROUNDING_GLM
         since_report = max(0.0, end - self.reported_seconds) + slack_seconds
         by_usage = self.reported_glm + self._full_rate_glm(since_report)
-        return max(min(by_clock, by_usage), self.accepted_glm) + BILL_ROUNDING_GLM
+        return max(min(by_clock, by_usage) + BILL_ROUNDING_GLM, self.accepted_glm)
 
     def expected_rate_glm(self) -> Decimal:
         """Return the GLM a second that further work is expected to cost, at most the full rate."""
@@ -203,13 +205,6 @@ def marked_allocation_glm(amount_glm: Decimal, mark: int) -> Decimal:
     The daemon keeps no label on an allocation. Its exact amount, written to the ledger before the
     request goes out, is how a crashed run finds an allocation whose id it never learned.
     """
-    whole = amount_glm.quantize(GLM_QUANTUM, rounding=ROUND_DOWN)
-    return whole - GLM_QUANTUM * mark
-
-
-def usage_cost_glm(prices: Prices, usage: Mapping[str, float]) -> Decimal:
-    """Return the price of a usage report {"cpu_seconds", "duration_seconds"}."""
-    return prices.cost_glm(
-        Decimal(repr(float(usage.get("cpu_seconds", 0.0)))),
-        Decimal(repr(float(usage.get("duration_seconds", 0.0)))),
-    )
+    with localcontext(prec=EXACT_DIGITS):
+        whole = amount_glm.quantize(GLM_QUANTUM, rounding=ROUND_DOWN)
+        return whole - GLM_QUANTUM * mark

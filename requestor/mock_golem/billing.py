@@ -106,7 +106,9 @@ class Biller:
         while True:
             await self._around.clock.sleep(interval_seconds)
             activity = self._host.refresh(activity_id)
-            if activity is None or activity_id not in self._host.live_ids:
+            current = self._around.books.agreement(agreement.agreement_id)
+            alive = activity_id in self._host.live_ids and current.state == "Approved"
+            if activity is None or not alive:
                 return
             due: datetime | None = None
             now = self._around.clock.now()

@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import rich_click as click
 
@@ -86,6 +86,9 @@ async def _serve(settings: DaemonSettings, stop_on_stdin_eof: bool, as_json: boo
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
+    if sys.stdin is None:
+        stopped.set()
+        return
     descriptor = sys.stdin.fileno()
 
     def readable() -> None:
@@ -273,5 +276,14 @@ def _fleet(file: Path) -> Fleet:
         raise _failure(str(error)) from error
 
 
+class _Failure(click.ClickException):
+    """An error told in one plain line per cause, so that programs can read it too."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the message to standard error."""
+        for line in self.message.splitlines():
+            click.echo(f"mock-golem: {line}", file=file, err=True)
+
+
 def _failure(message: str) -> click.ClickException:
-    return click.ClickException(message)
+    return _Failure(message)

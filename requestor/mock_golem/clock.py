@@ -53,15 +53,21 @@ class ManualClock:
 
     async def advance(self, seconds: float) -> None:
         """Move the clock forward, waking sleepers in the order of their deadlines."""
+        await _settle()
         target = self._now + timedelta(seconds=seconds)
         while self._sleepers and self._sleepers[0][0] <= target:
             deadline, _, future = heapq.heappop(self._sleepers)
             self._now = max(self._now, deadline)
             if not future.done():
                 future.set_result(None)
-            for _ in range(8):  # let what was woken run, and perhaps sleep again before `target`
-                await asyncio.sleep(0)
+                await _settle()
         self._now = target
+
+
+async def _settle() -> None:
+    """Let tasks that can run do so, until they sleep (again)."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 def rfc3339(instant: datetime) -> str:

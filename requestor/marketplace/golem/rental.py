@@ -158,6 +158,7 @@ class GolemPool:
             "allocation_intended",
             amount_glm=f"{self._allocation_glm:f}",
             budget_glm=f"{self._terms.budget_glm:f}",
+            node_id=await self._api.identity(),
         )
         self._golem = self._engine(self._allocation_glm)
         await self._start_engine(self._golem)

@@ -64,6 +64,11 @@ class Sweep:
             DaemonError: the daemon does not answer; what is left is still in the ledger.
         """
         report = SweepReport()
+        payer = self.ledger.summary.node_id
+        if payer is None or payer != await self.api.identity():
+            if self.ledger.summary.is_open:
+                self.notice(f"what node {payer} still holds can only be ended on its own daemon")
+            return report
         await self._end_agreements(report)
         allocations = await self._own_allocations()
         deadline = asyncio.get_running_loop().time() + wait_seconds
