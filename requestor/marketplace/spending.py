@@ -73,17 +73,16 @@ class Account:
 
         The start price and the full rate (every thread busy) since approval; or, where usage has
         been reported, that usage's cost and the full rate since the report; whichever is less.
-        Both times are lengthened by `slack_seconds`.
+        Both times are lengthened by `slack_seconds`. Never less than was accepted already.
         """
         end = now_seconds if self.ended_seconds is None else min(now_seconds, self.ended_seconds)
-        by_clock = self.prices.start_glm + self._full_rate_glm(
+        due = self.prices.start_glm + self._full_rate_glm(
             end - self.approved_seconds + slack_seconds
         )
-        if self.reported_seconds is None:
-            return by_clock + BILL_ROUNDING_GLM
-        since_report = max(0.0, end - self.reported_seconds) + slack_seconds
-        by_usage = self.reported_glm + self._full_rate_glm(since_report)
-        return max(min(by_clock, by_usage) + BILL_ROUNDING_GLM, self.accepted_glm)
+        if self.reported_seconds is not None:
+            since_report = max(0.0, end - self.reported_seconds) + slack_seconds
+            due = min(due, self.reported_glm + self._full_rate_glm(since_report))
+        return max(due + BILL_ROUNDING_GLM, self.accepted_glm)
 
     def expected_rate_glm(self) -> Decimal:
         """Return the GLM a second that further work is expected to cost, at most the full rate."""
