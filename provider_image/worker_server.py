@@ -15,6 +15,7 @@ import gc
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -25,6 +26,7 @@ from typing import Any, cast
 from provider_image.worker_cli import LOCK_NAME, RESERVED_NAMES, SOCKET_NAME
 
 _REQUEST_LIMIT_BYTES = 4096
+_ERROR_LETTERS = 2000
 _REQUEST_TIMEOUT_SECONDS = 10.0
 _ORDER_NAME = re.compile(r"\A[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\Z")
 
@@ -40,6 +42,8 @@ def main() -> int:
         print("a worker is already running in this directory", file=sys.stderr)
         return 1
     if options.stop_on_stdin_eof:
+        # Whoever holds our stdin decides when we end, not the terminal that both may share.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=_exit_when_stdin_ends, daemon=True).start()
     ready_line = json.dumps(_load(), sort_keys=True) + "\n"
     with _listening_socket() as listener:
@@ -104,7 +108,7 @@ def _outputs(order: Any) -> list[str]:
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     ours = type(error).__module__.startswith("provider_image.")
-    return text if ours and text else f"{type(error).__name__}: {text}"
+    return (text if ours and text else f"{type(error).__name__}: {text}")[:_ERROR_LETTERS]
 
 
 def _load() -> dict[str, Any]:
@@ -147,6 +151,8 @@ def _announce(descriptor: int, ready_line: str) -> None:
     os.write(descriptor, ready_line.encode())
     if descriptor > 2:
         os.close(descriptor)
+    else:
+        os.dup2(2, descriptor)  # what an environment prints must not fill a pipe nobody reads
 
 
 def _exit_when_stdin_ends() -> None:
@@ -156,4 +162,7 @@ def _exit_when_stdin_ends() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

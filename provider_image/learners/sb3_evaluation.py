@@ -82,9 +82,11 @@ def choose_action_rule(
     def normalized(observation: Any) -> Any:
         return observation if normalizer is None else normalizer.normalize_obs(observation)
 
+    # The [()] makes a scalar of a discrete action, as vectorised environments hand it out: some
+    # environments look it up in a dictionary, and an array of no axes cannot be hashed.
     def alone(observations: list[Any]) -> list[Any]:
         return [
-            model.predict(normalized(observation), deterministic=deterministic)[0]
+            model.predict(normalized(observation), deterministic=deterministic)[0][()]
             for observation in observations
         ]
 

@@ -25,6 +25,7 @@ from provider_image.wire import (
     StateRules,
     Tensors,
     TrainOrder,
+    WrapperSpec,
 )
 
 FILE = FileRef(name="m", sha256="0" * 64, bytes=0)
@@ -213,3 +214,26 @@ def test_an_episode_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -
     learner = LearnerSpec(algorithm="sac", policy_kwargs={"net_arch": [8]})
     with pytest.raises(TrainingFailed, match="did not end within 50 steps; add the wrapper"):
         evaluated(environment, learner, trained_model(environment, learner, 0), (1,))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_discrete_observations_and_actions_that_are_looked_up(count: int) -> None:
+    environment = EnvironmentSpec(id="FrozenLake-v1", kwargs={"is_slippery": False})
+    learner = LearnerSpec(algorithm="ppo", policy_kwargs={"net_arch": [8]})
+    model = trained_model(environment, learner, 0)
+    evaluation = evaluated(environment, learner, model, SEEDS[:count])
+    assert (evaluation.lengths <= 100).all()
+    assert len(set(evaluation.lengths)) == 1
+
+
+def test_dictionary_observations() -> None:
+    environment = EnvironmentSpec(
+        id="CartPole-v1", wrappers=(WrapperSpec("TimeAwareObservation", {"flatten": False}),)
+    )
+    learner = LearnerSpec(
+        algorithm="ppo", policy="MultiInputPolicy", policy_kwargs={"net_arch": [8]}
+    )
+    model = trained_model(environment, learner, 0)
+    together = evaluated(environment, learner, model, SEEDS[:3]).returns
+    alone = [evaluated(environment, learner, model, (seed,)).returns[0] for seed in SEEDS[:3]]
+    assert list(together) == alone

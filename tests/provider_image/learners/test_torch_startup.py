@@ -12,7 +12,8 @@ prepare_torch()
 parameter = torch.nn.Parameter(torch.ones(3))
 optimizer = torch.optim.Adam([parameter], lr=0.5)
 optimizer.zero_grad(); parameter.sum().backward(); optimizer.step()
-print("torch._dynamo.eval_frame" in sys.modules, [round(value, 4) for value in parameter.tolist()], torch.get_num_threads())
+values = [round(value, 4) for value in parameter.tolist()]
+print("torch._dynamo.eval_frame" in sys.modules, values, torch.get_num_threads())
 """
 COMPILE = (
     OPTIMISE
