@@ -65,9 +65,10 @@ async def read_json(request: web.Request) -> Any:
     Raises:
         TextRefusal: 400, it is not JSON.
     """
-    text = await request.text()
     try:
-        return json.loads(text)
+        return json.loads(await request.text())
+    except UnicodeDecodeError as error:
+        raise TextRefusal(400, "Json deserialize error: invalid unicode code point") from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         raise TextRefusal(400, f"Json deserialize error: expected value at {place}") from error

@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NoReturn
 
 import rich_click as click
 
@@ -66,7 +66,7 @@ def serve(
     try:
         asyncio.run(_serve(settings, stop_on_stdin_eof, as_json))
     except (JournalError, OSError) as error:
-        raise _failure(_serving_error(error, port)) from error
+        _fail(_serving_error(error, port))
 
 
 async def _serve(settings: DaemonSettings, stop_on_stdin_eof: bool, as_json: bool) -> None:
@@ -183,7 +183,7 @@ def books_command(state: Path, as_json: bool) -> None:
     try:
         books = read_books(state, SystemClock())
     except JournalError as error:
-        raise _failure(str(error)) from error
+        _fail(str(error))
     document = books_document(books)
     if as_json:
         click.echo(json.dumps(document, indent=2))
@@ -273,17 +273,11 @@ def _fleet(file: Path) -> Fleet:
     try:
         return load_fleet(file)
     except FleetError as error:
-        raise _failure(str(error)) from error
+        _fail(str(error))
 
 
-class _Failure(click.ClickException):
-    """An error told in one plain line per cause, so that programs can read it too."""
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Print the message to standard error."""
-        for line in self.message.splitlines():
-            click.echo(f"mock-golem: {line}", file=file, err=True)
-
-
-def _failure(message: str) -> click.ClickException:
-    return _Failure(message)
+def _fail(message: str) -> NoReturn:
+    # plain lines, not rich-click's box: programs that start a daemon read them too
+    for line in message.splitlines():
+        click.echo(f"mock-golem: {line}", err=True)
+    raise SystemExit(1)

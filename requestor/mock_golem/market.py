@@ -257,7 +257,7 @@ class MarketApi:
 
     async def _terminate(self, request: web.Request) -> web.Response:
         agreement = self._agreement(request)
-        reason = await read_object(request) if request.can_read_body else {}
+        reason = await read_object(request) if request.body_exists else {}
         provider = self._providers.get(agreement.provider_id)
         if provider is None:
             raise Refusal(500, f"GSB error: node {agreement.provider_id} is not in the fleet")

@@ -50,7 +50,7 @@ class WireLog:
             "method": request.method,
             "path": request.path,
             "query": query,
-            "body": _decoded(await request.text()) if request.can_read_body else None,
+            "body": None if response is None else await _body(request),
             "status": None if response is None else response.status,
             "response": _answer(response),
         }
@@ -62,6 +62,15 @@ class WireLog:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+async def _body(request: web.Request) -> Any:
+    if not request.body_exists:
+        return None
+    try:
+        return _decoded(await request.text())
+    except (web.HTTPException, UnicodeDecodeError) as error:
+        return f"(not readable: {error})"
 
 
 def _answer(response: web.StreamResponse | None) -> Any:

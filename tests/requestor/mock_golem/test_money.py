@@ -24,7 +24,7 @@ def test_what_is_subtracted_can_be_added_again(amount: Decimal, other: Decimal) 
 
 
 def test_a_binary_float_budget_stays_whole() -> None:
-    budget = Decimal(0.1)  # 55 digits, as a requestor that passes floats sends it
+    budget = Decimal.from_float(0.1)  # 55 digits, as a requestor that passes floats sends it
     smallest = Decimal("1e-18")
     assert Fraction(subtract(budget, smallest)) == Fraction(budget) - Fraction(smallest)
 

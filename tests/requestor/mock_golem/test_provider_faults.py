@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import subprocess
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -155,8 +156,6 @@ async def test_network_stall(serve: Any, run_shell: Any, manual_clock: Any) -> N
 
 def receiver(requestor: Any, path: Path) -> tuple[Any, str]:
     """Start a `gftp` that wants to receive a file; return it and its URL."""
-    import subprocess  # the stand-in lives as long as the pipe
-
     process = subprocess.Popen(
         [requestor.address.gftp_directory / "gftp", "server"],
         stdin=subprocess.PIPE,
@@ -286,8 +285,8 @@ async def test_pace_is_in_the_offered_machine(serve: Any, run_shell: Any) -> Non
     times = {}
     loop = asyncio.get_running_loop()
     for pace in (1.0, 0.2):
-        text = "runtime: {isolation: process}\nproviders: [{name: willow, pace: %g}]" % pace
-        requestor = await serve(text)
+        text = "runtime: {isolation: process}\nproviders: [{name: willow, pace: "
+        requestor = await serve(f"{text}{pace}}}]")
         activity = await requestor.activity(deployed=True)
         began = loop.time()
         busy = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"
