@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from filelock import FileLock
 
 HALF_LIFE_SECONDS = 24 * 3600.0
@@ -54,9 +55,8 @@ class ProviderHistory:
     def records(self) -> dict[str, Record]:
         """Return every record; an unreadable file counts as empty."""
         try:
-            raw = json.loads(self._path.read_text())
-            return {node: Record(**fields) for node, fields in raw.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
+            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, Record])
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return {}
 
     def _update(

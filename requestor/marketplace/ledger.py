@@ -95,6 +95,15 @@ class Ledger:
         return agreements
 
     @property
+    def endings(self) -> dict[str, float]:
+        """When each agreement ended, in Unix seconds: nothing became due after that."""
+        times: dict[str, float] = {}
+        for entry in self._entries:
+            if entry["kind"] == "agreement_ended":
+                times.setdefault(entry["agreement_id"], float(entry["unix_seconds"]))
+        return times
+
+    @property
     def opened_unix_seconds(self) -> float:
         """When the last allocation was asked for: no later agreement is older than that."""
         times = [
@@ -137,8 +146,8 @@ class LedgerSummary:
     @property
     def refused_agreements(self) -> set[str]:
         """Agreements whose final invoice was refused or could not be paid."""
-        bills = [entry for entry in self.refused if entry.get("bill") == "invoice"]
-        return {str(entry["agreement_id"]) for entry in [*bills, *self.failed_payments]}
+        bills = [*self.refused, *self.failed_payments]
+        return {str(entry["agreement_id"]) for entry in bills if entry.get("bill") == "invoice"}
 
     node_id: str | None = None
     """The node that pays, as of the last session."""

@@ -39,6 +39,7 @@ class Bookkeeper:
         self._terms: dict[str, OfferTerms] = {}
         self._activities: dict[str, str] = {}
         self._refused: set[tuple[str, str]] = set()
+        self._invoiced: set[str] = set()
 
     def on_event(self, event: events.Event) -> None:
         """Handle one of yapapi's events."""
@@ -51,6 +52,7 @@ class Bookkeeper:
         elif isinstance(event, events.AgreementTerminated):
             self._end(event.agreement.id)
         elif isinstance(event, events.InvoiceReceived):
+            self._invoiced.add(event.agreement.id)
             self._ledger.write(
                 "invoice_received",
                 agreement_id=event.agreement.id,
@@ -157,9 +159,11 @@ class Bookkeeper:
         error = event.exc_info[1] if event.exc_info else None
         reason = describe_failure(error) if error else "unknown"
         agreement_id = event.agreement.id
-        if agreement_id in self._spending.accounts:
+        # yapapi does not say which bill it was; before the invoice it can only be a debit note
+        bill = "invoice" if agreement_id in self._invoiced else "debit note"
+        if agreement_id in self._spending.accounts and bill == "invoice":
             self._spending.refuse(agreement_id)
-        self._ledger.write("payment_failed", agreement_id=agreement_id, reason=reason)
+        self._ledger.write("payment_failed", agreement_id=agreement_id, bill=bill, reason=reason)
         self._notice(f"{self._name(agreement_id)}: a bill could not be paid: {reason}")
 
     def _name(self, agreement_id: str) -> str:

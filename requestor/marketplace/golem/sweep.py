@@ -193,7 +193,9 @@ class Sweep:
             except DaemonError as error:
                 if error.is_unreachable:
                     raise
-                self.ledger.write("payment_failed", agreement_id=agreement_id, reason=str(error))
+                self.ledger.write(
+                    "payment_failed", agreement_id=agreement_id, bill="invoice", reason=str(error)
+                )
                 self.notice(f"{name}: a bill could not be paid: {error}")
                 continue
             total = f"{amount:f}"
@@ -214,6 +216,7 @@ class Sweep:
             ),
             threads=int(entry["threads"]),
             approved_seconds=float(entry["approved_unix_seconds"]),
+            ended_seconds=self.ledger.endings.get(agreement_id),
         )
         return account.bound_glm(self.unix_clock())
 

@@ -193,16 +193,17 @@ def test_whatever_providers_claim_the_budget_holds(
 
 
 @given(
-    PRICES,
-    st.integers(1, 16),
-    st.floats(0, 2.9),
-    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 2.9)), max_size=6),
-    SECONDS,
-    st.lists(st.floats(0, 1), min_size=7, max_size=7),
-    st.floats(0, 1e6),
+    prices=PRICES,
+    threads=st.integers(1, 16),
+    head_start=st.floats(0, 2.9),
+    reports=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 2.9)), max_size=6),
+    seconds=SECONDS,
+    loads=st.lists(st.floats(0, 1), min_size=7, max_size=7),
+    wait=st.floats(0, 1e6),
 )
 @settings(max_examples=200)
 def test_an_honest_bill_is_always_acceptable(
+    *,
     prices: Prices,
     threads: int,
     head_start: float,

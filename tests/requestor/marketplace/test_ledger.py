@@ -1,0 +1,195 @@
+"""The ledger: what it adds up to, and that a crash at any byte costs one line at most."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from requestor.marketplace.ledger import Ledger, read_ledger, summarize
+from requestor.marketplace.spending import Prices
+
+AMOUNTS = st.decimals(0, 1000, places=18)
+
+
+class Clock:
+    """Unix time under the test's control."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger(tmp_path / "ledger.jsonl", Clock(1000.0))
+    yield opened
+    opened.close()
+
+
+def fill(ledger: Ledger) -> None:
+    """A short session: two agreements, one paid, one refused, the allocation released."""
+    ledger.write("allocation_intended", amount_glm="0.999999999999999995", budget_glm="1")
+    ledger.write("allocation_created", allocation_id="A", amount_glm="0.999999999999999995")
+    for agreement, name in (("g1", "willow"), ("g2", "oäk")):
+        ledger.approve(
+            agreement,
+            provider_id=f"0x{agreement}",
+            provider_name=name,
+            threads=2,
+            prices=Prices(Decimal("0.1"), Decimal("1e-9"), Decimal("0.2")),
+            approved_unix_seconds=1000.5,
+        )
+    ledger.write("debit_note_accepted", agreement_id="g1", total_glm="0.000000000000000007")
+    ledger.write("agreement_ended", agreement_id="g1")
+    ledger.write("invoice_accepted", agreement_id="g1", total_glm="0.25")
+    ledger.write("bill_refused", agreement_id="g2", bill="invoice", asked_glm="99", bound_glm="0.1")
+    ledger.write("allocation_released", allocation_id="A", amount_glm="0.999999999999999995")
+
+
+def test_what_a_session_adds_up_to(ledger: Ledger) -> None:
+    fill(ledger)
+    summary = ledger.summary
+    assert summary.accepted_glm == {"g1": Decimal("0.25")}
+    assert summary.total_glm == Decimal("0.25")
+    assert summary.providers == {"g1": "willow", "g2": "oäk"}
+    assert summary.open_agreements == {"g2"}
+    assert summary.invoiced == {"g1"}
+    assert summary.refused_agreements == {"g2"}
+    assert not summary.open_allocations
+    assert not summary.intended_amounts
+    assert read_ledger(ledger.path) == summary
+
+
+def test_an_approval_keeps_all_that_bills_are_held_against(ledger: Ledger) -> None:
+    fill(ledger)
+    entry = ledger.approvals["g2"]
+    assert {key: entry[key] for key in entry if key not in ("kind", "unix_seconds")} == {
+        "agreement_id": "g2",
+        "provider_id": "0xg2",
+        "provider_name": "oäk",
+        "threads": 2,
+        "start_glm": "0.1",
+        "cpu_hour_glm": "0.000000001",
+        "hour_glm": "0.2",
+        "approved_unix_seconds": 1000.5,
+    }
+
+
+def test_an_allocation_is_looked_for_by_amount_until_its_id_is_known(ledger: Ledger) -> None:
+    ledger.write("allocation_intended", amount_glm="0.50")
+    ledger.write("allocation_intended", amount_glm="0.7")
+    assert ledger.summary.intended_amounts == {Decimal("0.5"), Decimal("0.7")}
+    ledger.write("allocation_created", allocation_id="A", amount_glm="0.5")
+    assert ledger.summary.intended_amounts == {Decimal("0.7")}
+    assert ledger.summary.open_allocations == {"A"}
+    ledger.write("allocation_released", allocation_id="", amount_glm="0.7")
+    assert not ledger.summary.intended_amounts
+
+
+def test_the_last_allocation_dates_the_session(tmp_path: Path) -> None:
+    clock = Clock(5.0)
+    ledger = Ledger(tmp_path / "ledger.jsonl", clock)
+    assert ledger.opened_unix_seconds == 0.0
+    ledger.write("allocation_intended", amount_glm="1")
+    clock.seconds = 77.1234
+    ledger.write("allocation_intended", amount_glm="2")
+    clock.seconds = 99.0
+    ledger.write("agreement_ended", agreement_id="g")
+    assert ledger.opened_unix_seconds == 77.123
+    ledger.close()
+
+
+def test_every_line_is_on_the_disk_when_write_returns(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bytes] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(ledger.path.read_bytes()))
+    ledger.write("agreement_ended", agreement_id="g1")
+    ledger.write("agreement_ended", agreement_id="g2")
+    assert [whole.count(b"\n") for whole in synced] == [1, 2]
+
+
+def test_a_line_torn_at_any_byte_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger(path, Clock(1.0))
+    fill(ledger)
+    ledger.close()
+    whole = path.read_bytes()
+    ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        kept = max((end for end in ends if end <= cut), default=0)
+        entries = [json.loads(line) for line in whole[:kept].splitlines()]
+        assert read_ledger(path) == summarize(entries)
+        assert path.stat().st_size == cut
+        reopened = Ledger(path, Clock(2.0))
+        assert path.read_bytes() == whole[:kept]
+        reopened.close()
+    path.write_bytes(whole[:-1])
+    reopened = Ledger(path, Clock(2.0))
+    reopened.write("agreement_ended", agreement_id="g2")
+    reopened.close()
+    last = json.loads(path.read_bytes().splitlines()[-1])
+    assert last == {"kind": "agreement_ended", "unix_seconds": 2.0, "agreement_id": "g2"}
+    assert read_ledger(path).open_agreements == set()
+
+
+def test_a_missing_ledger_is_empty(tmp_path: Path) -> None:
+    summary = read_ledger(tmp_path / "none.jsonl")
+    assert summary.total_glm == 0
+    assert not summary.providers
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), AMOUNTS), max_size=20))
+def test_totals_only_grow_and_are_exact(bills: list[tuple[str, bool, Decimal]]) -> None:
+    entries: list[dict[str, Any]] = [
+        {
+            "kind": "invoice_accepted" if is_invoice else "debit_note_accepted",
+            "agreement_id": agreement,
+            "total_glm": f"{amount:f}",
+        }
+        for agreement, is_invoice, amount in bills
+    ]
+    expected = {
+        agreement: max(amount for name, _, amount in bills if name == agreement)
+        for agreement in {name for name, _, _ in bills}
+    }
+    summary = summarize(entries)
+    assert summary.accepted_glm == expected
+    # in units of 1e-18, where sums are whole numbers
+    units = sum(int(amount.scaleb(18)) for amount in expected.values())
+    assert int(summary.total_glm.scaleb(18)) == units
+    assert summary.invoiced == {name for name, is_invoice, _ in bills if is_invoice}
+
+
+def test_only_a_refused_invoice_closes_an_agreement(ledger: Ledger) -> None:
+    ledger.write("bill_refused", agreement_id="g1", bill="debit note", asked_glm="9")
+    ledger.write("bill_refused", agreement_id="g2", bill="invoice", asked_glm="9")
+    assert ledger.summary.refused_agreements == {"g2"}
+
+
+def test_only_an_invoice_that_could_not_be_paid_closes_an_agreement(ledger: Ledger) -> None:
+    ledger.write("payment_failed", agreement_id="g1", bill="debit note", reason="500")
+    ledger.write("payment_failed", agreement_id="g2", bill="invoice", reason="500")
+    assert ledger.summary.refused_agreements == {"g2"}
+
+
+def test_an_agreement_ended_when_it_first_ended(tmp_path: Path) -> None:
+    clock = Clock(10.0)
+    ledger = Ledger(tmp_path / "ledger.jsonl", clock)
+    ledger.write("agreement_ended", agreement_id="g1")
+    clock.seconds = 20.0
+    ledger.write("agreement_ended", agreement_id="g1")
+    ledger.write("agreement_ended", agreement_id="g2")
+    assert ledger.endings == {"g1": 10.0, "g2": 20.0}
+    ledger.close()
