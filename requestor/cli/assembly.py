@@ -18,7 +18,7 @@ from requestor.federation.rounds import FederationSettings
 from requestor.marketplace.ports import Terms
 from requestor.marketplace.spending import Prices
 from requestor.training_run.dispatcher import DispatchOptions
-from requestor.training_run.run_loop import EvaluationSettings, RunSettings
+from requestor.training_run.settings import EvaluationSettings, RunSettings
 
 MOCK_IMAGE = "hash:sha3:" + "0" * 56 + ":http://127.0.0.1/provider-image.gvmi"
 """What a mock fleet is asked for when the config names no image: it runs no image anyway."""

@@ -43,7 +43,8 @@ from requestor.training_run.run_directory import (
     new_run_directory,
     write_whole,
 )
-from requestor.training_run.run_loop import RunSummary, TrainingRun
+from requestor.training_run.run_loop import TrainingRun
+from requestor.training_run.settings import RunSummary
 
 PACKAGES = ("derl", "torch", "stable-baselines3", "gymnasium", "numpy", "yapapi")
 DAEMON_PATIENCE_SECONDS = 120.0

@@ -106,7 +106,7 @@ class FederationConfig(Section):
     server_learning_rate: Positive = 1.0
     quorum: PositiveWhole | None = None
     round_deadline_seconds: Positive = 600.0
-    max_attempts: PositiveWhole = 3
+    max_attempts: PositiveWhole = 5
     speculate: Bool = True
     optimizer: Literal["reset", "merged", "kept"] = "reset"
     replay: Literal["reset", "kept"] = "reset"

@@ -38,16 +38,23 @@ class BestModel(msgspec.Struct, frozen=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """The state after `round` rounds (0: nothing trained yet)."""
+    """The state after `round` rounds (0: nothing trained yet).
+
+    `judged` is the last model that was evaluated and published, `judged_returns` its returns on
+    the held-out episodes; `final_returns` and `final_lengths` are there once the target is reached.
+    """
 
     format: int = 1
     round: int
     total_steps: int
     model: FileRef
-    model_returns: tuple[float, ...]
+    judged: FileRef
+    judged_returns: tuple[float, ...]
     best: BestModel
     client_states: dict[int, FileRef] = {}
     is_target_reached: bool = False
+    final_returns: tuple[float, ...] | None = None
+    final_lengths: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,8 @@ class CheckpointStore:
 
 
 def _files(checkpoint: Checkpoint) -> Mapping[str, FileRef]:
-    files = [checkpoint.model, checkpoint.best.model, *checkpoint.client_states.values()]
+    files = [checkpoint.model, checkpoint.judged, checkpoint.best.model]
+    files += checkpoint.client_states.values()
     return {file.name: file for file in files}
 
 

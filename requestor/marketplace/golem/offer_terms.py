@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 from requestor.marketplace.spending import Prices
@@ -14,6 +14,8 @@ CPU_COUNTER = "golem.usage.cpu_sec"
 DURATION_COUNTER = "golem.usage.duration_sec"
 MAX_NAME_LENGTH = 40
 MAX_THREADS = 1024
+FLOAT_DIGITS = Context(prec=15)
+"""The decimal digits that a binary float of 64 bits is sure to carry."""
 
 
 class OfferUnusable(ValueError):
@@ -55,6 +57,8 @@ def read_offer(properties: Mapping[str, Any]) -> OfferTerms:
         raise OfferUnusable("prices or usage counters are missing")
     if len(coefficients) != len(counters) + 1:
         raise OfferUnusable("the number of prices does not fit the usage counters")
+    if len(set(map(str, counters))) != len(counters):
+        raise OfferUnusable("a usage counter is named twice")
     if not all(_is_price(value) for value in coefficients):
         raise OfferUnusable("a price is negative or not a number")
     priced = dict(zip(map(str, counters), coefficients, strict=False))
@@ -64,36 +68,48 @@ def read_offer(properties: Mapping[str, Any]) -> OfferTerms:
         if price > 0 and name not in (CPU_COUNTER, DURATION_COUNTER)
     ]
     if unknown:
-        raise OfferUnusable(f"it charges for {unknown[0]}, which we can't check")
+        raise OfferUnusable(f"it charges for {clean_name(unknown[0])}, which we can't check")
     return OfferTerms(
         provider_name=clean_name(properties.get("golem.node.id.name")),
         threads=_threads(properties.get("golem.inf.cpu.threads")),
         prices=Prices(
             start_glm=_decimal(coefficients[-1]),
-            cpu_hour_glm=_decimal(priced.get(CPU_COUNTER, 0.0)) * 3600,
-            hour_glm=_decimal(priced.get(DURATION_COUNTER, 0.0)) * 3600,
+            cpu_hour_glm=_hourly(priced.get(CPU_COUNTER, 0.0)),
+            hour_glm=_hourly(priced.get(DURATION_COUNTER, 0.0)),
         ),
         usage_vector=tuple(map(str, counters)),
     )
 
 
 def clean_name(name: object) -> str:
-    """Return a provider's name fit for a terminal: printable, short, never empty."""
+    """Return a stranger's name fit for a terminal: printable, short, never empty."""
     text = "".join(c for c in str(name or "") if c.isprintable()).strip()
     return text[:MAX_NAME_LENGTH] or "unnamed"
 
 
 def _is_price(value: object) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and value >= 0
-    )
+    number = _number(value)
+    return number is not None and number >= 0
+
+
+def _number(value: object) -> float | None:
+    """Return a finite number; None for anything else, integers beyond all floats included."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _decimal(value: float) -> Decimal:
     return Decimal(repr(float(value)))
+
+
+def _hourly(per_second: float) -> Decimal:
+    """Return the price of an hour, free of the noise of a float: 0.2 and not 0.2000000000000016."""
+    return FLOAT_DIGITS.multiply(_decimal(per_second), Decimal(3600)).normalize()
 
 
 def _seconds(value: float) -> Decimal:
@@ -101,6 +117,5 @@ def _seconds(value: float) -> Decimal:
 
 
 def _threads(value: object) -> int:
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return max(1, min(MAX_THREADS, int(value)))
-    return 1
+    number = _number(value)
+    return 1 if number is None else max(1, min(MAX_THREADS, int(number)))

@@ -1,0 +1,56 @@
+"""What defines a run, and how it ended: plain data between the command line and the loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from provider_image.wire import EnvironmentSpec, LearnerSpec, StateRules
+from requestor.errors import DerlError
+from requestor.evaluation.judge import Evaluation
+from requestor.federation.aggregation import AggregationRule, ServerOptimizer
+from requestor.federation.gate import NotWorseGate, OpenGate
+from requestor.federation.rounds import FederationSettings
+from requestor.marketplace.ports import Terms
+from requestor.training_run.checkpoints import BestModel
+from requestor.training_run.dispatcher import DispatchOptions
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How models are judged."""
+
+    episodes: int
+    final_episodes: int
+    every_rounds: int
+    target_return: float | None
+    deterministic: bool
+    gate: NotWorseGate | OpenGate
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything that defines a run, free of files and network."""
+
+    name: str
+    federation: FederationSettings
+    environment: EnvironmentSpec
+    learner: LearnerSpec
+    rules: StateRules
+    rule: AggregationRule
+    optimizer: ServerOptimizer
+    evaluation: EvaluationSettings
+    dispatch: DispatchOptions
+    order_timeout_seconds: float
+    terms: Terms
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run ended."""
+
+    outcome: str
+    rounds: int
+    total_steps: int
+    final: Evaluation | None
+    best: BestModel
+    error: DerlError | None
