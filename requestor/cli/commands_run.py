@@ -11,7 +11,6 @@ import rich_click as click
 from rich.console import Console
 
 from requestor.cli.assembly import describe_plan
-from requestor.cli.execution import Launch, create_run, execute
 from requestor.cli.options import as_json_option, runs_option
 from requestor.config import (
     ALGORITHMS,
@@ -71,6 +70,8 @@ def run(
         _dry_run(loaded, as_json)
         return
     _confirm_spending(loaded, yes)
+    from requestor.cli.execution import create_run
+
     directory = create_run(loaded, runs_dir)
     _execute(directory, loaded, runs_dir, as_json=as_json, wire_log=wire_log)
 
@@ -122,6 +123,8 @@ def init(path: Path, environment: str, algo: str, *, force: bool) -> None:
 def _execute(
     directory: RunDirectory, config: RunConfig, runs: Path, *, as_json: bool, wire_log: bool
 ) -> None:
+    from requestor.cli.execution import Launch, execute
+
     progress = sys.stderr if as_json else sys.stdout
     summary = execute(Launch(directory, config, runs, progress, wire_log))
     closing = read_status(directory).summary

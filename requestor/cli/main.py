@@ -10,12 +10,10 @@ from requestor.cli.commands_inspect import evaluate, list_command, status
 from requestor.cli.commands_run import init, resume, run
 from requestor.errors import DerlError, render
 
-EXIT_CODES = """\b
-Exit codes:
-  0    done                      4    daemon, key, funds or machine not fit
-  2    wrong usage               5    budget reached
-  3    wrong config              6    the run failed
-  130  interrupted"""
+EXIT_CODES = (
+    "Exit codes: 0 done, 2 wrong usage, 3 wrong config, 4 daemon, key, funds or machine not fit, "
+    "5 budget reached, 6 the run failed, 130 interrupted."
+)
 
 
 @click.group(
