@@ -134,13 +134,13 @@ class Bookkeeper:
                 f"at most {bound:.9f} GLM can be due"
             )
 
-    def unpaid(self) -> dict[str, str]:
-        """Return provider name -> agreement id of ended agreements without a settled bill."""
-        return {
-            self._name(agreement_id): agreement_id
+    def unpaid(self) -> list[str]:
+        """Return the provider's name for each ended agreement without a settled bill."""
+        return [
+            self._name(agreement_id)
             for agreement_id, account in self._spending.accounts.items()
             if not account.is_settled
-        }
+        ]
 
     def _end(self, agreement_id: str) -> None:
         self._activities.pop(agreement_id, None)

@@ -22,6 +22,9 @@ LAST_RESORT_SCORE = 1e-6
 
 EXPECTED_SECONDS = Decimal(600)
 
+REFUSED_GLM = Decimal("-Infinity")
+"""yapapi accepts a bill if we accept at least what it asks: this is less than any amount."""
+
 
 class PlainDecimal(Decimal):
     """A decimal whose text is never in scientific notation, which daemons do not read.
@@ -83,11 +86,11 @@ class CeilingStrategy(MarketStrategy):
         return float(100 / (1 + 1000 * cost))
 
     async def invoice_accepted_amount(self, invoice: Invoice) -> Decimal:
-        """Return the invoice's amount if it is within what can be due, else zero."""
+        """Return the invoice's amount if it is within what can be due, else `REFUSED_GLM`."""
         return self._judge(invoice.agreement_id, "invoice", Decimal(invoice.amount))
 
     async def debit_note_accepted_amount(self, debit_note: DebitNote) -> Decimal:
-        """Return the note's amount if it is within what can be due, else zero."""
+        """Return the note's amount if it is within what can be due, else `REFUSED_GLM`."""
         return self._judge(
             debit_note.agreement_id, "debit note", Decimal(debit_note.total_amount_due)
         )
@@ -97,4 +100,4 @@ class CeilingStrategy(MarketStrategy):
         if asked.is_finite() and Decimal(0) <= asked <= bound:
             return PlainDecimal(asked)
         self._on_bill(agreement_id, kind, asked, bound)
-        return Decimal(-1)
+        return REFUSED_GLM

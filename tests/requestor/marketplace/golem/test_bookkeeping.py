@@ -1,0 +1,168 @@
+"""From yapapi's events to ledger and guard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from yapapi import events
+
+from requestor.marketplace.golem.bookkeeping import Bookkeeper
+from requestor.marketplace.ledger import Ledger, read_ledger
+from requestor.marketplace.spending import BILL_ROUNDING_GLM, SpendingGuard
+
+
+def agreement(agreement_id: str = "g1", name: str = "willow") -> Any:
+    """An agreement as yapapi hands it over: 3.6 GLM an hour of duration, 0.1 at the start."""
+    properties = {
+        "golem.com.pricing.model": "linear",
+        "golem.com.scheme": "payu",
+        "golem.com.pricing.model.linear.coeffs": [0.001, 0.1],
+        "golem.com.usage.vector": ["golem.usage.duration_sec"],
+        "golem.node.id.name": name,
+        "golem.inf.cpu.threads": 2,
+    }
+    offer = SimpleNamespace(properties=properties, provider_id=f"0x{agreement_id}")
+    details = SimpleNamespace(raw_details=SimpleNamespace(offer=offer))
+    return SimpleNamespace(id=agreement_id, details=details)
+
+
+def event(kind: type[events.Event], **fields: Any) -> events.Event:
+    """An event of yapapi's; the fields that nobody reads are None."""
+    made = object.__new__(kind)
+    for name, value in {"agreement": agreement(), **fields}.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+class Office:
+    """A bookkeeper with its books and its clock."""
+
+    def __init__(self, path: Path) -> None:
+        self.now = 50.0
+        self.notices: list[str] = []
+        self.guard = SpendingGuard(Decimal(10))
+        self.ledger = Ledger(path, lambda: 1000.0 + self.now)
+        self.books = Bookkeeper(
+            self.ledger,
+            self.guard,
+            self.notices.append,
+            clock=lambda: self.now,
+            unix_clock=lambda: 1000.0 + self.now,
+        )
+
+    def on(self, kind: type[events.Event], **fields: Any) -> None:
+        """Let an event happen."""
+        self.books.on_event(event(kind, **fields))
+
+    def invoice(self, amount: str) -> dict[str, Any]:
+        """The fields of an event about an invoice."""
+        return {"invoice": SimpleNamespace(invoice_id="i1", amount=amount)}
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    opened = Office(tmp_path / "ledger.jsonl")
+    opened.on(events.AgreementConfirmed)
+    yield opened
+    opened.ledger.close()
+
+
+def test_a_confirmed_agreement_opens_an_account_once(office: Office) -> None:
+    office.now = 60.0
+    office.on(events.AgreementConfirmed)
+    account = office.books.account_of("g1")
+    assert account.approved_seconds == 50.0
+    assert account.prices.hour_glm == Decimal("3.6")
+    assert (account.provider_id, account.threads) == ("0xg1", 2)
+    assert office.ledger.approvals["g1"]["approved_unix_seconds"] == 1050.0
+    assert office.ledger.path.read_bytes().count(b"agreement_approved") == 1
+
+
+def test_a_life_from_approval_to_payment(office: Office) -> None:
+    office.on(events.ActivityCreated, activity=SimpleNamespace(id="a1"))
+    assert list(office.books.live_activities()) == [("g1", "a1")]
+    office.now = 150.0
+    office.books.usage_reported("g1", [99.0])
+    # 0.1 + 99 * 0.001, and 3 s of slack; by the clock it would be 0.1 + 103 * 0.001
+    assert office.books.acceptable_glm("g1") == Decimal("0.202") + BILL_ROUNDING_GLM
+    note = SimpleNamespace(total_amount_due="0.15")
+    office.on(events.DebitNoteAccepted, debit_note=note)
+    office.on(events.AgreementTerminated)
+    assert list(office.books.live_activities()) == []
+    assert office.books.unpaid() == ["willow"]
+    office.now = 9000.0
+    assert office.books.acceptable_glm("g1") == Decimal("0.202") + BILL_ROUNDING_GLM
+    office.on(events.InvoiceReceived, **office.invoice("0.2"))
+    office.on(events.InvoiceAccepted, **office.invoice("0.2"))
+    assert office.books.unpaid() == []
+    assert office.guard.accepted_glm == Decimal("0.2")
+    summary = read_ledger(office.ledger.path)
+    assert summary.accepted_glm == {"g1": Decimal("0.2")}
+    assert not summary.open_agreements
+    assert office.ledger.endings == {"g1": 1150.0}
+
+
+def test_a_finished_worker_is_asked_for_usage_no_more(office: Office) -> None:
+    office.on(events.ActivityCreated, activity=SimpleNamespace(id="a1"))
+    office.on(events.WorkerFinished)
+    assert list(office.books.live_activities()) == []
+
+
+def test_nothing_is_acceptable_for_an_agreement_we_do_not_know(office: Office) -> None:
+    assert office.books.acceptable_glm("foreign") == 0
+    office.books.usage_reported("foreign", [1.0])
+    assert "foreign" not in office.guard.accounts
+
+
+def test_a_refused_invoice_settles_and_a_refused_note_does_not(office: Office) -> None:
+    office.books.bill_refused("g1", "debit note", Decimal(9), Decimal(1))
+    assert office.books.unpaid()
+    office.books.bill_refused("g1", "invoice", Decimal(9), Decimal(1))
+    assert not office.books.unpaid()
+    assert office.guard.exposure_glm(1e6) == 0
+    assert office.ledger.summary.refused_agreements == {"g1"}
+    assert office.notices == [
+        "willow: debit note over 9.000000000 GLM refused, at most 1.000000000 GLM can be due",
+        "willow: invoice over 9.000000000 GLM refused, at most 1.000000000 GLM can be due",
+    ]
+
+
+def test_a_flood_of_refused_notes_is_told_once_and_written_each_time(office: Office) -> None:
+    for _ in range(20):
+        office.books.bill_refused("g1", "debit note", Decimal(9), Decimal(1))
+    assert len(office.notices) == 1
+    assert len(office.ledger.summary.refused) == 20
+
+
+def failed_payment() -> dict[str, Any]:
+    """The fields of an event about a payment that failed."""
+    error = ValueError("no allocation\nfor \x1b[2Jit")
+    return {"exc_info": (ValueError, error, None)}
+
+
+def test_a_note_that_could_not_be_paid_leaves_the_account_open(office: Office) -> None:
+    office.on(events.PaymentFailed, **failed_payment())
+    assert office.books.unpaid() == ["willow"]
+    assert office.guard.exposure_glm(100.0) > Decimal("0.1")
+    assert office.ledger.summary.refused_agreements == set()
+    assert len(office.ledger.summary.failed_payments) == 1
+
+
+def test_an_invoice_that_could_not_be_paid_settles_the_account(office: Office) -> None:
+    office.on(events.InvoiceReceived, **office.invoice("0.2"))
+    office.on(events.PaymentFailed, **failed_payment())
+    assert office.books.unpaid() == []
+    assert office.ledger.summary.refused_agreements == {"g1"}
+    assert len(office.notices) == 1
+    assert office.notices[0].startswith("willow: a bill could not be paid: no allocation")
+    assert office.notices[0].isprintable()
+
+
+def test_two_providers_of_one_name_are_two(office: Office) -> None:
+    office.on(events.AgreementConfirmed, agreement=agreement("g2"))
+    assert office.books.unpaid() == ["willow", "willow"]
