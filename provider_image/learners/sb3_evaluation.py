@@ -31,14 +31,15 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecNormalize
 
-from provider_image.environments import make_environment
-from provider_image.learners.base import Evaluation, TrainingFailed
+from provider_image.environments import EnvironmentRefused, make_environment
+from provider_image.learners.base import Evaluation, LearnerRefused, TrainingFailed
 from provider_image.learners.sb3_environments import training_environment
 from provider_image.learners.sb3_models import ModelPlan, build_model
 from provider_image.learners.sb3_state import load_model
-from provider_image.wire import EvaluateOrder, Tensors
+from provider_image.wire import EvaluateOrder, Tensors, WireError
 
 MAX_EPISODE_STEPS = 1_000_000
+_ERROR_LETTERS = 300
 _SIDE_BY_SIDE = 64
 _SCORE_MARGIN = 1e-3
 
@@ -70,6 +71,12 @@ def evaluate(order: EvaluateOrder, received: Tensors) -> Evaluation:
         model.policy.set_training_mode(False)
         act = choose_action_rule(model, built_on.normalizer, order.deterministic)
         return run_episodes(order, act)
+    except (ArithmeticError, AssertionError, RuntimeError, ValueError) as error:
+        if isinstance(error, TrainingFailed | LearnerRefused | WireError | EnvironmentRefused):
+            raise
+        raise TrainingFailed(
+            f"evaluation broke off: {type(error).__name__}: {str(error)[:_ERROR_LETTERS]}"
+        ) from error
     finally:
         built_on.close()
 

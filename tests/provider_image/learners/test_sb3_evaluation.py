@@ -25,6 +25,7 @@ from provider_image.wire import (
     StateRules,
     Tensors,
     TrainOrder,
+    WireError,
     WrapperSpec,
 )
 
@@ -237,3 +238,11 @@ def test_dictionary_observations() -> None:
     together = evaluated(environment, learner, model, SEEDS[:3]).returns
     alone = [evaluated(environment, learner, model, (seed,)).returns[0] for seed in SEEDS[:3]]
     assert list(together) == alone
+
+
+def test_a_policy_of_huge_numbers_is_an_error_and_not_a_score(balancing: Tensors) -> None:
+    huge = {name: np.full_like(tensor, 1e38) for name, tensor in balancing.items()}
+    with pytest.raises(TrainingFailed, match="evaluation broke off: ValueError"):
+        evaluated(CARTPOLE, PPO, huge)
+    with pytest.raises(WireError, match="model: tensors missing"):
+        evaluated(CARTPOLE, PPO, {})
