@@ -215,7 +215,6 @@ class ActivityHost:
             isolation=self._around.fleet.runtime.isolation,
             pace=self._model.pace,
             memory_bytes=int(self._model.memory_gib * 2**30),
-            visible_folders=self._around.visible_folders,
         )
 
     def _command_faults(self, command: str) -> CommandFaults:

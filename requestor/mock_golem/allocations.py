@@ -87,7 +87,7 @@ class AllocationsApi:
         self._check_funds(amount, amount, platform, echo)
         allocation = Allocation(
             allocation_id=new_document_id(),
-            address=body.get("address") or self._around.requestor_id,
+            address=self._around.requestor_id,
             payment_platform=platform,
             total_amount=amount,
             timestamp=now,

@@ -83,4 +83,9 @@ def parse_instant(text: str) -> datetime:
     """
     # a plus sign that a client left unescaped in a query arrives as a space
     instant = datetime.fromisoformat(text.strip().replace(" ", "+"))
-    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
+    if instant.tzinfo is None:
+        instant = instant.replace(tzinfo=UTC)
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text} is beyond the calendar") from error

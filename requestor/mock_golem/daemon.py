@@ -178,7 +178,6 @@ class MockDaemon:
             launch=self._settings.launch or launch,
             activities_directory=work / "activities",
             command_environment={"PATH": path, "LANG": "C.UTF-8", **fleet.runtime.environment},
-            visible_folders=_python_folders(),
         )
 
     def _application(self) -> web.Application:
@@ -316,10 +315,3 @@ def _end_lost_activities(books: Books) -> None:
     if lost:
         ended_at = books.stamp()
         books.commit(*(activity.changed(ended_at=ended_at) for activity in lost))
-
-
-def _python_folders() -> tuple[Path, ...]:
-    """Return the folders that this Python and what it imports lie in."""
-    folders = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent}
-    folders |= {Path(entry) for entry in sys.path if Path(entry).is_absolute()}
-    return tuple(sorted(folder for folder in folders - {Path("/")} if folder.is_dir()))

@@ -58,13 +58,15 @@ class Provider:
         self._offer = offer_properties(model, fleet.subnet, fleet.payment.platform, self.node_id)
 
     def resume(self) -> None:
-        """Take up what the books say: agreements in force, invoices owed."""
+        """Take up what the books say: agreements in force or to be decided, invoices owed."""
         for agreement in self._around.books.agreements.values():
             if agreement.provider_id != self.node_id:
                 continue
             if agreement.state == "Approved":
                 self._agreement_id = agreement.agreement_id
                 self._tasks.spawn(self._watch(agreement.agreement_id))
+            elif agreement.state == "Pending":
+                self._tasks.spawn(self._decide(agreement.agreement_id))
             elif agreement.invoice == "owed":
                 self._tasks.spawn(self._wind_up(agreement.agreement_id))
 

@@ -25,7 +25,7 @@ class Surroundings:
     """Shared by all providers of a daemon.
 
     `activities_directory` holds one folder per activity; `command_environment` is the whole
-    environment that commands see, `visible_folders` what they can read wherever it lies.
+    environment that commands see.
     """
 
     fleet: Fleet
@@ -36,7 +36,6 @@ class Surroundings:
     launch: ExeUnitLauncher
     activities_directory: Path
     command_environment: dict[str, str]
-    visible_folders: tuple[Path, ...]
 
 
 class TaskSet:

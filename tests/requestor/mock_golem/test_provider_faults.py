@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from requestor.mock_golem.exe_unit import ContainerSpec, ExeUnit
+from requestor.mock_golem.gftp import GftpStore
+from requestor.mock_golem.surroundings import CommandFaultsOf
+
 pytestmark = pytest.mark.asyncio
 MARKET, ACTIVITY = "/market-api/v1", "/activity-api/v1/activity"
 PAYMENT = "/payment-api/v1"
@@ -281,15 +285,21 @@ async def test_terminates_agreement(serve: Any, manual_clock: Any, run_shell: An
     assert events[-1]["terminator"] == "Provider"
 
 
-async def test_pace_is_in_the_offered_machine(serve: Any, run_shell: Any) -> None:
-    times = {}
-    loop = asyncio.get_running_loop()
-    for pace in (1.0, 0.2):
-        text = "runtime: {isolation: process}\nproviders: [{name: willow, pace: "
-        requestor = await serve(f"{text}{pace}}}]")
-        activity = await requestor.activity(deployed=True)
-        began = loop.time()
-        busy = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"
-        await requestor.execute(activity, [run_shell(busy)])
-        times[pace] = loop.time() - began
-    assert times[0.2] > 2.5 * times[1.0]
+async def test_the_container_is_as_the_fleet_says(serve: Any, tmp_path: Path) -> None:
+    specs: list[ContainerSpec] = []
+
+    def launch(spec: ContainerSpec, faults: CommandFaultsOf) -> ExeUnit:
+        specs.append(spec)
+        return ExeUnit(spec, GftpStore(tmp_path), faults)
+
+    text = (
+        "runtime: {isolation: process, path: /opt/bin, environment: {A: b}}\n"
+        "providers: [{name: willow, pace: 0.2, memory_gib: 1.5}]"
+    )
+    requestor = await serve(text, launch=launch)
+    activity = await requestor.activity()
+    (spec,) = specs
+    assert (spec.pace, spec.memory_bytes) == (0.2, 3 << 29)
+    assert spec.isolation == "process"
+    assert spec.environment == {"PATH": "/opt/bin", "LANG": "C.UTF-8", "A": "b"}
+    assert spec.directory.name == activity
