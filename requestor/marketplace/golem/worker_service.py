@@ -23,7 +23,7 @@ ORDER_NAME = "order.json"
 EXIT_ORDER_FAILED = 3
 MAX_REPORT_CHARACTERS = 16_384
 
-_EXIT_CODE = re.compile(r"exited with code (-?\d+)")
+_EXIT_CODE = re.compile(r"exited with code (-?\d{1,9})(?!\d)")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -261,7 +261,10 @@ def claimed_digests(events: Any) -> dict[str, str]:
     """
     for event in events:
         text = event.stdout
-        if not text or len(text) > MAX_REPORT_CHARACTERS or not text.lstrip().startswith("{"):
+        # what is no UTF-8 text comes as a list of numbers
+        if not isinstance(text, str) or len(text) > MAX_REPORT_CHARACTERS:
+            continue
+        if not text.lstrip().startswith("{"):
             continue
         try:
             files = json.loads(text)["files"]
@@ -294,7 +297,7 @@ def describe_failure(error: BaseException) -> str:
     else:
         text = str(error).strip() or type(error).__name__
     line = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(line.split())[:300]
+    return " ".join(line.split())[:300] or type(error).__name__
 
 
 def _check_sizes(job: Job) -> None:
