@@ -123,7 +123,7 @@ def _golem(golem: GolemConfig) -> Iterator[Contradiction]:
         )
     if "budget_glm" not in golem.model_fields_set:
         yield Contradiction(
-            "is missing; mode yagna spends what it says",
+            "is missing; in mode yagna there is no default for what a run may spend",
             "golem.budget_glm",
             "say how many GLM the run may cost",
         )

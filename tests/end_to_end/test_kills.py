@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 Settled = Callable[[Decimal, dict[str, Any]], None]
 ROOT = Path(__file__).parents[2]
+YAGNA = (
+    "golem.mode=yagna",
+    "golem.budget_glm=1",
+    "golem.image=hash:sha3:" + "0" * 56 + ":http://127.0.0.1/image.gvmi",
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Instant:
 INSTANTS = [
     Instant("events.jsonl", "evaluated", 1),  # before anything is rented
     Instant("ledger.jsonl", "allocation_intended", 1),  # is there an allocation? nobody knows
-    Instant("ledger.jsonl", "agreement_approved", 1),  # one agreement known, one on its way
+    Instant("events.jsonl", "lease_opened", 1),  # one provider ready, one on its way
     Instant("events.jsonl", "order_done", 6),  # in the middle of the second round
     Instant("events.jsonl", "round_closed", 3),  # merged, not yet judged
     Instant("ledger.jsonl", "invoice_accepted", 1),  # one of two bills paid
@@ -79,6 +84,19 @@ def test_resume_after_a_kill(
     # at once: the dead one's daemon and workers may still be about to notice
     done = bench.derl("resume", "last")
     assert done.code == 0, done.text
+    assert_like_the_reference(bench, reference, settled)
+
+
+@pytest.mark.slow
+def test_resume_waits_for_invoices_and_says_so(
+    bench: Workbench, reference: Reference, settled: Settled
+) -> None:
+    """An agreement that died before its activity never gets an invoice."""
+    process = bench.start("run", bench.config)
+    killed(bench, process, Instant("ledger.jsonl", "agreement_approved", 1))
+    done = bench.derl("resume", "last")
+    assert done.code == 0, done.text
+    assert "waiting up to 10 s for the invoices of" in done.text
     assert_like_the_reference(bench, reference, settled)
 
 
@@ -157,7 +175,7 @@ def test_resume_cleans_up_in_a_daemon_that_lived_on(
     bench: Workbench, reference: Reference, settled: Settled, daemon: Daemon
 ) -> None:
     key = daemon.environment["YAGNA_APPKEY"]
-    process = bench.start("run", bench.config, "golem.mode=yagna", **daemon.environment)
+    process = bench.start("run", bench.config, *YAGNA, **daemon.environment)
     killed(bench, process, Instant("events.jsonl", "order_done", 6))
     left = daemon.books()
     assert [a["state"] for a in left["allocations"]] == ["open"]

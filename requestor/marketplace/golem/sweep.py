@@ -20,6 +20,7 @@ from requestor.marketplace.ledger import EntryKind, Ledger
 from requestor.marketplace.spending import Account, Prices
 
 POLL_SECONDS = 0.2
+QUIET_SECONDS = 1.0
 _PAID = ("ACCEPTED", "SETTLED")
 _OPEN = ("ISSUED", "RECEIVED")
 
@@ -71,12 +72,19 @@ class Sweep:
             return report
         await self._end_agreements(report)
         allocations = await self._own_allocations()
-        deadline = asyncio.get_running_loop().time() + wait_seconds
+        started = asyncio.get_running_loop().time()
+        is_told = False
         while True:
             await self._settle(allocations, report)
-            is_late = asyncio.get_running_loop().time() >= deadline
-            if is_late or not allocations or not self._owed():
+            waited = asyncio.get_running_loop().time() - started
+            if waited >= wait_seconds or not allocations or not self._owed():
                 break
+            if waited > QUIET_SECONDS and not is_told:
+                is_told = True
+                self.notice(
+                    f"waiting up to {wait_seconds:g} s for the invoices of "
+                    f"{len(self._owed())} ended agreements"
+                )
             await asyncio.sleep(POLL_SECONDS)
         await self._release(allocations, report)
         return report
