@@ -225,7 +225,7 @@ def test_an_order_that_takes_too_long_loses_the_lease(
     run_in_virtual_time: RunInVirtualTime, tmp_path: Path
 ) -> None:
     async def main() -> None:
-        with pytest.raises(LeaseLost, match="no result within 7.5 s"):
+        with pytest.raises(LeaseLost, match=r"no result within 7\.5 s"):
             await Releases().lease.watch(
                 asyncio.Event().wait(), job(tmp_path / "out", deadline_seconds=7.5)
             )

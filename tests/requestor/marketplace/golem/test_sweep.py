@@ -1,0 +1,436 @@
+"""After a crash: the run's own agreements, bills and allocations, and nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from requestor.marketplace.golem.daemon_api import DaemonApi, DaemonError
+from requestor.marketplace.golem.payload import RUN_PROPERTY
+from requestor.marketplace.golem.sweep import Sweep, SweepReport
+from requestor.marketplace.ledger import Ledger
+from requestor.marketplace.spending import Prices
+
+if TYPE_CHECKING:
+    from tests.requestor.conftest import RunInVirtualTime
+
+RUN = "run-1"
+NODE = "0xme"
+AMOUNT = "0.999999999999987654"
+OFFER = {
+    "golem.com.pricing.model": "linear",
+    "golem.com.scheme": "payu",
+    "golem.com.pricing.model.linear.coeffs": [0.001, 0.1],
+    "golem.com.usage.vector": ["golem.usage.duration_sec"],
+    "golem.node.id.name": "willow",
+}
+
+
+class FakeDaemon(DaemonApi):
+    """The books of a daemon, in memory; a provider bills `delay` seconds after the end."""
+
+    def __init__(self) -> None:
+        self.agreements: dict[str, dict[str, Any]] = {}
+        self.approved: set[str] = set()
+        self.allocation_rows: dict[str, dict[str, Any]] = {}
+        self.invoice_rows: list[dict[str, Any]] = []
+        self.note_rows: list[dict[str, Any]] = []
+        self.bills: dict[str, list[str]] = {}
+        self.delay = 0.05
+        self.node = NODE
+        self.terminated: list[str] = []
+        self.payments: list[tuple[str, str, str]] = []
+        self.refuse_payments = False
+
+    def agree(self, agreement_id: str, run: str | None = RUN, bills: tuple[str, ...] = ()) -> None:
+        """An agreement in force; on termination its provider sends `bills`."""
+        properties = {} if run is None else {RUN_PROPERTY: run}
+        self.agreements[agreement_id] = {
+            "agreementId": agreement_id,
+            "demand": {"properties": properties},
+            "offer": {"properties": OFFER, "providerId": f"0x{agreement_id}"},
+        }
+        self.approved.add(agreement_id)
+        self.bills[agreement_id] = list(bills)
+
+    def allocate(self, allocation_id: str, amount: str) -> None:
+        """An allocation."""
+        self.allocation_rows[allocation_id] = {
+            "allocationId": allocation_id,
+            "totalAmount": amount,
+            "remainingAmount": amount,
+        }
+
+    def bill(self, agreement_id: str, amount: str, status: str = "RECEIVED") -> None:
+        """An invoice."""
+        self.invoice_rows.append(
+            {
+                "invoiceId": f"invoice-{len(self.invoice_rows)}",
+                "agreementId": agreement_id,
+                "amount": amount,
+                "status": status,
+            }
+        )
+
+    def note(self, agreement_id: str, amount: str, status: str) -> None:
+        """A debit note."""
+        self.note_rows.append(
+            {"agreementId": agreement_id, "totalAmountDue": amount, "status": status}
+        )
+
+    @property
+    def paid(self) -> dict[str, Decimal]:
+        """What the daemon has paid or will pay, by agreement: the last bill accepted."""
+        paid: dict[str, Decimal] = {}
+        for row in self.note_rows:
+            if row["status"] in ("ACCEPTED", "SETTLED"):
+                known = paid.get(row["agreementId"], Decimal(0))
+                paid[row["agreementId"]] = max(known, Decimal(row["totalAmountDue"]))
+        for row in self.invoice_rows:
+            if row["status"] in ("ACCEPTED", "SETTLED"):
+                paid[row["agreementId"]] = Decimal(row["amount"])
+        return paid
+
+    async def identity(self) -> str:
+        return self.node
+
+    async def approved_agreements(self) -> list[str]:
+        return sorted(self.approved)
+
+    async def agreement(self, agreement_id: str) -> dict[str, Any]:
+        return self.agreements[agreement_id]
+
+    async def terminate_agreement(self, agreement_id: str, message: str) -> None:
+        self.approved.discard(agreement_id)
+        self.terminated.append(agreement_id)
+        loop = asyncio.get_running_loop()
+        for amount in self.bills[agreement_id]:
+            loop.call_later(self.delay, self.bill, agreement_id, amount)
+
+    async def allocations(self) -> list[dict[str, Any]]:
+        return list(self.allocation_rows.values())
+
+    async def release_allocation(self, allocation_id: str) -> None:
+        self.allocation_rows.pop(allocation_id, None)
+
+    async def invoices(self) -> list[dict[str, Any]]:
+        return [dict(row) for row in self.invoice_rows]
+
+    async def debit_notes(self) -> list[dict[str, Any]]:
+        return [dict(row) for row in self.note_rows]
+
+    async def accept_invoice(self, invoice_id: str, amount: str, allocation_id: str) -> None:
+        row = next(row for row in self.invoice_rows if row["invoiceId"] == invoice_id)
+        assert allocation_id in self.allocation_rows
+        assert Decimal(amount) == Decimal(row["amount"])
+        if self.refuse_payments:
+            raise DaemonError("POST accept", 400, "not enough funds")
+        self.payments.append((row["agreementId"], amount, allocation_id))
+        row["status"] = "ACCEPTED"
+
+
+class Scene:
+    """A ledger as a killed process left it, its daemon, and the sweep that follows."""
+
+    def __init__(self, path: Path) -> None:
+        self.unix_seconds = 1000.0
+        self.daemon = FakeDaemon()
+        self.notices: list[str] = []
+        self.ledger = Ledger(path, lambda: self.unix_seconds)
+
+    def intend(self, amount: str = AMOUNT) -> None:
+        """Enter that an allocation was asked for."""
+        self.ledger.write("allocation_intended", amount_glm=amount, budget_glm="1", node_id=NODE)
+
+    def open_session(self) -> None:
+        """An allocation, granted and known."""
+        self.intend()
+        self.daemon.allocate("A", AMOUNT)
+        self.ledger.write("allocation_created", allocation_id="A", amount_glm=AMOUNT)
+
+    def approve(self, agreement_id: str, *bills: str, name: str = "willow") -> None:
+        """An agreement that the ledger knows: 0.1 GLM at the start, 0.001 a second."""
+        self.daemon.agree(agreement_id, RUN, bills)
+        self.ledger.approve(
+            agreement_id,
+            provider_id=f"0x{agreement_id}",
+            provider_name=name,
+            threads=1,
+            prices=Prices(Decimal("0.1"), Decimal(0), Decimal("3.6")),
+            approved_unix_seconds=self.unix_seconds,
+        )
+
+    def end(self, agreement_id: str) -> None:
+        """End an agreement before the crash."""
+        self.daemon.approved.discard(agreement_id)
+        self.ledger.write("agreement_ended", agreement_id=agreement_id)
+
+    async def sweep(self, wait_seconds: float = 10.0) -> SweepReport:
+        """Clean up."""
+        sweep = Sweep(self.daemon, self.ledger, RUN, self.notices.append, lambda: self.unix_seconds)
+        report = await sweep.run(wait_seconds)
+        self.check_books()
+        return report
+
+    def check_books(self) -> None:
+        """The ledger says exactly what the daemon says."""
+        summary = self.ledger.summary
+        ours = {
+            agreement: paid
+            for agreement, paid in self.daemon.paid.items()
+            if agreement in summary.providers
+        }
+        assert summary.accepted_glm == ours
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    made = Scene(tmp_path / "ledger.jsonl")
+    yield made
+    made.ledger.close()
+
+
+def test_a_run_that_never_went_to_the_market_leaves_nothing(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.daemon.agree("foreign", run="another run")
+    report = run_in_virtual_time(scene.sweep())
+    assert report.is_empty
+    assert not scene.daemon.terminated
+
+
+def test_a_session_killed_at_work_is_ended_paid_and_released(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("g1", "0.12")
+    scene.approve("g2", "0.15")
+    scene.unix_seconds += 60
+    report = run_in_virtual_time(scene.sweep())
+    assert str(report) == "2 agreements ended, 2 invoices accepted, 1 allocations released"
+    assert scene.daemon.terminated == ["g1", "g2"]
+    assert scene.daemon.payments == [("g1", "0.12", "A"), ("g2", "0.15", "A")]
+    assert not scene.daemon.allocation_rows
+    summary = scene.ledger.summary
+    assert summary.total_glm == Decimal("0.27")
+    assert not summary.is_open
+
+
+def test_foreign_agreements_and_allocations_are_left_alone(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.daemon.agree("foreign", run="another run", bills=("0.1",))
+    scene.daemon.agree("unmarked", run=None)
+    scene.daemon.agreements["odd"] = {"agreementId": "odd", "demand": None, "offer": 5}
+    scene.daemon.approved.add("odd")
+    scene.daemon.allocate("B", "0.999999999999987655")
+    scene.daemon.bill("foreign", "0.1")
+    report = run_in_virtual_time(scene.sweep())
+    assert report.agreements == report.invoices == 0
+    assert scene.daemon.approved == {"foreign", "unmarked", "odd"}
+    assert list(scene.daemon.allocation_rows) == ["B"]
+    assert scene.daemon.invoice_rows[0]["status"] == "RECEIVED"
+
+
+def test_an_agreement_that_the_ledger_does_not_know_is_found_by_its_mark(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.unix_seconds += 30
+    scene.daemon.agree("g9", RUN, ("0.11",))
+    report = run_in_virtual_time(scene.sweep())
+    assert report.agreements == report.invoices == 1
+    entry = scene.ledger.approvals["g9"]
+    assert entry["approved_unix_seconds"] == 1000.0
+    assert (entry["provider_name"], entry["hour_glm"]) == ("willow", "3.6")
+    assert scene.daemon.payments == [("g9", "0.11", "A")]
+
+
+def test_an_allocation_whose_id_was_never_learned_is_found_by_its_amount(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.intend()
+    scene.daemon.allocate("A", AMOUNT)
+    scene.daemon.allocate("B", "0.999999999999987653")
+    report = run_in_virtual_time(scene.sweep())
+    assert report.allocations == 1
+    assert list(scene.daemon.allocation_rows) == ["B"]
+    assert not scene.ledger.summary.is_open
+
+
+def test_an_allocation_that_was_never_made_is_forgotten(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.intend()
+    assert run_in_virtual_time(scene.sweep()).is_empty
+    assert not scene.ledger.summary.is_open
+
+
+def test_the_second_invoice_of_an_agreement_is_not_paid(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("g1", "0.12", "0.12")
+    scene.approve("g2")
+    scene.daemon.bill("g2", "0.11")
+    scene.daemon.bill("g2", "0.12", "ACCEPTED")
+    scene.unix_seconds += 60
+    run_in_virtual_time(scene.sweep())
+    assert scene.daemon.payments == [("g1", "0.12", "A")]
+    assert scene.ledger.summary.accepted_glm == {"g1": Decimal("0.12"), "g2": Decimal("0.12")}
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_paid"),
+    # 0.1 at the start, 60 s and 3 s of slack at 0.001 GLM/s, and 1e-9 for rounding
+    [("0.163000001", True), ("0.163000002", False), ("1e6", False), ("-0.1", False)],
+)
+def test_over_billing_is_refused_once(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime, asked: str, is_paid: bool
+) -> None:
+    scene.open_session()
+    scene.approve("g1", asked)
+    scene.unix_seconds += 60
+
+    async def twice() -> None:
+        await scene.sweep()
+        await scene.sweep()
+
+    run_in_virtual_time(twice())
+    assert bool(scene.daemon.payments) is is_paid
+    assert len(scene.ledger.summary.refused) == (0 if is_paid else 1)
+    assert len(scene.notices) == (0 if is_paid else 1)
+    if not is_paid:
+        assert "at most 0.163000001 GLM can be due" in scene.notices[0]
+
+
+def test_time_after_the_end_of_an_agreement_is_not_paid(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("g1")
+    scene.unix_seconds += 60
+    scene.end("g1")
+    scene.unix_seconds += 36_000
+    scene.daemon.bill("g1", "5")  # ten hours would cost 36 GLM; what ran cost at most 0.163
+    run_in_virtual_time(scene.sweep())
+    assert not scene.daemon.payments
+    assert scene.ledger.summary.refused_agreements == {"g1"}
+
+
+def test_what_was_accepted_without_the_ledger_knowing_is_entered(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("g1")
+    scene.approve("g2")
+    scene.ledger.write("debit_note_accepted", agreement_id="g1", total_glm="0.11")
+    scene.daemon.note("g1", "0.11", "ACCEPTED")
+    scene.daemon.note("g1", "0.12", "SETTLED")
+    scene.daemon.note("g1", "0.13", "RECEIVED")
+    scene.daemon.bill("g2", "0.140", "SETTLED")
+    run_in_virtual_time(scene.sweep(wait_seconds=0.0))
+    summary = scene.ledger.summary
+    assert summary.accepted_glm == {"g1": Decimal("0.12"), "g2": Decimal("0.14")}
+    assert summary.invoiced == {"g2"}
+
+
+def test_it_waits_for_late_bills_but_not_for_ever(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("late", "0.12")
+    scene.approve("never")
+    scene.daemon.delay = 4.0
+    scene.unix_seconds += 60
+
+    async def timed() -> float:
+        await scene.sweep(wait_seconds=10.0)
+        return asyncio.get_running_loop().time()
+
+    assert 10 <= run_in_virtual_time(timed()) < 11
+    assert scene.daemon.payments == [("late", "0.12", "A")]
+    assert not scene.daemon.allocation_rows
+
+
+def test_it_does_not_wait_when_all_bills_are_there(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("g1", "0.12")
+    scene.unix_seconds += 60
+
+    async def timed() -> float:
+        await scene.sweep(wait_seconds=10.0)
+        return asyncio.get_running_loop().time()
+
+    assert run_in_virtual_time(timed()) < 0.5
+    assert scene.daemon.payments == [("g1", "0.12", "A")]
+
+
+def test_sweeping_twice_changes_nothing(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("g1", "0.12")
+    scene.daemon.agree("g9", RUN, ("0.11",))
+    scene.daemon.note("g1", "0.11", "ACCEPTED")
+    scene.unix_seconds += 60
+
+    async def twice() -> None:
+        await scene.sweep()
+        written = scene.ledger.path.read_bytes()
+        again = await scene.sweep()
+        assert again.is_empty
+        assert scene.ledger.path.read_bytes() == written
+
+    run_in_virtual_time(twice())
+    assert len(scene.daemon.payments) == 2
+
+
+def test_a_bill_that_cannot_be_paid_is_told_and_does_not_stop_the_rest(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("g1", "0.12")
+    scene.daemon.refuse_payments = True
+    scene.unix_seconds += 60
+    report = run_in_virtual_time(scene.sweep())
+    assert (report.invoices, report.allocations) == (0, 1)
+    assert scene.notices == ["willow: a bill could not be paid: POST accept: 400 not enough funds"]
+    assert scene.ledger.summary.refused_agreements == {"g1"}
+    assert not scene.daemon.allocation_rows
+
+
+def test_what_another_node_holds_is_not_touched(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("g1", "0.12")
+    scene.daemon.node = "0xother"
+    assert run_in_virtual_time(scene.sweep()).is_empty
+    assert scene.daemon.approved == {"g1"}
+    assert scene.ledger.summary.is_open
+    assert scene.notices == ["what node 0xme still holds can only be ended on its own daemon"]
+
+
+def test_a_daemon_that_is_gone_leaves_the_rest_in_the_ledger(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("g1", "0.12")
+
+    async def gone(agreement_id: str, message: str) -> None:
+        raise DaemonError("POST terminate", 0, "connection refused")
+
+    scene.daemon.terminate_agreement = gone  # type: ignore[method-assign]
+    with pytest.raises(DaemonError, match="no answer"):
+        run_in_virtual_time(scene.sweep())
+    assert scene.ledger.summary.open_agreements == {"g1"}
+    assert scene.ledger.summary.open_allocations == {"A"}
