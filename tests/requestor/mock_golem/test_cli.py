@@ -129,8 +129,8 @@ def programs() -> Iterator[Callable[..., Program]]:
 
     yield start
     for program in started:
-        program.process.kill()
-        program.process.wait()
+        program.process.terminate()
+        program.process.wait(timeout=10)
         for pipe in (program.process.stdin, program.process.stdout, program.process.stderr):
             assert pipe is not None
             pipe.close()
