@@ -7,6 +7,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,6 +95,16 @@ class MockDaemon:
         self._faults = FaultSchedule(settings.fleet.daemon_faults, settings.fleet.seed, "daemon")
         self._net = NetApi()
         self._around: Surroundings
+
+    @property
+    def books(self) -> Books:
+        """The daemon's books, once it is started."""
+        return self._around.books
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """The providers at work, by node id."""
+        return self._providers
 
     async def start(self) -> DaemonAddress:
         """Open the books, put the providers to work and listen.

@@ -159,7 +159,7 @@ async def test_allocations(serve: Any, recorded_answers: Any, manual_clock: Any)
 async def test_demands_and_proposals(serve: Any, recorded_answers: Any, manual_clock: Any) -> None:
     await manual_clock.advance(60)  # a demand for more than half an hour would be refused
     requestor = await serve(FLEET, clock=manual_clock)
-    provider = next(iter(requestor.daemon._providers))
+    provider = next(iter(requestor.daemon.providers))
     replay = Replay(requestor, node2=provider)
     await replay.play(recorded_answers["demands_and_proposals"])
 
@@ -197,7 +197,7 @@ async def test_a_whole_agreement(serve: Any, recorded_answers: Any, manual_clock
     agreement = await requestor.sign((await requestor.draft())["proposalId"], appSessionId="abc")
     await requestor.ok("POST", f"/market-api/v1/agreements/{agreement}/wait")
     await Replay(requestor, agreement1=agreement).play(recorded_answers["activity_not_started"])
-    provider = next(iter(requestor.daemon._providers))
+    provider = next(iter(requestor.daemon.providers))
     replay = Replay(requestor, agreement1=agreement, node1=provider)
     await replay.play(recorded_answers["activity"])
     activities = {"id1": replay.known["<id1>"], "id2": replay.known["<id2>"]}

@@ -78,7 +78,7 @@ async def check_books(requestor: Any) -> None:
     assert approved == []
     assert await requestor.ok("GET", "/payment-api/v1/allocations") == []
     assert await requestor.ok("GET", "/market-api/v1/demands") == []
-    books = requestor.daemon._around.books
+    books = requestor.daemon.books
     (allocation,) = books.allocations.values()
     invoices = await requestor.ok("GET", "/payment-api/v1/invoices")
     assert {one["status"] for one in invoices} <= {"ACCEPTED", "SETTLED"}
