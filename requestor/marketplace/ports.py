@@ -51,6 +51,10 @@ class LeaseLost(LeaseError):
     """The lease is over: the provider vanished, hung, or broke the rules."""
 
 
+class LeaseOver(LeaseLost):
+    """The lease had ended before the order was sent: nothing was tried."""
+
+
 class MarketplaceLost(Exception):
     """The daemon went away or stopped serving us; what was rented through it is out of reach."""
 
@@ -80,6 +84,7 @@ class Lease(Protocol):
         Raises:
             OrderFailed: the worker refused or failed the order.
             LeaseLost: the lease ended before the order did.
+            LeaseOver: it had ended before the order was sent.
         """
         ...
 

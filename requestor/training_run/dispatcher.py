@@ -20,6 +20,7 @@ from requestor.marketplace.ports import (
     Job,
     Lease,
     LeaseLost,
+    LeaseOver,
     OrderFailed,
     ProviderPool,
 )
@@ -170,7 +171,7 @@ class Dispatcher:
         state = _Round(plan, desk, queue, dict(salvaged))
         self._emit(events.RoundStarted(plan.round, len(plan.items), len(salvaged)))
         self._round = state
-        self._bell.set()
+        self._ring()
         return state
 
     def _is_over(self, state: _Round) -> bool:
@@ -229,7 +230,7 @@ class Dispatcher:
                 events.LeaseOpened(info.id, info.provider_name, info.provider_id, info.agreement_id)
             )
             self._drivers[info.id] = asyncio.create_task(self._drive(lease))
-            self._bell.set()
+            self._ring()
 
     async def _drive(self, lease: Lease) -> None:
         reason = "the run is over"
@@ -246,8 +247,9 @@ class Dispatcher:
             lease.release(reason, avoid=False)
         finally:
             self._drivers.pop(lease.info.id, None)
+            self._no_lease_since = self._clock()
             self._emit(events.LeaseEnded(lease.info.id, lease.info.provider_name, reason))
-            self._bell.set()
+            self._ring()
 
     async def _work(self, lease: Lease) -> None:
         wasted = 0
@@ -264,7 +266,10 @@ class Dispatcher:
                 state.started_seconds = self._clock()
             outcome = await self._do(lease, state, ticket)
             failed = failed + 1 if outcome == "failed" else 0
-            wasted = wasted + 1 if outcome == "wasted" else 0
+            if outcome != "wasted":
+                wasted = 0
+            elif not ticket.is_copy:
+                wasted += 1
             if failed >= ORDER_FAILURES_IN_A_ROW:
                 lease.release("it fails one order after the other", avoid=True)
                 raise LeaseLost("it fails one order after the other")
@@ -279,37 +284,51 @@ class Dispatcher:
     async def _do(self, lease: Lease, state: _Round, ticket: Ticket[WorkItem]) -> str:
         """Have one item executed; return "counted", "wasted" or "failed"; LeaseLost passes."""
         item = ticket.item
-        where = (item.round, item.client, lease.info.id)
         self._attempts += 1
-        job = state.desk.job(item, lease.info.id, self._attempts)
-        self._emit(events.OrderSent(*where, is_copy=ticket.is_copy))
+        try:
+            job = state.desk.job(item, lease.info.id, self._attempts)
+        except Exception as error:
+            self._fail(state, ticket, lease, error)
+            raise
+        self._emit(events.OrderSent(item.round, item.client, lease.info.id, is_copy=ticket.is_copy))
         try:
             claimed = await lease.execute(job)
             delivery = state.desk.receive(item, job, claimed)
         except OrderFailed as error:
-            state.queue.fail(ticket, f"{lease.info.provider_name}: {error}")
-            self._emit(events.OrderFailed(*where, reason=str(error)))
+            self._fail(state, ticket, lease, error)
             return "failed"
-        except LeaseLost as error:
-            state.queue.fail(ticket, f"{lease.info.provider_name}: {error}")
-            self._emit(events.OrderFailed(*where, reason=str(error)))
-            raise
         except (WireError, UpdateRejected) as error:
-            state.queue.fail(ticket, f"{lease.info.provider_name}: {error}")
-            self._emit(events.UpdateRejected(*where, reason=str(error)))
+            self._fail(state, ticket, lease, error)
             lease.release(f"unusable result: {error}", avoid=True)
             raise LeaseLost(f"unusable result: {error}") from error
+        except Exception as error:
+            self._fail(state, ticket, lease, error)
+            raise
         finally:
             state.desk.discard(job)
-            self._bell.set()
+            self._ring()
         return self._deliver(state, ticket, delivery, lease)
+
+    def _fail(
+        self, state: _Round, ticket: Ticket[WorkItem], lease: Lease, error: Exception
+    ) -> None:
+        """Put an item back after a failure; a lease that was over before costs no attempt."""
+        item = ticket.item
+        if isinstance(error, LeaseOver):
+            state.queue.give_back(ticket)
+        else:
+            state.queue.fail(ticket, f"{lease.info.provider_name}: {error}")
+        is_unusable = isinstance(error, WireError | UpdateRejected)
+        kind = events.UpdateRejected if is_unusable else events.OrderFailed
+        self._emit(kind(item.round, item.client, lease.info.id, reason=str(error)))
 
     def _deliver(
         self, state: _Round, ticket: Ticket[WorkItem], delivery: Delivery, lease: Lease
     ) -> str:
         item = ticket.item
         now = self._clock()
-        counts = state.queue.finish(ticket, now)
+        # the round may have been closed without this item
+        counts = state.queue.finish(ticket, now) and state is self._round
         if counts:
             state.deliveries[item] = delivery
         self._emit(
@@ -325,10 +344,16 @@ class Dispatcher:
         )
         return "counted" if counts else "wasted"
 
+    def _ring(self) -> None:
+        """Wake whoever waits now; those who wait next get a bell of their own."""
+        self._bell.set()
+        self._bell = asyncio.Event()
+
     async def _wait(self, seconds: float) -> None:
         """Wait until something happens, at most `seconds`."""
-        self._bell.clear()
-        waiters: list[Awaitable[bool]] = [self._bell.wait(), self._stop.wait()]
+        waiters: list[Awaitable[bool]] = [self._bell.wait()]
+        if not self._stop.is_set():
+            waiters.append(self._stop.wait())
         tasks = [asyncio.ensure_future(waiter) for waiter in waiters]
         try:
             await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
