@@ -23,7 +23,7 @@ from requestor.marketplace.golem.worker_service import (
     describe_failure,
     exit_code,
 )
-from requestor.marketplace.ports import Job, LeaseInfo, LeaseLost, OutputFile
+from requestor.marketplace.ports import Job, LeaseInfo, LeaseLost, LeaseOver, OutputFile
 from requestor.marketplace.spending import Prices
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def test_orders_are_answered_until_the_release(
         office.lease.release("again", avoid=False)
         await service
         assert office.heard == [("enough", True)]
-        with pytest.raises(LeaseLost, match="enough"):
+        with pytest.raises(LeaseOver, match="enough"):
             await office.lease.execute(job(tmp_path / "out"))
 
     run_in_virtual_time(main())
