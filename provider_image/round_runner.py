@@ -18,11 +18,13 @@ from provider_image.wire import (
     EvaluateResult,
     ExportOrder,
     FileRef,
+    ImportOrder,
     InitialiseOrder,
     Order,
     Tensors,
     TrainOrder,
     TrainResult,
+    WireError,
     order_digest,
     read_bundle,
     sha256_file,
@@ -46,6 +48,8 @@ def execute(order: Order, directory: Path) -> dict[str, str]:
             written = [_evaluate(learner, order, directory)]
         case ExportOrder():
             return _export(learner, order, directory)
+        case ImportOrder():
+            written = [_import(learner, order, directory)]
     return {reference.name: reference.sha256 for reference in written}
 
 
@@ -94,6 +98,14 @@ def _export(learner: Learner, order: ExportOrder, directory: Path) -> dict[str, 
     learner.export(order, _read(directory, order.model), directory)
     names = [name for name in (order.output, order.normalizer_output) if name is not None]
     return {name: sha256_file(directory / name, MAX_FILE_BYTES) for name in names}
+
+
+def _import(learner: Learner, order: ImportOrder, directory: Path) -> FileRef:
+    archive = directory / order.archive.name
+    if sha256_file(archive, order.archive.bytes) != order.archive.sha256:
+        raise WireError(f"{order.archive.name}: SHA-256 is not the announced one")
+    model = learner.import_archive(order, directory)
+    return write_bundle(directory / order.output, model.tensors, model.metadata)
 
 
 def _read(directory: Path, reference: FileRef) -> Tensors:

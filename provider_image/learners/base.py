@@ -16,6 +16,7 @@ import numpy.typing as npt
 from provider_image.wire import (
     EvaluateOrder,
     ExportOrder,
+    ImportOrder,
     InitialiseOrder,
     ModelMetadata,
     Tensors,
@@ -81,6 +82,10 @@ class Learner(Protocol):
 
     def export(self, order: ExportOrder, model: Tensors, directory: Path) -> None:
         """Write `order.output`, and `order.normalizer_output` if given, into `directory`."""
+        ...
+
+    def import_archive(self, order: ImportOrder, directory: Path) -> InitialModel:
+        """The model in `order.archive`, a file in `directory`."""
         ...
 
     def packages(self) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 Its parts, to be read in this order: `sb3_models.py` (an SB3 model from a LearnerSpec),
 `sb3_environments.py` (vectorised environments, normaliser, moments), `sb3_state.py` (a model's
-tensors in and out), `sb3_replay.py`, `sb3_training.py`, `sb3_evaluation.py`, `sb3_export.py`.
+tensors in and out), `sb3_replay.py`, `sb3_training.py`, `sb3_evaluation.py`, `sb3_export.py`,
+`sb3_import.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from provider_image.learners.base import Evaluation, InitialModel, TrainOutcome
 from provider_image.learners.sb3_environments import training_environment
 from provider_image.learners.sb3_evaluation import evaluate
 from provider_image.learners.sb3_export import export
+from provider_image.learners.sb3_import import read_archive
 from provider_image.learners.sb3_models import ModelPlan, build_model
 from provider_image.learners.sb3_state import model_tensors
 from provider_image.learners.sb3_training import train
@@ -26,6 +28,7 @@ from provider_image.learners.torch_startup import prepare_torch
 from provider_image.wire import (
     EvaluateOrder,
     ExportOrder,
+    ImportOrder,
     InitialiseOrder,
     ModelMetadata,
     Tensors,
@@ -72,6 +75,19 @@ class Sb3Learner:
     def export(self, order: ExportOrder, model: Tensors, directory: Path) -> None:
         """See `sb3_export.export`."""
         export(order, model, directory)
+
+    def import_archive(self, order: ImportOrder, directory: Path) -> InitialModel:
+        """See `sb3_import.read_archive`."""
+        fresh = self.initialise(
+            InitialiseOrder(
+                run_id=order.run_id,
+                seed=0,
+                environment=order.environment,
+                learner=order.learner,
+                output=order.output,
+            )
+        )
+        return InitialModel(read_archive(order, fresh.tensors, directory), fresh.metadata)
 
     def packages(self) -> dict[str, str]:
         """Versions of Python and of the libraries that compute."""

@@ -127,7 +127,21 @@ class ExportOrder(_Order, frozen=True, kw_only=True, tag="export"):
             raise ValueError(f"output and normalizer_output are the same file {self.output}")
 
 
-Order: TypeAlias = InitialiseOrder | TrainOrder | EvaluateOrder | ExportOrder
+class ImportOrder(_Order, frozen=True, kw_only=True, tag="import"):
+    """Read the weights of an SB3 zip, and only those, into a model bundle: export's counterpart.
+
+    Only ever given to a worker on the requestor's own machine.
+    """
+
+    format: FormatVersion = FORMAT_VERSION
+    run_id: RunId
+    environment: EnvironmentSpec
+    learner: LearnerSpec
+    archive: FileRef
+    output: FileName
+
+
+Order: TypeAlias = InitialiseOrder | TrainOrder | EvaluateOrder | ExportOrder | ImportOrder
 
 _DECODER: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 

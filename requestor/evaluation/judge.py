@@ -15,6 +15,7 @@ from provider_image.wire import (
     EvaluateOrder,
     ExportOrder,
     FileRef,
+    ImportOrder,
     InitialiseOrder,
     LearnerSpec,
     StateRules,
@@ -25,6 +26,7 @@ from requestor.evaluation.local_worker import LocalWorker, LocalWorkerError
 
 MODEL_NAME = "model.safetensors"
 OUTPUT_NAME = "output.safetensors"
+ARCHIVE_NAME = "archive.zip"
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,18 @@ class Judge:
             raise LocalWorkerError(f"{len(returns)} episodes instead of {len(seeds)}")
         return Evaluation(returns, lengths)
 
+    async def import_archive(self, archive: Path, model: Path) -> None:
+        """Write the weights in SB3's zip `archive` as a model bundle to `model`."""
+        order = ImportOrder(
+            run_id="import",
+            environment=self.environment,
+            learner=self.learner,
+            archive=_reference(archive, ARCHIVE_NAME),
+            output=OUTPUT_NAME,
+        )
+        await self.worker.execute(order, {ARCHIVE_NAME: archive})
+        _publish(self.worker.folder / OUTPUT_NAME, model)
+
     async def export(self, model: Path, seed: int, archive: Path, normalizer: Path) -> None:
         """Write the model as SB3's zip, and its normaliser, if it has one, as SB3's pickle."""
         has_normalizer = self.environment.normalize is not None
@@ -111,12 +125,8 @@ class Judge:
             _publish(self.worker.folder / "export.pkl", normalizer)
 
 
-def _reference(model: Path) -> FileRef:
-    return FileRef(
-        name=MODEL_NAME,
-        sha256=sha256_file(model, MAX_FILE_BYTES),
-        bytes=model.stat().st_size,
-    )
+def _reference(file: Path, name: str = MODEL_NAME) -> FileRef:
+    return FileRef(name=name, sha256=sha256_file(file, MAX_FILE_BYTES), bytes=file.stat().st_size)
 
 
 def _publish(source: Path, target: Path) -> None:

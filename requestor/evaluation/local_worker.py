@@ -100,7 +100,8 @@ class LocalWorker:
                     client.kill()
                 raise
             if client.returncode != 0:
-                raise LocalWorkerError(stderr.decode(errors="replace").strip()[-2000:])
+                said = stderr.decode(errors="replace").strip()[-2000:]
+                raise LocalWorkerError(said.removeprefix(f"derl-worker: {ORDER_NAME}: "))
 
     async def _wait_until_ready(self) -> None:
         assert self._process is not None
