@@ -73,11 +73,11 @@ class CeilingStrategy(MarketStrategy):
             self._on_offer(offer.issuer, str(error))
             return SCORE_REJECTED
         if not terms.prices.within(self._ceilings):
-            self._on_offer(offer.issuer, f"{terms.provider_name}: above the price ceilings")
+            self._on_offer(offer.issuer, "above the price ceilings")
             return SCORE_REJECTED
         standing = self._standing(offer.issuer)
         if standing == "barred":
-            self._on_offer(offer.issuer, f"{terms.provider_name}: failed before in this run")
+            self._on_offer(offer.issuer, "failed before in this run")
             return SCORE_REJECTED
         self._on_offer(offer.issuer, None)
         if standing == "doubtful":

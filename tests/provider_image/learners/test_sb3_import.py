@@ -59,6 +59,7 @@ def test_every_weight_of_a_plain_archive_comes_in(
     tensors = imported(tmp_path, tmp_path / "plain.zip", environment, algorithm)
     expected = {f"policy/{k}": v.numpy() for k, v in model.policy.state_dict().items()}
     if isinstance(model, SAC):
+        assert model.log_ent_coef is not None
         expected["extra/log_ent_coef"] = model.log_ent_coef.detach().numpy()
     assert tensors.keys() == expected.keys()
     for name, value in expected.items():

@@ -101,7 +101,7 @@ def test_a_price_at_its_ceiling_is_not_above_it(prices: tuple[Price, Price, Pric
 def test_above_a_ceiling_is_refused(prices: tuple[Price, Price, Price]) -> None:
     desk = Desk()
     assert desk.score(offer(*prices)) == SCORE_REJECTED < SCORE_NEUTRAL
-    assert desk.offers == [("0xa", "node 0xa: above the price ceilings")]
+    assert desk.offers == [("0xa", "above the price ceilings")]
 
 
 def test_an_offer_that_cannot_be_priced_is_refused_with_the_reason() -> None:
@@ -114,7 +114,7 @@ def test_an_offer_that_cannot_be_priced_is_refused_with_the_reason() -> None:
 def test_whoever_failed_twice_is_barred() -> None:
     desk = Desk(standings={"0xb": "barred"})
     assert desk.score(offer(0, 0, 0, "0xb")) == SCORE_REJECTED
-    assert desk.offers == [("0xb", "node 0xb: failed before in this run")]
+    assert desk.offers == [("0xb", "failed before in this run")]
 
 
 @given(HOURLY, HOURLY)
