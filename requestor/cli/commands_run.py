@@ -20,7 +20,7 @@ from requestor.config import (
     load_config,
     resolved_yaml,
 )
-from requestor.errors import PreflightError, UsageError
+from requestor.errors import DerlError, PreflightError, UsageError
 from requestor.reporting.json_output import summary_json
 from requestor.reporting.run_list import read_status
 from requestor.reporting.summary import print_summary
@@ -77,7 +77,7 @@ def run(
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@click.argument("run_name", metavar="[RUN]", default="last")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @as_json_option
 @_YES
@@ -94,10 +94,12 @@ def resume(
 ) -> None:
     """Go on with RUN (a name from `ls`, a path, or `last`) after a crash, Ctrl-C or its budget.
 
-    What the dead process left in the daemon is ended and paid first. The result is the same, bit
+    Without RUN it is the last one. What the dead process left in the daemon is ended and paid first. The result is the same, bit
     for bit, as if the run had never been interrupted. Only settings that do not change what is
     learned can be overridden, e.g. golem.budget_glm=2.
     """
+    if "=" in run_name and not Path(run_name).exists():
+        run_name, overrides = "last", (run_name, *overrides)
     directory = find_run(runs_dir, run_name)
     _check_resumable(overrides)
     loaded = load_config(directory.config, overrides)
@@ -126,14 +128,25 @@ def _execute(
     from requestor.cli.execution import Launch, execute
 
     progress = sys.stderr if as_json else sys.stdout
-    summary = execute(Launch(directory, config, runs, progress, wire_log))
+    try:
+        summary = execute(Launch(directory, config, runs, progress, wire_log))
+    except DerlError as error:
+        raise _naming(error, directory) from error
     closing = read_status(directory).summary
     if as_json:
         click.echo(summary_json(closing))
     else:
         print_summary(closing, Console())
     if summary.error is not None:
-        raise summary.error
+        raise _naming(summary.error, directory)
+
+
+def _naming(error: DerlError, directory: RunDirectory) -> DerlError:
+    """Put the run's name into the command that a fix proposes."""
+    if error.fix is not None:
+        command = "derl-request resume"
+        error.fix = error.fix.replace(command, f"{command} {directory.name}")
+    return error
 
 
 def _dry_run(config: RunConfig, as_json: bool) -> None:

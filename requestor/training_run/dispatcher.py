@@ -191,10 +191,11 @@ class Dispatcher:
         is_idle = state.queue.running == 0
         if left < STOP_MARGIN_SECONDS or (is_idle and not self._may_dispatch()):
             spending = self._pool.spending
+            due = spending.spent_before_glm + spending.exposure_glm(self._clock())
             raise BudgetReached(
-                f"the budget of {spending.budget_glm:f} GLM does not carry another order "
-                f"(about {spending.due_glm:.6f} GLM are due)",
-                fix="`derl-request resume RUN golem.budget_glm=…` goes on with a larger budget",
+                f"the budget of {spending.budget_glm:f} GLM may not pay for another order: "
+                f"up to {due:.3g} GLM are spent or due already",
+                fix="`derl-request resume golem.budget_glm=…` goes on with a larger budget",
             )
 
     def _check_leases(self) -> None:
