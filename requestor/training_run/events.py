@@ -221,6 +221,13 @@ def event_from_record(record: Mapping[str, Any]) -> Event | None:
         return None
     names = {f.name for f in fields(kind)}
     try:
-        return kind(**{name: value for name, value in record.items() if name in names})
+        return kind(
+            **{
+                # JSON has no tuples
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in record.items()
+                if name in names
+            }
+        )
     except TypeError:
         return None

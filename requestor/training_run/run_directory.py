@@ -126,6 +126,11 @@ def find_run(runs: Path, text: str) -> RunDirectory:
     named = [run for run in known if run.path.name == text]
     if len(named) == 1:
         return named[0]
+    if named:
+        raise UsageError(
+            f"{text!r} means {len(named)} runs in {runs}: {', '.join(run.name for run in named)}",
+            fix="say which of them",
+        )
     raise UsageError(
         f"there is no run {text!r} in {runs}",
         fix="`derl-request ls` lists the runs; give a name, a path, or `last`",
