@@ -38,6 +38,7 @@ class Bookkeeper:
         self._unix_clock = unix_clock
         self._terms: dict[str, OfferTerms] = {}
         self._activities: dict[str, str] = {}
+        self._idle: set[str] = set()
         self._refused: set[tuple[str, str]] = set()
         self._invoiced: set[str] = set()
 
@@ -67,7 +68,8 @@ class Bookkeeper:
         elif isinstance(event, events.PaymentFailed):
             self._payment_failed(event)
         elif isinstance(event, events.ActivityCreateFailed):
-            self._notice(f"{self._name(event.agreement.id)}: the activity could not be created")
+            self._idle.add(event.agreement.id)
+            self._notice(f"{self.name_of(event.agreement.id)}: the activity could not be created")
 
     def open(self, agreement: Any) -> None:
         """Open the account of a confirmed agreement (a yapapi `Agreement`); once is enough."""
@@ -130,16 +132,19 @@ class Bookkeeper:
         if (agreement_id, kind) not in self._refused:
             self._refused.add((agreement_id, kind))
             self._notice(
-                f"{self._name(agreement_id)}: {kind} over {asked:.9f} GLM refused, "
+                f"{self.name_of(agreement_id)}: {kind} over {asked:.9f} GLM refused, "
                 f"at most {bound:.9f} GLM can be due"
             )
 
     def unpaid(self) -> list[str]:
-        """Return the provider's name for each ended agreement without a settled bill."""
+        """Return the provider's name for each ended agreement without a settled bill.
+
+        Where no activity could be created none is due.
+        """
         return [
-            self._name(agreement_id)
+            self.name_of(agreement_id)
             for agreement_id, account in self._spending.accounts.items()
-            if not account.is_settled
+            if not account.is_settled and agreement_id not in self._idle
         ]
 
     def _end(self, agreement_id: str) -> None:
@@ -164,8 +169,9 @@ class Bookkeeper:
         if agreement_id in self._spending.accounts and bill == "invoice":
             self._spending.refuse(agreement_id)
         self._ledger.write("payment_failed", agreement_id=agreement_id, bill=bill, reason=reason)
-        self._notice(f"{self._name(agreement_id)}: a bill could not be paid: {reason}")
+        self._notice(f"{self.name_of(agreement_id)}: a bill could not be paid: {reason}")
 
-    def _name(self, agreement_id: str) -> str:
+    def name_of(self, agreement_id: str) -> str:
+        """Return the provider's name, or the beginning of the agreement's id."""
         terms = self._terms.get(agreement_id)
         return terms.provider_name if terms else agreement_id[:12]

@@ -8,31 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import secrets
-import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from ya_payment.exceptions import ApiException
-from yapapi import Golem
-from yapapi.config import ApiConfig
+from yapapi import Golem, events
 from yapapi.services import Cluster
 
 from requestor.errors import PreflightError
 from requestor.marketplace.golem.bookkeeping import Bookkeeper
 from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, DaemonError
+from requestor.marketplace.golem.engine import make_engine, start_engine, stop_engine
 from requestor.marketplace.golem.offer_terms import clean_name
 from requestor.marketplace.golem.payload import ProviderImagePayload, build_payload
 from requestor.marketplace.golem.strategy import CeilingStrategy
 from requestor.marketplace.golem.sweep import Sweep
-from requestor.marketplace.golem.worker_service import GolemLease, WorkerService
+from requestor.marketplace.golem.watching import watch_daemon, watch_engine, watch_usage
+from requestor.marketplace.golem.worker_service import GolemLease, WorkerService, describe_failure
 from requestor.marketplace.history import ProviderHistory
 from requestor.marketplace.ledger import Ledger
 from requestor.marketplace.ports import LeaseInfo, MarketplaceLost, Terms
@@ -40,10 +38,8 @@ from requestor.marketplace.spending import SpendingGuard, marked_allocation_glm
 
 logger = logging.getLogger(__name__)
 
-WATCH_SECONDS = 1.0
-USAGE_SECONDS = 0.5
-DAEMON_PATIENCE_SECONDS = 3.0
 STOP_GRACE_SECONDS = 15.0
+LOST_GRACE_SECONDS = 4.0
 FAILURES_UNTIL_BARRED = 2
 
 
@@ -150,6 +146,12 @@ class GolemPool:
             MarketplaceLost: the daemon does not answer.
         """
         self._lost = asyncio.get_running_loop().create_future()
+        try:
+            await self._open()
+        except DaemonError as error:
+            raise MarketplaceLost(str(error)) from error
+
+    async def _open(self) -> None:
         payload = await self._resolve_payload()
         self._allocation_glm = marked_allocation_glm(
             self._terms.budget_glm - self._spending.spent_before_glm, secrets.randbelow(10**6)
@@ -161,7 +163,8 @@ class GolemPool:
             node_id=await self._api.identity(),
         )
         self._golem = self._engine(self._allocation_glm)
-        await self._start_engine(self._golem)
+        await start_engine(self._golem, self._allocation_glm)
+        await self._find_allocation()
         expiration = datetime.now(UTC) + timedelta(seconds=self._terms.expiration_seconds)
         self._cluster = await self._golem.run_service(
             WorkerService,
@@ -169,11 +172,7 @@ class GolemPool:
             payload=payload,
             expiration=expiration,
         )
-        self._monitors = [
-            asyncio.create_task(self._watch_engine()),
-            asyncio.create_task(self._watch_daemon()),
-            asyncio.create_task(self._watch_usage()),
-        ]
+        self._start_monitors(self._golem, self._cluster)
 
     async def _resolve_payload(self) -> ProviderImagePayload:
         try:
@@ -192,39 +191,7 @@ class GolemPool:
             on_bill=self._books.bill_refused,
             on_offer=self._note_offer,
         )
-        return Golem(
-            budget=amount_glm,
-            strategy=strategy,
-            subnet_tag=self._terms.subnet,
-            payment_driver=self._terms.payment_driver,
-            payment_network=self._terms.payment_network,
-            event_consumer=self._books.on_event,
-            api_config=ApiConfig(
-                app_key=self._address.app_key,
-                api_url=self._address.url,
-                market_url=self._address.market_url,
-                payment_url=self._address.payment_url,
-                activity_url=self._address.activity_url,
-            ),
-        )
-
-    async def _start_engine(self, golem: Golem) -> None:
-        # yapapi starts gftp in our process group: without this, Ctrl-C would kill it too
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            await golem.start()
-        except ApiException as error:
-            raise PreflightError(
-                f"the daemon refuses an allocation of {self._allocation_glm:f} GLM: "
-                f"{_refusal(error)}",
-                fix="lower golem.budget_glm or fund the account: `yagna payment fund` (testnets), "
-                "`yagna payment status`",
-            ) from error
-        except (OSError, ValueError, RuntimeError, AttributeError) as error:
-            raise MarketplaceLost(f"the engine does not start: {error}") from error
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        await self._find_allocation()
+        return make_engine(self._address, self._terms, amount_glm, strategy, self._on_event)
 
     async def _find_allocation(self) -> None:
         for row in await self._api.allocations():
@@ -260,7 +227,8 @@ class GolemPool:
     def lease_closed(self, lease: GolemLease, reason: str) -> None:
         """Note the end of a lease; unless we are closing, its provider failed us."""
         info = lease.info
-        self._leases.pop(info.agreement_id, None)
+        if self._leases.pop(info.agreement_id, None) is None:
+            return
         if lease.orders_done:
             self._history.succeeded(info.provider_id, info.provider_name, lease.orders_done)
         if not self.is_closing and not lease.was_released:
@@ -297,52 +265,47 @@ class GolemPool:
 
     # --- watching ------------------------------------------------------------------------------
 
-    async def _watch_engine(self) -> None:
-        """Replace instances whose task died, and notice when yapapi's own loops did.
+    def _start_monitors(self, golem: Golem, cluster: Cluster[WorkerService]) -> None:
+        def spawn(count: int) -> None:
+            if not self.is_closing:
+                cluster.spawn_instances(instance_params=[{"keeper": self}] * count)
 
-        yapapi lets a cancelled worker take its instance along, and goes on without offers or
-        payments when one of its loops has failed; neither shows in its interface.
+        instances = self._terms.providers
+        self._monitors = [
+            asyncio.create_task(watch_engine(golem, cluster, spawn, self._declare_lost, instances)),
+            asyncio.create_task(watch_daemon(self._api, self._declare_lost)),
+            asyncio.create_task(watch_usage(self._api, self._books)),
+        ]
+
+    def _on_event(self, event: events.Event) -> None:
+        self._books.on_event(event)
+        if isinstance(event, events.AgreementTerminated):
+            self._agreement_terminated(event.agreement.id, event.reason)
+        elif isinstance(event, events.ActivityCreateFailed):
+            self._activity_failed(event.agreement)
+
+    def _agreement_terminated(self, agreement_id: str, reason: Mapping[str, Any]) -> None:
+        """End the lease of an agreement that yapapi has ended over our heads.
+
+        It does so when a provider sends more debit notes than were agreed, and cancels the
+        instance; what the instance was about to do is never told.
         """
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            assert self._cluster is not None and self._golem is not None
-            runner: Any = self._cluster.service_runner
-            engine: Any = self._golem._engine
-            loops = {*engine._services, *getattr(runner, "_ServiceRunner__services", ())}
-            dead = [task for task in loops if task.done()]
-            if dead:
-                self._declare_lost(f"yapapi stopped serving us: {_why(dead[0])}")
-                return
-            alive = sum(not task.done() for task in runner._instance_tasks)
-            if alive < self._terms.providers and not self.is_closing:
-                missing = self._terms.providers - alive
-                logger.warning("%d service instances died; starting others", missing)
-                self._cluster.spawn_instances(instance_params=[{"keeper": self}] * missing)
+        lease = self._leases.get(agreement_id)
+        if lease is not None:
+            text = f"the agreement was terminated: {reason.get('message', 'no reason given')}"
+            lease.close(text)
+            self.lease_closed(lease, text)
 
-    async def _watch_daemon(self) -> None:
-        unreachable_since: float | None = None
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            try:
-                await self._api.version()
-                unreachable_since = None
-            except DaemonError as error:
-                now = time.monotonic()
-                unreachable_since = unreachable_since or now
-                if now - unreachable_since >= DAEMON_PATIENCE_SECONDS:
-                    self._declare_lost(f"the daemon is gone: {error}")
-                    return
-
-    async def _watch_usage(self) -> None:
-        while True:
-            await asyncio.sleep(max(USAGE_SECONDS, len(self._leases) / 16))
-            for agreement_id, activity_id in self._books.live_activities():
-                try:
-                    usage = await self._api.usage(activity_id)
-                except DaemonError as error:
-                    logger.debug("no usage of %s: %s", activity_id, error)
-                else:
-                    self._books.usage_reported(agreement_id, usage)
+    def _activity_failed(self, agreement: Any) -> None:
+        if self.is_closing or self._cluster is None:
+            return
+        account = self._books.account_of(agreement.id)
+        name = self._books.name_of(agreement.id)
+        self._blame(account.provider_id, name, "the activity could not be created")
+        # yapapi would keep the agreement, and with it the provider, until the end
+        runner: Any = self._cluster.service_runner
+        release = runner._job.agreements_pool.release_agreement(agreement.id, allow_reuse=False)
+        self._monitors.append(asyncio.create_task(release))
 
     def _declare_lost(self, reason: str) -> None:
         if self._lost is not None and not self._lost.done():
@@ -359,22 +322,46 @@ class GolemPool:
         for lease in list(self._leases.values()):
             lease.release("the run is over", avoid=False)
         if self._cluster is not None:
-            await self._guard("stop the workers", self._terminate_cluster(self._cluster))
-        if self._golem is not None:
+            grace = LOST_GRACE_SECONDS if self._is_lost else STOP_GRACE_SECONDS
+            await self._guard("stop the workers", self._terminate_cluster(self._cluster), grace)
+        trouble = await self._trouble_with_daemon()
+        if trouble is not None:
+            self._notice(f"{trouble}; `derl-request resume` will clean up")
+            await self._abandon_engine()
+        elif self._golem is not None and not self._is_lost:
             await self._await_bills()
-            await self._guard("stop the engine", self._stop_engine(self._golem))
+            await self._guard("stop the engine", stop_engine(self._golem), STOP_GRACE_SECONDS)
+            await self._settle(0.0)
+        else:
+            # the engine has failed: bills are waited for here, before the allocation goes
+            await self._settle(self._terms.invoice_timeout_seconds)
+            await self._abandon_engine()
+
+    async def _settle(self, wait_seconds: float) -> None:
         rest = Sweep(self._api, self._ledger, self._terms.run_id, self._notice)
-        await self._guard("settle the rest", rest.run(wait_seconds=0.0))
+        patience = STOP_GRACE_SECONDS + wait_seconds
+        await self._guard("settle the rest", rest.run(wait_seconds), patience)
+
+    async def _abandon_engine(self) -> None:
+        if self._golem is not None:
+            try:
+                async with asyncio.timeout(LOST_GRACE_SECONDS):
+                    await stop_engine(self._golem)
+            except Exception:
+                logger.info("the engine did not stop in good order", exc_info=True)
+
+    async def _trouble_with_daemon(self) -> str | None:
+        try:
+            async with asyncio.timeout(LOST_GRACE_SECONDS):
+                await self._api.identity()
+        except TimeoutError:
+            return "the daemon does not answer"
+        except DaemonError as error:
+            return f"the daemon is out of reach: {error}"
+        return None
 
     async def _terminate_cluster(self, cluster: Any) -> None:
         await cluster.terminate()
-
-    async def _stop_engine(self, golem: Golem) -> None:
-        # without payments to wait for, yapapi forgets to end this loop and waits 10 s for it
-        invoices = golem._engine._process_invoices_job
-        if invoices is not None:
-            invoices.cancel()
-        await golem.stop(wait_for_payments=False)
 
     async def _await_bills(self) -> None:
         """Wait for invoices; a provider that died may never send one.
@@ -383,7 +370,7 @@ class GolemPool:
         """
         started = time.monotonic()
         told = False
-        while self._books.unpaid() and self._is_daemon_here():
+        while self._books.unpaid():
             waited = time.monotonic() - started
             if waited >= self._terms.invoice_timeout_seconds:
                 names = ", ".join(sorted(self._books.unpaid()))
@@ -394,33 +381,20 @@ class GolemPool:
                 self._notice(f"waiting for invoices of {len(self._books.unpaid())} agreements")
             await asyncio.sleep(0.05)
 
-    def _is_daemon_here(self) -> bool:
-        return self._lost is None or not self._lost.done()
+    @property
+    def _is_lost(self) -> bool:
+        return self._lost is not None and self._lost.done()
 
-    async def _guard(self, what: str, step: Any) -> None:
+    async def _guard(self, what: str, step: Awaitable[Any], seconds: float) -> None:
         try:
-            async with asyncio.timeout(STOP_GRACE_SECONDS):
+            async with asyncio.timeout(seconds):
                 await step
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
         except BaseException as error:
             logger.warning("could not %s: %s", what, error, exc_info=True)
+            reason = "no answer in time"
+            if not isinstance(error, TimeoutError):
+                reason = str(error) if isinstance(error, DaemonError) else describe_failure(error)
             with contextlib.suppress(Exception):
-                self._notice(f"could not {what}: {error}; `derl-request resume` will clean up")
-
-
-def _refusal(error: ApiException) -> str:
-    """Return what the daemon said, which is JSON with a `detail` if it is yagna."""
-    body = str(getattr(error, "body", None) or error)
-    try:
-        answer = json.loads(body)
-        return str(answer["detail"])[:300]
-    except (ValueError, KeyError, TypeError):
-        return body[:300]
-
-
-def _why(task: asyncio.Task[Any]) -> str:
-    if task.cancelled():
-        return "a loop was cancelled"
-    error = task.exception()
-    return "a loop ended" if error is None else f"{type(error).__name__}: {error}"
+                self._notice(f"could not {what}: {reason}; `derl-request resume` will clean up")

@@ -20,6 +20,7 @@ from requestor.marketplace.ledger import EntryKind, Ledger
 from requestor.marketplace.spending import Account, Prices
 
 POLL_SECONDS = 0.2
+TERMINATE_SECONDS = 5.0
 QUIET_SECONDS = 1.0
 _PAID = ("ACCEPTED", "SETTLED")
 _OPEN = ("ISSUED", "RECEIVED")
@@ -96,18 +97,31 @@ class Sweep:
 
     async def _end_agreements(self, report: SweepReport) -> None:
         known = self.ledger.summary
-        ended = set(known.open_agreements)
+        ours = []
         for agreement_id in await self.api.approved_agreements():
             agreement = await self.api.agreement(agreement_id)
-            if not self._is_ours(agreement):
-                continue
-            if agreement_id not in known.providers:
-                self._enter_unknown(agreement_id, agreement)
-            await self.api.terminate_agreement(agreement_id, "cleaning up after a crash")
-            report.agreements += 1
-            ended.add(agreement_id)
-        for agreement_id in sorted(ended):
+            if self._is_ours(agreement):
+                ours.append(agreement_id)
+                if agreement_id not in known.providers:
+                    self._enter_unknown(agreement_id, agreement)
+        # all at once: a provider that does not answer must not hold up the others
+        ended = await asyncio.gather(*(self._end_agreement(agreement_id) for agreement_id in ours))
+        report.agreements += sum(ended)
+        standing = {name for name, is_ended in zip(ours, ended, strict=True) if not is_ended}
+        for agreement_id in sorted((known.open_agreements | set(ours)) - standing):
             self.ledger.write("agreement_ended", agreement_id=agreement_id)
+
+    async def _end_agreement(self, agreement_id: str) -> bool:
+        """End an agreement; say whether that worked. It needs the provider, which may be gone."""
+        try:
+            async with asyncio.timeout(TERMINATE_SECONDS):
+                await self.api.terminate_agreement(agreement_id, "cleaning up after a crash")
+        except (DaemonError, TimeoutError) as error:
+            name = self.ledger.summary.providers[agreement_id]
+            reason = error.message if isinstance(error, DaemonError) else "no answer"
+            self.notice(f"{name}: the agreement can't be ended, it ends by itself: {reason}")
+            return False
+        return True
 
     def _is_ours(self, agreement: Mapping[str, Any]) -> bool:
         demand = agreement.get("demand")

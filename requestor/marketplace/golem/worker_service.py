@@ -13,9 +13,16 @@ from typing import Any, Protocol
 
 from yapapi.rest.activity import BatchError, BatchTimeoutError, CommandExecutionError
 from yapapi.script import Script
-from yapapi.services import Service
+from yapapi.services import Service, ServiceState
 
-from requestor.marketplace.ports import Job, LeaseInfo, LeaseLost, OrderFailed
+from requestor.marketplace.ports import (
+    Job,
+    LeaseError,
+    LeaseInfo,
+    LeaseLost,
+    LeaseOver,
+    OrderFailed,
+)
 
 WORK_VOLUME = "/golem/work"
 WATCH_SECONDS = 0.2
@@ -31,6 +38,15 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 class _Request:
     job: Job
     answer: asyncio.Future[Mapping[str, str]]
+
+    def succeed(self, digests: Mapping[str, str]) -> None:
+        if not self.answer.done():  # the asker may have given up
+            self.answer.set_result(digests)
+
+    def fail(self, error: LeaseError) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+            self.answer.exception()  # read: nobody left to ask is no reason for a warning
 
 
 class _Released(Exception):
@@ -48,6 +64,7 @@ class GolemLease:
         self._current: _Request | None = None
         self._end_reason: str | None = None
         self._ending = asyncio.Event()
+        self._was_released = False
         self._is_over = False
         self.held_digests: dict[str, str] = {}
         self.orders_done = 0
@@ -60,12 +77,12 @@ class GolemLease:
     @property
     def was_released(self) -> bool:
         """True if it was ended by us."""
-        return self._ending.is_set()
+        return self._was_released
 
     async def execute(self, job: Job) -> Mapping[str, str]:
         """Have the job done; see `ports.Lease.execute`."""
         if self._is_over or self._ending.is_set():
-            raise LeaseLost(self._end_reason or "the lease is over")
+            raise LeaseOver(self._end_reason or "the lease is over")
         request = _Request(job, asyncio.get_running_loop().create_future())
         self._requests.put_nowait(request)
         return await request.answer
@@ -74,6 +91,7 @@ class GolemLease:
         """End the lease soon."""
         if not self._ending.is_set():
             self._end_reason = reason
+            self._was_released = True
             self._ending.set()
             self._on_release(self, reason, avoid)
 
@@ -92,17 +110,15 @@ class GolemLease:
             end.cancel()
 
     def close(self, reason: str) -> None:
-        """Fail whatever is still waiting for an answer."""
+        """End the lease now; fail whatever is still waiting for an answer."""
         self._is_over = True
         self._end_reason = self._end_reason or reason
+        self._ending.set()
         waiting = [self._current] if self._current else []
         while not self._requests.empty():
             waiting.append(self._requests.get_nowait())
         for request in waiting:
-            if not request.answer.done():
-                request.answer.set_exception(LeaseLost(self._end_reason))
-                # the asker may be gone: an unread exception is no reason for a warning
-                request.answer.exception()
+            request.fail(LeaseLost(self._end_reason))
 
     async def watch(self, results: Awaitable[Any], job: Job) -> Any:
         """Await a script's results, unless it takes too long, sends too much, or is called off."""
@@ -162,11 +178,13 @@ class WorkerService(Service):
 
     @property
     def restart_condition(self) -> bool:
-        """Replace an instance that ended, whatever the reason, while the pool is open.
+        """Use an instance again that ended, whatever the reason, while the pool is open.
 
-        (yapapi's own condition replaces only instances that never started.)
+        (yapapi's own condition uses only those again that never started.) One that was cancelled
+        in mid-life is not: parts of yapapi still wait for its signals. The pool starts another.
         """
-        return not self._keeper.is_closing
+        has_ended = self.state == ServiceState.terminated
+        return has_ended and not self._keeper.is_closing
 
     @property
     def agreement_id(self) -> str:
@@ -188,15 +206,15 @@ class WorkerService(Service):
         try:
             await asyncio.wait_for(results, seconds)
         except TimeoutError as error:
-            reason = f"not ready within {seconds:g} s"
-            self._keeper.start_failed(self, reason)
-            raise LeaseLost(reason) from error
+            raise self._start_failed(f"not ready within {seconds:g} s") from error
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            reason = describe_failure(error)
-            self._keeper.start_failed(self, reason)
-            raise LeaseLost(reason) from error
+            raise self._start_failed(describe_failure(error)) from error
+
+    def _start_failed(self, reason: str) -> LeaseLost:
+        self._keeper.start_failed(self, reason)
+        return LeaseLost(reason)
 
     async def run(self) -> AsyncGenerator[Script, Awaitable[Any]]:
         """Do orders until the lease ends."""
@@ -213,10 +231,10 @@ class WorkerService(Service):
                     lease.held_digests.clear()
                     if exit_code(error) != EXIT_ORDER_FAILED:
                         raise
-                    request.answer.set_exception(OrderFailed(describe_failure(error)))
+                    request.fail(OrderFailed(describe_failure(error)))
                 else:
                     lease.held_digests.update(request.job.input_digests)
-                    request.answer.set_result(claimed_digests(events))
+                    request.succeed(claimed_digests(events))
                     lease.orders_done += 1
         except _Released as release:
             reason = str(release)

@@ -1,0 +1,85 @@
+"""yapapi's engine: made, started and stopped, with its failures in words of ours."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from ya_payment.exceptions import ApiException
+from yapapi import Golem, events
+from yapapi.config import ApiConfig
+
+from requestor.errors import PreflightError
+from requestor.marketplace.golem.daemon_api import DaemonAddress
+from requestor.marketplace.golem.strategy import CeilingStrategy
+from requestor.marketplace.ports import MarketplaceLost, Terms
+
+
+def make_engine(
+    address: DaemonAddress,
+    terms: Terms,
+    amount_glm: Decimal,
+    strategy: CeilingStrategy,
+    on_event: Callable[[events.Event], None],
+) -> Golem:
+    """Return an engine that will allocate exactly `amount_glm`."""
+    return Golem(
+        budget=amount_glm,
+        strategy=strategy,
+        subnet_tag=terms.subnet,
+        payment_driver=terms.payment_driver,
+        payment_network=terms.payment_network,
+        event_consumer=on_event,
+        api_config=ApiConfig(
+            app_key=address.app_key,
+            api_url=address.url,
+            market_url=address.market_url,
+            payment_url=address.payment_url,
+            activity_url=address.activity_url,
+        ),
+    )
+
+
+async def start_engine(golem: Golem, amount_glm: Decimal) -> None:
+    """Allocate, and start gftp and the loops that look for bills.
+
+    Raises:
+        PreflightError: the daemon refuses the allocation.
+        MarketplaceLost: anything else; no allocation is left behind if the daemon answers.
+    """
+    # yapapi starts gftp in our process group: without this, Ctrl-C would kill it too
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        await golem.start()
+    except ApiException as error:
+        raise PreflightError(
+            f"the daemon refuses an allocation of {amount_glm:f} GLM: {_refusal(error)}",
+            fix="lower golem.budget_glm or fund the account: `yagna payment fund` (testnets), "
+            "`yagna payment status`",
+        ) from error
+    except (OSError, ValueError, RuntimeError, AttributeError) as error:
+        raise MarketplaceLost(f"the engine does not start: {error}") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+async def stop_engine(golem: Golem) -> None:
+    """Release the allocation, end gftp and all loops, without waiting for bills."""
+    # without payments to wait for, yapapi forgets to end this loop and waits 10 s for it
+    engine: Any = golem._engine
+    if engine._process_invoices_job is not None:
+        engine._process_invoices_job.cancel()
+    await golem.stop(wait_for_payments=False)
+
+
+def _refusal(error: ApiException) -> str:
+    """Return what the daemon said, which is JSON with a `detail` if it is yagna."""
+    body = str(getattr(error, "body", None) or error)
+    try:
+        answer = json.loads(body)
+        return str(answer["detail"])[:300]
+    except (ValueError, KeyError, TypeError):
+        return body[:300]

@@ -1,0 +1,101 @@
+"""What is watched while a session with the daemon lasts: yapapi's own loops, daemon, usage.
+
+None of this shows in yapapi's interface: it goes on without offers or payments when one of its
+loops has failed, and does not begin again with an instance that was cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from yapapi import Golem
+from yapapi.services import Cluster
+
+from requestor.marketplace.golem.bookkeeping import Bookkeeper
+from requestor.marketplace.golem.daemon_api import DaemonApi, DaemonError
+from requestor.marketplace.golem.worker_service import WorkerService, describe_failure
+
+logger = logging.getLogger(__name__)
+
+WATCH_SECONDS = 1.0
+USAGE_SECONDS = 0.5
+USAGE_CALLS_PER_SECOND = 16
+
+REFUSED_PATIENCE_SECONDS = 3.0
+"""A daemon that nobody answers for is gone after this long."""
+
+SILENT_PATIENCE_SECONDS = 10.0
+"""One that takes calls without answering them may just be busy."""
+
+
+async def watch_daemon(api: DaemonApi, declare_lost: Callable[[str], None]) -> None:
+    """Ask for the daemon's version again and again until it fails to tell."""
+    refused_since: float | None = None
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        asked = time.monotonic()
+        try:
+            async with asyncio.timeout(SILENT_PATIENCE_SECONDS):
+                await api.version()
+            refused_since = None
+        except TimeoutError:
+            declare_lost(f"the daemon has not answered for {SILENT_PATIENCE_SECONDS:.0f} s")
+            return
+        except DaemonError as error:
+            refused_since = refused_since or asked
+            if time.monotonic() - refused_since >= REFUSED_PATIENCE_SECONDS:
+                declare_lost(f"the daemon is gone: {error}")
+                return
+
+
+async def watch_usage(api: DaemonApi, books: Bookkeeper) -> None:
+    """Keep the books' knowledge of usage fresh, at a bounded number of calls a second."""
+    while True:
+        activities = list(books.live_activities())
+        await asyncio.sleep(max(USAGE_SECONDS, len(activities) / USAGE_CALLS_PER_SECOND))
+        for agreement_id, activity_id in activities:
+            try:
+                async with asyncio.timeout(USAGE_SECONDS):
+                    usage = await api.usage(activity_id)
+            except (DaemonError, TimeoutError) as error:
+                logger.debug("no usage of %s: %s", activity_id, error)
+            else:
+                books.usage_reported(agreement_id, usage)
+
+
+async def watch_engine(
+    golem: Golem,
+    cluster: Cluster[WorkerService],
+    spawn: Callable[[int], None],
+    declare_lost: Callable[[str], None],
+    instances: int,
+) -> None:
+    """Notice when one of yapapi's loops died; keep so many instances at work with `spawn`."""
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        dead = [task for task in _loops(golem, cluster) if task.done()]
+        if dead:
+            declare_lost(f"yapapi stopped serving us: {_why(dead[0])}")
+            return
+        runner: Any = cluster.service_runner
+        missing = instances - sum(not task.done() for task in runner._instance_tasks)
+        if missing > 0:
+            logger.warning("%d service instances have ended; starting others", missing)
+            spawn(missing)
+
+
+def _loops(golem: Golem, cluster: Cluster[WorkerService]) -> set[asyncio.Task[Any]]:
+    engine: Any = golem._engine
+    runner: Any = cluster.service_runner
+    return {*engine._services, *getattr(runner, "_ServiceRunner__services", ())}
+
+
+def _why(task: asyncio.Task[Any]) -> str:
+    if task.cancelled():
+        return "a loop was cancelled"
+    error = task.exception()
+    return "a loop ended" if error is None else describe_failure(error)
