@@ -83,12 +83,15 @@ class CheckpointStore:
 
     def latest(self) -> Checkpoint | None:
         """Return the newest checkpoint whose files are all there and whole, or None."""
-        for path in sorted(self.folder.glob("round-*.json"), reverse=True):
+        for path in reversed(self._written()):
             checkpoint = _read(path)
             if checkpoint is not None and self._is_whole(checkpoint):
                 return checkpoint
             logger.warning("checkpoint %s is damaged; falling back to the one before", path.name)
         return None
+
+    def _written(self) -> list[Path]:
+        return sorted(self.folder.glob("round-*.json"), key=lambda path: (len(path.name), path))
 
     def _is_whole(self, checkpoint: Checkpoint) -> bool:
         try:
@@ -100,13 +103,13 @@ class CheckpointStore:
             return False
 
     def _prune(self) -> None:
-        written = sorted(self.folder.glob("round-*.json"))
+        written = self._written()
         kept = [c for c in map(_read, written[-2:]) if c is not None]
         needed = {name for checkpoint in kept for name in _files(checkpoint)}
         for path in written[:-2]:
             path.unlink(missing_ok=True)
-        for path in self.folder.glob("*.safetensors"):
-            if path.name not in needed:
+        for path in self.folder.iterdir():
+            if path.suffix in (".safetensors", ".tmp") and path.name not in needed:
                 path.unlink(missing_ok=True)
 
 
