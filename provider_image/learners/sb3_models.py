@@ -197,8 +197,8 @@ def _check_names(spec: LearnerSpec, algorithm: type[BaseAlgorithm]) -> None:
 def _action_noise(arguments: dict[str, Any], space: spaces.Space[Any]) -> ActionNoise | None:
     """Take the noise out of the arguments: `action_noise: {type, std}` or rl-zoo's two names."""
     given = arguments.pop("action_noise", None) or {}
-    kind = arguments.pop("noise_type", None) or given.get("type")
-    deviation = arguments.pop("noise_std", None) or given.get("std")
+    kind = arguments.pop("noise_type", given.get("type"))
+    deviation = arguments.pop("noise_std", given.get("std"))
     if kind is None:
         return None
     classes: dict[str, type[NormalActionNoise] | type[OrnsteinUhlenbeckActionNoise]] = {

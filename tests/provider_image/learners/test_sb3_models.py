@@ -71,7 +71,7 @@ def test_policy_kwargs_come_by_name() -> None:
 
 def test_action_noise_has_our_form_and_that_of_the_zoo() -> None:
     ours = {"action_noise": {"type": "normal", "std": 0.1}}
-    zoo = {"noise_type": "ornstein-uhlenbeck", "noise_std": 0.2}
+    zoo = {"noise_type": "ornstein-uhlenbeck", "noise_std": 0.0}
     for hyperparameters, noise in ((ours, NormalActionNoise), (zoo, OrnsteinUhlenbeckActionNoise)):
         model = built(PENDULUM, LearnerSpec(algorithm="td3", hyperparameters=hyperparameters))
         assert isinstance(model, TD3)
