@@ -123,9 +123,12 @@ class RoundDesk:
         result = job.outputs[RESULT_NAME].path
         delivery = self._read(item, result, claimed[RESULT_NAME])
         digest = order_digest(self.order(item))
-        if STATE_OUTPUT_NAME in job.outputs:
-            state = job.outputs[STATE_OUTPUT_NAME].path
+        state = job.outputs[STATE_OUTPUT_NAME].path if STATE_OUTPUT_NAME in job.outputs else None
+        if state is not None:
             self._check_state(state, claimed[STATE_OUTPUT_NAME])
+        if self._result_path(digest).exists():
+            return delivery  # a late copy: what came first stays, with the state that belongs to it
+        if state is not None:
             os.replace(state, self._state_path(digest))
         os.replace(result, self._result_path(digest))
         return delivery
@@ -157,9 +160,11 @@ class RoundDesk:
         return self._state_path(order_digest(self.order(item)))
 
     def clear(self) -> None:
-        """Empty the inbox: the round is closed."""
+        """Empty the inbox: the round is closed. Late copies may still be coming in; they stay."""
+        arriving = f"-{os.getpid()}"
         for path in self._files.inbox.iterdir():
-            path.unlink(missing_ok=True)
+            if not path.stem.endswith(arriving):
+                path.unlink(missing_ok=True)
 
     def _read(self, item: WorkItem, path: Path, sha256: str | None) -> Delivery:
         limit = bundle_bytes(self._result_specs)
