@@ -98,12 +98,31 @@ def fleet_path(config: RunConfig) -> Path:
     return config.golem.fleet or default_fleet()
 
 
+def first_hour_glm(config: RunConfig) -> Decimal:
+    """Return the most that all providers can cost in their first hour."""
+    golem, ceilings = config.golem, config.golem.max_price
+    hourly = ceilings.cpu_hour_glm * golem.threads + ceilings.hour_glm
+    return golem.providers * (ceilings.start_glm + hourly)
+
+
+def plan_record(config: RunConfig) -> dict[str, str | int]:
+    """Return as plain data what a run under `config` would do and rent."""
+    fed, golem = config.federation, config.golem
+    return {
+        "steps": fed.rounds * fed.clients * fed.local_steps,
+        "providers": golem.providers,
+        "mode": golem.mode,
+        "subnet": golem.subnet,
+        "payment_network": golem.payment_network,
+        "first_hour_glm": f"{first_hour_glm(config):f}",
+        "budget_glm": f"{golem.budget_glm:f}",
+    }
+
+
 def describe_plan(config: RunConfig) -> str:
     """Say in a few lines what a run under `config` would do and rent."""
     fed, golem, ceilings = config.federation, config.golem, config.golem.max_price
-    hourly = golem.providers * (ceilings.cpu_hour_glm * golem.threads + ceilings.hour_glm)
     steps = fed.rounds * fed.clients * fed.local_steps
-    worst = golem.providers * ceilings.start_glm + hourly
     where = "a private mock Golem daemon" if golem.mode == "mock" else "the yagna daemon"
     return "\n".join(
         [
@@ -115,7 +134,7 @@ def describe_plan(config: RunConfig) -> str:
             f"{golem.storage_gib:g} GiB storage",
             f"price ceilings: {ceilings.start_glm} GLM start, {ceilings.cpu_hour_glm} GLM per "
             f"CPU hour, {ceilings.hour_glm} GLM per hour; that is at most "
-            f"{worst.quantize(Decimal('0.0001'))} GLM for the first hour of all",
+            f"{first_hour_glm(config).quantize(Decimal('0.0001'))} GLM for the first hour of all",
             f"budget: {golem.budget_glm} GLM, never exceeded",
         ]
     )

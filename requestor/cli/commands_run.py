@@ -10,7 +10,7 @@ from pathlib import Path
 import rich_click as click
 from rich.console import Console
 
-from requestor.cli.assembly import describe_plan
+from requestor.cli.assembly import describe_plan, plan_record
 from requestor.cli.options import as_json_option, runs_option
 from requestor.config import (
     ALGORITHMS,
@@ -73,7 +73,11 @@ def run(
     from requestor.cli.execution import create_run
 
     directory = create_run(loaded, runs_dir)
-    _execute(directory, loaded, runs_dir, as_json=as_json, wire_log=wire_log)
+    try:
+        _execute(directory, loaded, runs_dir, as_json=as_json, wire_log=wire_log)
+    except DerlError:
+        directory.discard_if_unused()
+        raise
 
 
 @click.command()
@@ -105,7 +109,8 @@ def resume(
     loaded = load_config(directory.config, overrides)
     _confirm_spending(loaded, yes)
     if overrides:
-        write_whole(directory.config, resolved_yaml(loaded).encode())
+        with directory.locked():
+            write_whole(directory.config, resolved_yaml(loaded).encode())
     _execute(directory, loaded, runs_dir, as_json=as_json, wire_log=wire_log)
 
 
@@ -151,7 +156,8 @@ def _naming(error: DerlError, directory: RunDirectory) -> DerlError:
 
 def _dry_run(config: RunConfig, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(config.model_dump(mode="json"), indent=1))
+        document = {"config": config.model_dump(mode="json"), "plan": plan_record(config)}
+        click.echo(json.dumps(document, indent=1))
         return
     click.echo(resolved_yaml(config).rstrip())
     click.echo("\n# " + describe_plan(config).replace("\n", "\n# "))

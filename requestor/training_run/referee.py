@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from provider_image.wire import FileRef, ModelMetadata, decode_metadata
 from requestor.errors import PreflightError
 from requestor.evaluation.judge import Evaluation, Judge
-from requestor.evaluation.local_worker import LocalWorkerError
+from requestor.evaluation.local_worker import LocalOrderFailed, LocalWorkerError
 from requestor.federation.seeds import derive_seed, held_out_seeds
 from requestor.training_run import events
 from requestor.training_run.checkpoints import BestModel, Checkpoint, CheckpointStore
@@ -63,7 +64,8 @@ class Referee:
             bundle = await self._judge.initialise(self._settings.terms.run_id, self._model_seed)
         except LocalWorkerError as error:
             raise PreflightError(
-                f"the model can't be made on this machine: {error.message}", fix=error.fix
+                f"the model can't be made on this machine: {error.message}",
+                fix="correct env and algo in the config, or install what they need",
             ) from error
         metadata = decode_metadata(bundle, ModelMetadata)
         model = self._store.save_model(_model_name(0), bundle.tensors, metadata)
@@ -79,18 +81,26 @@ class Referee:
 
     async def decide(self, parent: Checkpoint, candidate: Candidate) -> Checkpoint:
         """Return the checkpoint after the round: with the candidate, or with its last judged
-        ancestor if the candidate is worse than that beyond doubt."""
+        ancestor if the candidate cannot play or is worse than that beyond doubt."""
         metadata = decode_metadata(self._store.load(parent.model), ModelMetadata)
         name = _model_name(candidate.round)
         model = self._store.save_model(name, dict(candidate.tensors), metadata)
         after = replace(
             parent, round=candidate.round, total_steps=candidate.total_steps, model=model
         )
+        number = candidate.round - 1
+        if not all(np.isfinite(tensor).all() for tensor in candidate.tensors.values()):
+            self._emit(events.ModelRolledBack(number, None, "it has values that are not finite"))
+            return replace(after, model=parent.judged)
         if not self._is_judged(candidate.round):
             return after
-        result = await self._evaluate(model, candidate.round, "candidate")
+        try:
+            result = await self._evaluate(model, candidate.round, "candidate")
+        except LocalOrderFailed as error:
+            # updates may be finite each and yet make a model that nothing can be played with
+            self._emit(events.ModelRolledBack(number, None, f"it can't play: {error.message}"))
+            return replace(after, model=parent.judged)
         verdict = self._settings.evaluation.gate(parent.judged_returns, result.returns)
-        number = candidate.round - 1
         if not verdict.is_published:
             self._emit(events.ModelRolledBack(number, verdict.mean_difference, verdict.reason))
             return replace(after, model=parent.judged)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,13 @@ class RunDirectory:
         """Create the sub-folders."""
         for folder in (self.checkpoints, self.inbox, self.local, self.tensorboard, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
+
+    def discard_if_unused(self) -> None:
+        """Delete the folder if nothing has happened in the run: no event, no money."""
+        if any(path.exists() and path.stat().st_size for path in (self.events, self.ledger)):
+            return
+        with self.locked():
+            shutil.rmtree(self.path, ignore_errors=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -118,7 +126,13 @@ def find_run(runs: Path, text: str) -> RunDirectory:
         UsageError: there is none.
     """
     known = list_runs(runs)
-    if text == "last" and known:
+    if text == "last":
+        if not known:
+            raise UsageError(
+                f"there are no runs in {runs}",
+                fix="start one with `derl-request run CONFIG`, or name another folder with "
+                "--runs-dir",
+            )
         return max(known, key=lambda run: run.identity.stat().st_mtime)
     for path in (Path(text), runs / text):
         if (path / "run.json").is_file():
