@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from provider_image.wire import (
     read_bundle,
     sha256_file,
 )
-from requestor.evaluation.local_worker import LocalWorker, LocalWorkerError
+from requestor.evaluation.local_worker import LocalOrderFailed, LocalWorker, LocalWorkerError
 
 MODEL_NAME = "model.safetensors"
 OUTPUT_NAME = "output.safetensors"
@@ -77,7 +78,12 @@ class Judge:
     async def evaluate(
         self, model: Path, seeds: Sequence[int], *, deterministic: bool
     ) -> Evaluation:
-        """Play one episode a seed with the model bundle at `model`."""
+        """Play one episode a seed with the model bundle at `model`.
+
+        Raises:
+            LocalOrderFailed: nothing can be played with this model.
+            LocalWorkerError: the worker failed.
+        """
         order = EvaluateOrder(
             environment=self.environment,
             learner=self.learner,
@@ -93,6 +99,9 @@ class Judge:
         lengths = tuple(int(value) for value in bundle.tensors["lengths"])
         if len(returns) != len(seeds):
             raise LocalWorkerError(f"{len(returns)} episodes instead of {len(seeds)}")
+        for seed, value in zip(seeds, returns, strict=True):
+            if not math.isfinite(value):
+                raise LocalOrderFailed(f"the episode with seed {seed} returned {value}")
         return Evaluation(returns, lengths)
 
     async def import_archive(self, archive: Path, model: Path) -> None:

@@ -22,11 +22,16 @@ from requestor.errors import RunFailed
 
 START_SECONDS = 120.0
 ORDER_NAME = "order.json"
+EXIT_ORDER_FAILED = 3
 _PROGRAM = (sys.executable, "-m", "provider_image.worker_cli")
 
 
 class LocalWorkerError(RunFailed):
     """The local worker could not do an order; the message is its own."""
+
+
+class LocalOrderFailed(LocalWorkerError):
+    """The worker is well, but this order cannot be done."""
 
 
 class LocalWorker:
@@ -76,6 +81,7 @@ class LocalWorker:
         """Do an order; `inputs` are put into the folder under their names, outputs appear in it.
 
         Raises:
+            LocalOrderFailed: the order cannot be done.
             LocalWorkerError: the worker failed.
         """
         async with self._turn:
@@ -101,7 +107,9 @@ class LocalWorker:
                 raise
             if client.returncode != 0:
                 said = stderr.decode(errors="replace").strip()[-2000:]
-                raise LocalWorkerError(said.removeprefix(f"derl-worker: {ORDER_NAME}: "))
+                is_order = client.returncode == EXIT_ORDER_FAILED
+                kind = LocalOrderFailed if is_order else LocalWorkerError
+                raise kind(said.removeprefix(f"derl-worker: {ORDER_NAME}: "))
 
     async def _wait_until_ready(self) -> None:
         assert self._process is not None

@@ -162,10 +162,10 @@ class ModelPublished(Event):
 
 @dataclass(frozen=True)
 class ModelRolledBack(Event):
-    """The candidate was dropped; its parent stays."""
+    """The candidate was dropped; its parent stays. Without a difference if it never played."""
 
     round: int
-    mean_difference: float
+    mean_difference: float | None
     reason: str
 
 
