@@ -98,9 +98,9 @@ def resume(
 ) -> None:
     """Go on with RUN (a name from `ls`, a path, or `last`) after a crash, Ctrl-C or its budget.
 
-    Without RUN it is the last one. What the dead process left in the daemon is ended and paid first. The result is the same, bit
-    for bit, as if the run had never been interrupted. Only settings that do not change what is
-    learned can be overridden, e.g. golem.budget_glm=2.
+    Without RUN it is the last one. What the dead process left in the daemon is ended and paid
+    first. The result is the same, bit for bit, as if the run had never been interrupted. Only
+    settings that do not change what is learned can be overridden, e.g. golem.budget_glm=2.
     """
     if "=" in run_name and not Path(run_name).exists():
         run_name, overrides = "last", (run_name, *overrides)

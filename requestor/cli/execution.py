@@ -23,8 +23,8 @@ from typing import TextIO
 
 from requestor.cli.assembly import fleet_path, run_settings
 from requestor.config import RunConfig, resolved_yaml
-from requestor.errors import UsageError
-from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi
+from requestor.errors import PreflightError, RunFailed, UsageError
+from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, DaemonError
 from requestor.marketplace.golem.preflight import check_daemon, wait_for_daemon
 from requestor.marketplace.golem.private_daemon import private_daemon
 from requestor.marketplace.golem.rental import GolemMarketplace
@@ -173,17 +173,31 @@ class _Execution:
                     ledger.close()
 
     async def _clean_up(self, address: DaemonAddress, ledger: Ledger, run_id: str) -> None:
-        """End what a killed process of a run has left in the daemon."""
+        """End what a killed process of a run has left in the daemon.
+
+        Raises:
+            PreflightError: the daemon does not let us.
+        """
         async with DaemonApi(address) as api:
             sweep = Sweep(api, ledger, run_id, self._notice)
-            report = await sweep.run(SWEEP_SECONDS)
+            try:
+                report = await sweep.run(SWEEP_SECONDS)
+            except DaemonError as error:
+                raise PreflightError(
+                    f"what the run has rented can't be looked after: {error} @ {address.url}",
+                    fix="look at yagna's own log and at YAGNA_APPKEY; `derl-request resume` then "
+                    "cleans up and goes on",
+                ) from error
         if not report.is_empty:
             self._notice(f"cleaned up after the last process: {report}")
 
     async def _come_back(self, address: DaemonAddress, ledger: Ledger) -> None:
         self._notice("waiting for the daemon to come back")
-        await wait_for_daemon(address, DAEMON_PATIENCE_SECONDS)
-        await self._clean_up(address, ledger, self._launch.directory.run_id)
+        try:
+            await wait_for_daemon(address, DAEMON_PATIENCE_SECONDS)
+            await self._clean_up(address, ledger, self._launch.directory.run_id)
+        except PreflightError as error:
+            raise RunFailed(error.message, fix=error.fix) from error
 
     def _emit(self, event: events.Event) -> None:
         """Tell the log, whose loss would be the run's, and everybody else."""

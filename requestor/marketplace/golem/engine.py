@@ -56,7 +56,8 @@ async def start_engine(golem: Golem, amount_glm: Decimal) -> None:
         await golem.start()
     except ApiException as error:
         raise PreflightError(
-            f"the daemon refuses an allocation of {amount_glm:f} GLM: {_refusal(error)}",
+            f"the daemon refuses to set {amount_glm:.6g} GLM aside for the run (an allocation): "
+            f"{_refusal(error)}",
             fix="lower golem.budget_glm or fund the account: `yagna payment fund` (testnets), "
             "`yagna payment status`",
         ) from error
