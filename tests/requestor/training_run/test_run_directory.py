@@ -99,7 +99,12 @@ def test_a_run_is_found_by_path_name_number_or_as_the_last(
     assert [run.name for run in list_runs(tmp_path)] == [other.name, old.name, new.name]
 
 
-@pytest.mark.parametrize("text", ["last", "nonsense", "ppo", "."])
+def test_the_last_run_of_none_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no runs in"):
+        find_run(tmp_path, "last")
+
+
+@pytest.mark.parametrize("text", ["nonsense", "ppo", "."])
 def test_a_run_that_is_not_there_is_told_with_a_way_out(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError) as caught:
         find_run(tmp_path, text)
