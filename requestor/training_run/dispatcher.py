@@ -34,6 +34,7 @@ DISPATCH_MARGIN_SECONDS = 1.0
 
 STOP_MARGIN_SECONDS = 0.5
 UNKNOWN_ITEM_SECONDS = 1.0
+IDLE_SECONDS = 1.0
 WASTED_IN_A_ROW = 3
 ORDER_FAILURES_IN_A_ROW = 2
 
@@ -105,7 +106,8 @@ class Dispatcher:
         """Use the leases of `pool`; `clock` is monotone, in seconds."""
         self._pool = pool
         self._options = options
-        self._emit = emit
+        self._report = emit
+        self._fault: Exception | None = None
         self._clock = clock
         self._stop = stop_requested
         self._bell = asyncio.Event()
@@ -115,7 +117,6 @@ class Dispatcher:
         self._typical_seconds: float | None = None
         self._no_lease_since = clock()
         self._attempts = 0
-        self._succeeded: dict[str, int] = {}
 
     async def __aenter__(self) -> Dispatcher:
         """Start to take leases."""
@@ -142,7 +143,7 @@ class Dispatcher:
         state = self._open_round(plan, desk)
         try:
             while not self._is_over(state):
-                self._check_recruiter()
+                self._check_tasks()
                 self._check_money(state)
                 self._check_leases()
                 if self._stop.is_set():
@@ -182,7 +183,17 @@ class Dispatcher:
         is_late = self._clock() - state.started_seconds >= self._options.round_deadline_seconds
         return is_late and len(state.deliveries) >= state.plan.quorum
 
-    def _check_recruiter(self) -> None:
+    def _emit(self, event: events.Event) -> None:
+        """Tell of an event; if that fails (a full disk), the round ends with the error."""
+        try:
+            self._report(event)
+        except Exception as error:
+            self._fault = self._fault or error
+            self._ring()
+
+    def _check_tasks(self) -> None:
+        if self._fault is not None:
+            raise self._fault
         if self._recruiter is not None and self._recruiter.done():
             self._recruiter.result()
 
@@ -257,10 +268,11 @@ class Dispatcher:
         failed = 0
         while True:
             state = self._round
-            ticket = None
-            if state is not None and self._may_dispatch() and not self._stop.is_set():
-                ticket = state.queue.take(lease.info.id, self._clock())
-            if state is None or ticket is None:
+            if state is None or self._stop.is_set() or not self._may_dispatch():
+                await self._wait(IDLE_SECONDS)
+                continue
+            ticket = state.queue.take(lease.info.id, self._clock())
+            if ticket is None:
                 await self._wait(self._idle_seconds(state, lease))
                 continue
             if state.started_seconds is None:
@@ -278,9 +290,9 @@ class Dispatcher:
                 lease.release("too slow", avoid=True)
                 raise LeaseLost("too slow: others finish its work first")
 
-    def _idle_seconds(self, state: _Round | None, lease: Lease) -> float:
-        look = state.queue.next_look_seconds(lease.info.id) if state else None
-        return 1.0 if look is None else min(1.0, max(0.01, look - self._clock()))
+    def _idle_seconds(self, state: _Round, lease: Lease) -> float:
+        look = state.queue.next_look_seconds(lease.info.id)
+        return IDLE_SECONDS if look is None else min(IDLE_SECONDS, max(0.01, look - self._clock()))
 
     async def _do(self, lease: Lease, state: _Round, ticket: Ticket[WorkItem]) -> str:
         """Have one item executed; return "counted", "wasted" or "failed"; LeaseLost passes."""

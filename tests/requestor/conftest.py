@@ -8,8 +8,13 @@ from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
 import pytest
+from hypothesis import settings
 
 T = TypeVar("T")
+
+# examples are few milliseconds each, but the machine may be busy with other things
+settings.register_profile("derl", deadline=None)
+settings.load_profile("derl")
 
 MAX_TURNS_AT_ONE_INSTANT = 50_000
 

@@ -11,7 +11,7 @@ import pytest
 from provider_image.wire import WireError
 from requestor.errors import BudgetReached, Interrupted, RunFailed
 from requestor.marketplace.ports import LeaseLost, MarketplaceLost, OrderFailed
-from requestor.marketplace.spending import Account, Prices
+from requestor.marketplace.spending import Account, Prices, SpendingGuard
 from requestor.training_run import events
 
 if TYPE_CHECKING:
@@ -107,6 +107,26 @@ def test_an_error_of_our_own_costs_the_lease_but_not_the_round(
         assert len(stage.events(events.OrderSent)) == len(stage.events(events.OrderDone)) + len(
             stage.events(events.OrderFailed)
         )
+
+    run_in_virtual_time(main())
+
+
+def test_a_log_that_cannot_be_written_ends_the_round(
+    run_in_virtual_time: RunInVirtualTime, theatre: Theatre
+) -> None:
+    async def main() -> None:
+        stage = theatre.stage(theatre.pool(theatre.lease("L", 5.0), theatre.lease("M", 50.0)))
+
+        def full(event: events.Event) -> None:
+            if isinstance(event, events.OrderDone):
+                raise OSError(28, "No space left on device")
+
+        stage.dispatcher._report = full
+        async with stage.dispatcher:
+            with pytest.raises(OSError, match="No space left"):
+                await stage.run(theatre.plan(4))
+        assert stage.now == pytest.approx(5)
+        assert not stage.desk.open_jobs
 
     run_in_virtual_time(main())
 
@@ -292,6 +312,31 @@ def test_an_order_in_flight_is_given_up_before_it_exceeds_the_budget(
                 await stage.run(theatre.plan(1))
         assert 18 < stage.now < 20
         assert not stage.desk.open_jobs
+
+    run_in_virtual_time(main())
+
+
+def test_idle_leases_are_quiet_while_money_is_short(
+    run_in_virtual_time: RunInVirtualTime, theatre: Theatre
+) -> None:
+    async def main() -> None:
+        looks = 0
+
+        class CountingGuard(SpendingGuard):
+            def may_spend_seconds(self, now_seconds: float) -> float:
+                nonlocal looks
+                looks += 1
+                # not enough for another order, enough to wait for those that are out
+                return 1e6 if now_seconds < 0.6 else 1.0
+
+        crowd = [theatre.lease("slow", 60.0), *(theatre.lease(f"L{i}", 0.5) for i in range(9))]
+        stage = theatre.stage(theatre.pool(*crowd))
+        stage.pool.spending = CountingGuard(Decimal(1))
+        async with stage.dispatcher:
+            assert await stage.run(theatre.plan(10)) == list(range(10))
+        assert stage.now == pytest.approx(60)
+        # ten leases and the round itself, for a minute
+        assert looks < 60 * 20
 
     run_in_virtual_time(main())
 
