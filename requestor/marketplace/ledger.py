@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+from requestor.errors import PreflightError
 from requestor.marketplace.spending import Prices
 
 EntryKind = Literal[
@@ -31,10 +32,20 @@ class Ledger:
     """Append entries to `ledger.jsonl`; every line is on the disk when `write` returns."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        """Open (or create) the ledger; a line torn by a crash is cut off."""
+        """Open (or create) the ledger; a line torn by a crash is cut off.
+
+        Raises:
+            PreflightError: a line before the last is damaged. No crash does that, and what was
+                paid must not be guessed.
+        """
         self.path = path
         self._clock = clock
         entries, whole = _read(path)
+        if path.exists() and b"\n" in path.read_bytes()[whole:]:
+            raise PreflightError(
+                f"line {len(entries) + 1} of {path} is damaged",
+                fix="restore the file from a copy; what the run has paid is written nowhere else",
+            )
         self._entries = entries
         self._file = path.open("ab")
         self._file.truncate(whole)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from requestor.errors import PreflightError
 from requestor.marketplace.ledger import Ledger, read_ledger, summarize
 from requestor.marketplace.spending import Prices
 
@@ -142,6 +143,19 @@ def test_a_line_torn_at_any_byte_is_cut_off(tmp_path: Path) -> None:
     last = json.loads(path.read_bytes().splitlines()[-1])
     assert last == {"kind": "agreement_ended", "unix_seconds": 2.0, "agreement_id": "g2"}
     assert read_ledger(path).open_agreements == set()
+
+
+def test_a_ledger_damaged_in_its_middle_is_neither_used_nor_cut(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger(path, Clock(1.0))
+    fill(ledger)
+    ledger.close()
+    lines = path.read_bytes().splitlines(keepends=True)
+    damaged = b"".join([*lines[:3], lines[3][1:], *lines[4:]])
+    path.write_bytes(damaged)
+    with pytest.raises(PreflightError, match=r"line 4 of .*ledger\.jsonl is damaged"):
+        Ledger(path, Clock(2.0))
+    assert path.read_bytes() == damaged
 
 
 def test_a_missing_ledger_is_empty(tmp_path: Path) -> None:
