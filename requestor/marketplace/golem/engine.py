@@ -14,7 +14,7 @@ from yapapi.config import ApiConfig
 
 from requestor.errors import PreflightError
 from requestor.marketplace.golem.daemon_api import DaemonAddress
-from requestor.marketplace.golem.strategy import CeilingStrategy
+from requestor.marketplace.golem.strategy import CeilingStrategy, PlainDecimal
 from requestor.marketplace.ports import MarketplaceLost, Terms
 
 
@@ -26,7 +26,7 @@ def make_engine(
     on_event: Callable[[events.Event], None],
 ) -> Golem:
     """Return an engine that will allocate exactly `amount_glm`."""
-    return Golem(
+    golem = Golem(
         budget=amount_glm,
         strategy=strategy,
         subnet_tag=terms.subnet,
@@ -41,6 +41,9 @@ def make_engine(
             activity_url=address.activity_url,
         ),
     )
+    # given as the budget it would become an ordinary decimal again
+    golem._engine._budget_amount = PlainDecimal(amount_glm)
+    return golem
 
 
 async def start_engine(golem: Golem, amount_glm: Decimal) -> None:

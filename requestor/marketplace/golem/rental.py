@@ -29,7 +29,12 @@ from requestor.marketplace.golem.offer_terms import clean_name
 from requestor.marketplace.golem.payload import ProviderImagePayload, build_payload
 from requestor.marketplace.golem.strategy import CeilingStrategy
 from requestor.marketplace.golem.sweep import Sweep
-from requestor.marketplace.golem.watching import watch_daemon, watch_engine, watch_usage
+from requestor.marketplace.golem.watching import (
+    watch_daemon,
+    watch_engine,
+    watch_time,
+    watch_usage,
+)
 from requestor.marketplace.golem.worker_service import GolemLease, WorkerService, describe_failure
 from requestor.marketplace.history import ProviderHistory
 from requestor.marketplace.ledger import Ledger
@@ -92,6 +97,7 @@ class GolemPool:
         self._ready: asyncio.Queue[GolemLease] = asyncio.Queue()
         self._leases: dict[str, GolemLease] = {}
         self._failures: Counter[str] = Counter()
+        self._shy: set[str] = set()
         self._refusals: dict[str, str] = {}
         self._offers_seen: set[str] = set()
         self._avoided = terms.avoided | history.avoided()
@@ -252,7 +258,7 @@ class GolemPool:
     def _standing(self, node_id: str) -> str:
         if self._failures[node_id] >= FAILURES_UNTIL_BARRED:
             return "barred"
-        if self._failures[node_id] or node_id in self._avoided:
+        if self._failures[node_id] or node_id in self._avoided | self._shy:
             return "doubtful"
         return "good"
 
@@ -274,6 +280,7 @@ class GolemPool:
         self._monitors = [
             asyncio.create_task(watch_engine(golem, cluster, spawn, self._declare_lost, instances)),
             asyncio.create_task(watch_daemon(self._api, self._declare_lost)),
+            asyncio.create_task(watch_time(self._terms.expiration_seconds, self._declare_lost)),
             asyncio.create_task(watch_usage(self._api, self._books)),
         ]
 
@@ -281,6 +288,9 @@ class GolemPool:
         self._books.on_event(event)
         if isinstance(event, events.AgreementTerminated):
             self._agreement_terminated(event.agreement.id, event.reason)
+        elif isinstance(event, events.AgreementRejected):
+            # no fault, but else yapapi would go on asking the best of all offers for ever
+            self._shy.add(str(event.agreement.details.raw_details.offer.provider_id))
         elif isinstance(event, events.ActivityCreateFailed):
             self._activity_failed(event.agreement)
 

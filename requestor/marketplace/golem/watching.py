@@ -28,6 +28,9 @@ USAGE_CALLS_PER_SECOND = 16
 REFUSED_PATIENCE_SECONDS = 3.0
 """A daemon that nobody answers for is gone after this long."""
 
+USED_SHARE = 0.98
+"""How much of the agreed time is used."""
+
 SILENT_PATIENCE_SECONDS = 10.0
 """One that takes calls without answering them may just be busy."""
 
@@ -50,6 +53,12 @@ async def watch_daemon(api: DaemonApi, declare_lost: Callable[[str], None]) -> N
             if time.monotonic() - refused_since >= REFUSED_PATIENCE_SECONDS:
                 declare_lost(f"the daemon is gone: {error}")
                 return
+
+
+async def watch_time(seconds: float, declare_lost: Callable[[str], None]) -> None:
+    """Call it a day shortly before all agreements expire: yapapi finds no new ones then."""
+    await asyncio.sleep(USED_SHARE * seconds)
+    declare_lost(f"the time agreed upon is over after {seconds / 60:.0f} minutes")
 
 
 async def watch_usage(api: DaemonApi, books: Bookkeeper) -> None:

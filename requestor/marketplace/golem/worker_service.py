@@ -101,10 +101,11 @@ class GolemLease:
         end = asyncio.ensure_future(self._ending.wait())
         try:
             await asyncio.wait({get, end}, return_when=asyncio.FIRST_COMPLETED)
-            if self._ending.is_set():
-                raise _Released(self._end_reason)
-            self._current = get.result()
-            return self._current
+            if get.done():
+                self._current = get.result()  # from now on `close` answers it
+                if not self._ending.is_set():
+                    return self._current
+            raise _Released(self._end_reason)
         finally:
             get.cancel()
             end.cancel()
