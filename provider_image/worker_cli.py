@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -145,9 +146,12 @@ def _stop() -> int:
     running = _running_worker()
     if running is None:
         return EXIT_OK
-    os.kill(running[0], signal.SIGTERM)
-    with open(LOCK_NAME, encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the worker holds it until it is gone
+    try:
+        process = os.pidfd_open(running[0])
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+    except ProcessLookupError:
+        return EXIT_OK
+    select.select([process], [], [])  # readable once the process is gone
     return EXIT_OK
 
 
