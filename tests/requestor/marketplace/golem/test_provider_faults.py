@@ -166,9 +166,9 @@ async def test_tampered_results(open_market: OpenMarket) -> None:
         "tamper: truncate": "SHA-256",
         "tamper: corrupt": "SHA-256",
         "tamper: empty": "SHA-256",
-        "tamper: nan, consistent: true": "finite",
-        "tamper: wrong_shape, consistent: true": "shape",
-        "tamper: pickle, consistent: true": "header",
+        "tamper: nan, consistent: true, after: 1": "finite",
+        "tamper: wrong_shape, consistent: true, after: 1": "float32[1, 64, 64], expected",
+        "tamper: pickle, consistent: true, after: 1": "header",
         "tamper: huge, huge_bytes: 10000000000": "larger than the",
     }
     fleet = [
