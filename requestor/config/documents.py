@@ -134,9 +134,7 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> list[str]:
         key, equals, text = override.partition("=")
         names = tuple(key.strip().split("."))
         if not equals or not all(names):
-            problems.append(
-                f"override {override!r} must be key=value, like federation.rounds=3"
-            )
+            problems.append(f"override {override!r} must be key=value, like federation.rounds=3")
             continue
         try:
             value = yaml.load(text, _Loader)

@@ -97,9 +97,7 @@ def commented_template(env_id: str, algo: str) -> str:
     """
     name = algo.lower()
     if name not in ALGORITHMS:
-        raise UsageError(
-            f"unknown algorithm {algo!r}", fix=f"use one of {', '.join(ALGORITHMS)}"
-        )
+        raise UsageError(f"unknown algorithm {algo!r}", fix=f"use one of {', '.join(ALGORITHMS)}")
     on_policy = ALGORITHMS[name].is_on_policy
     return _TEMPLATE.format(
         env_line=yaml.safe_dump({"id": env_id}, width=10_000).strip(),

@@ -14,6 +14,11 @@ import numpy as np
 from provider_image.wire import MOMENTS_PREFIX, TensorSpec, WireError, check_tensors, result_specs
 from requestor.federation.model import NORMALIZER_KINDS, Tensors
 
+MAX_STEP = 1e4
+"""No honest round moves a weight this far; a finite update that does would make the model fail."""
+
+_WEIGHTS = ("policy/", "extra/")
+
 
 class UpdateRejected(ValueError):
     """An update that must not be merged; the message says why."""
@@ -38,8 +43,9 @@ class Assignment:
 def screen_update(tensors: Tensors, reported_steps: int, assignment: Assignment) -> None:
     """Raise `UpdateRejected` unless the update is one that the order could have led to.
 
-    Checks the exact set of names, dtypes, shapes, finiteness, the number of steps, and that the
-    normaliser moments count what was assigned and have non-negative variance.
+    Checks the exact set of names, dtypes, shapes, finiteness, the number of steps, that no weight
+    moves absurdly far, and that the normaliser moments count what was assigned and have
+    non-negative variance.
     """
     try:
         check_tensors(dict(tensors), result_specs(assignment.model_specs))
@@ -49,6 +55,9 @@ def screen_update(tensors: Tensors, reported_steps: int, assignment: Assignment)
         raise UpdateRejected(
             f"{reported_steps} steps were done where {assignment.local_steps} were ordered"
         )
+    for name, tensor in tensors.items():
+        if name.startswith(_WEIGHTS) and tensor.size and float(np.abs(tensor).max()) > MAX_STEP:
+            raise UpdateRejected(f"{name} moves a weight by more than {MAX_STEP:g}")
     for kind in NORMALIZER_KINDS:
         _check_moments(tensors, kind, assignment)
 

@@ -101,6 +101,11 @@ class ProviderPool(Protocol):
         """What is owed and what may still be spent."""
         ...
 
+    @property
+    def seconds_left(self) -> float:
+        """How long its agreements still run; after that a new pool is needed."""
+        ...
+
     async def next_lease(self) -> Lease:
         """Wait for the next provider to become ready.
 

@@ -32,8 +32,11 @@ from requestor.training_run.referee import Candidate, Referee
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.settings import RunSettings, RunSummary
 
-MAX_SESSIONS = 4
-"""How often a run goes back to the market after the daemon went away."""
+MAX_LOSSES = 4
+"""How often the daemon may go away before the run gives up."""
+
+EXPIRY_SHARE = 0.2
+"""No round begins in this last part of the agreements' time; new ones are made instead."""
 
 SPENDING_SECONDS = 1.0
 
@@ -120,23 +123,23 @@ class TrainingRun:
         )
 
     async def _train(self, referee: Referee) -> None:
-        for session in range(1, MAX_SESSIONS + 1):
-            if self._is_done():
-                return
+        losses = 0
+        while not self._is_done():
             try:
                 await self._session(referee)
-                return
             except MarketplaceLost as lost:
-                self._emit(events.MarketplaceWentAway(str(lost), session))
-                if session == MAX_SESSIONS:
+                losses += 1
+                self._emit(events.MarketplaceWentAway(str(lost), losses))
+                if losses == MAX_LOSSES:
                     raise RunFailed(
-                        f"the daemon was lost {MAX_SESSIONS} times: {lost}",
+                        f"the daemon was lost {MAX_LOSSES} times: {lost}",
                         fix="look at yagna's own log; `derl-request resume` goes on from here",
                     ) from lost
                 if self._wait_for_daemon is not None:
                     await self._wait_for_daemon()
 
     async def _session(self, referee: Referee) -> None:
+        """Rent and do rounds until the run is done or the agreements are about to expire."""
         terms = self._settings.terms
         self._emit(events.RentingStarted(terms.providers, terms.subnet, terms.payment_network))
         async with self._marketplace.rent(terms, self._notice) as pool:
@@ -149,10 +152,13 @@ class TrainingRun:
                     clock=self._clock,
                     stop_requested=self._stop,
                 ) as dispatcher:
-                    while not self._is_done():
+                    while not self._is_done() and pool.seconds_left > self._expiry_seconds():
                         await self._round(referee, dispatcher)
             finally:
                 reporter.cancel()
+
+    def _expiry_seconds(self) -> float:
+        return EXPIRY_SHARE * self._settings.terms.expiration_seconds
 
     async def _round(self, referee: Referee, dispatcher: Dispatcher) -> None:
         started = self._clock()

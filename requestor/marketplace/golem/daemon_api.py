@@ -157,7 +157,10 @@ class DaemonApi:
         values = answer.get("currentUsage")
         if not isinstance(values, list) or not all(isinstance(v, int | float) for v in values):
             raise DaemonError("GET usage", 200, "the answer has no usage vector")
-        return [float(value) for value in values]
+        try:
+            return [float(value) for value in values]
+        except OverflowError as error:
+            raise DaemonError("GET usage", 200, "a usage is beyond all numbers") from error
 
     async def invoices(self) -> list[dict[str, Any]]:
         """Return invoices to us."""

@@ -21,7 +21,7 @@ from typing import Any
 from yapapi import Golem, events
 from yapapi.services import Cluster
 
-from requestor.errors import PreflightError
+from requestor.errors import BudgetReached, PreflightError
 from requestor.marketplace.golem.bookkeeping import Bookkeeper
 from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, DaemonError
 from requestor.marketplace.golem.engine import make_engine, start_engine, stop_engine
@@ -42,6 +42,9 @@ from requestor.marketplace.ports import LeaseInfo, MarketplaceLost, Terms
 from requestor.marketplace.spending import SpendingGuard, marked_allocation_glm
 
 logger = logging.getLogger(__name__)
+
+MIN_ALLOCATION_GLM = Decimal("1e-9")
+"""Less than this buys nothing; an allocation's mark takes up to a thousandth of it."""
 
 STOP_GRACE_SECONDS = 15.0
 LOST_GRACE_SECONDS = 4.0
@@ -107,6 +110,7 @@ class GolemPool:
         self._monitors: list[asyncio.Task[None]] = []
         self._allocation_glm: Decimal | None = None
         self._allocation_id: str | None = None
+        self._expires_seconds = float("inf")
         self.deploy_timeout_seconds = terms.deploy_timeout_seconds
         self.is_closing = False
 
@@ -114,6 +118,11 @@ class GolemPool:
     def spending(self) -> SpendingGuard:
         """What is owed and what may still be spent."""
         return self._spending
+
+    @property
+    def seconds_left(self) -> float:
+        """How long its agreements still run."""
+        return self._expires_seconds - time.monotonic()
 
     @property
     def market_view(self) -> str:
@@ -158,10 +167,14 @@ class GolemPool:
             raise MarketplaceLost(str(error)) from error
 
     async def _open(self) -> None:
+        left = self._terms.budget_glm - self._spending.spent_before_glm
+        if left <= MIN_ALLOCATION_GLM:
+            raise BudgetReached(
+                f"the budget of {self._terms.budget_glm:f} GLM is spent",
+                fix="`derl-request resume golem.budget_glm=…` goes on with a larger budget",
+            )
         payload = await self._resolve_payload()
-        self._allocation_glm = marked_allocation_glm(
-            self._terms.budget_glm - self._spending.spent_before_glm, secrets.randbelow(10**6)
-        )
+        self._allocation_glm = marked_allocation_glm(left, secrets.randbelow(10**6))
         self._ledger.write(
             "allocation_intended",
             amount_glm=f"{self._allocation_glm:f}",
@@ -172,6 +185,7 @@ class GolemPool:
         await start_engine(self._golem, self._allocation_glm)
         await self._find_allocation()
         expiration = datetime.now(UTC) + timedelta(seconds=self._terms.expiration_seconds)
+        self._expires_seconds = time.monotonic() + self._terms.expiration_seconds
         self._cluster = await self._golem.run_service(
             WorkerService,
             instance_params=[{"keeper": self} for _ in range(self._terms.providers)],

@@ -72,6 +72,7 @@ class Batch:
 
     @property
     def is_finished(self) -> bool:
+        """True once every command is done or one has failed."""
         return self._failed or self._finished_count == len(self.commands)
 
     def start_command(self, index: int) -> None:

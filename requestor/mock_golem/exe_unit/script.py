@@ -13,6 +13,8 @@ CaptureMode = dict[str, Any]
 
 @dataclass(frozen=True)
 class Deploy:
+    """Make the container: volumes and networks."""
+
     volumes: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     name = "deploy"
@@ -20,12 +22,16 @@ class Deploy:
 
 @dataclass(frozen=True)
 class Start:
+    """Start the runtime in the container."""
+
     args: tuple[str, ...] = ()
     name = "start"
 
 
 @dataclass(frozen=True)
 class Run:
+    """Run a program to its end, with what is to be captured of its output."""
+
     entry_point: str
     args: tuple[str, ...] = ()
     stdout: CaptureMode | None = None
@@ -35,21 +41,28 @@ class Run:
 
 @dataclass(frozen=True)
 class Transfer:
+    """Copy a file into or out of a volume."""
+
     source: str
     target: str
 
     @property
     def name(self) -> str:
+        """As fault triggers know it: `transfer_in` or `transfer_out`."""
         return "transfer_in" if self.target.startswith("container:") else "transfer_out"
 
 
 @dataclass(frozen=True)
 class Terminate:
+    """End the runtime."""
+
     name = "terminate"
 
 
 @dataclass(frozen=True)
 class Sign:
+    """Sign the results so far; not supported."""
+
     name = "sign"
 
 

@@ -148,3 +148,15 @@ def test_no_array_may_hold_what_is_not_finite(name: str, value: float) -> None:
     update[name] = np.full_like(update[name], value)
     with pytest.raises(UpdateRejected, match=name):
         screen_update(update, STEPS, ASSIGNMENT)
+
+
+@pytest.mark.parametrize("name", ["policy/net.weight", "extra/log_ent_coef"])
+@pytest.mark.parametrize(("size", "passes"), [(9999.0, True), (-10001.0, False), (3.75e37, False)])
+def test_no_weight_may_move_absurdly_far(name: str, size: float, passes: bool) -> None:
+    update = sound_update()
+    update[name].flat[0] = size
+    if passes:
+        screen_update(update, STEPS, ASSIGNMENT)
+    else:
+        with pytest.raises(UpdateRejected, match=f"{name} moves a weight by more than 10000"):
+            screen_update(update, STEPS, ASSIGNMENT)
