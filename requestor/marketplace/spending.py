@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_DOWN, Decimal, localcontext
+from functools import cached_property
 
 ZERO = Decimal(0)
 GLM_QUANTUM = Decimal("1e-18")
@@ -84,8 +85,9 @@ class Account:
             due = min(due, self.reported_glm + self._full_rate_glm(since_report))
         return max(due + BILL_ROUNDING_GLM, self.accepted_glm)
 
+    @cached_property
     def expected_rate_glm(self) -> Decimal:
-        """Return the GLM a second that further work is expected to cost, at most the full rate."""
+        """The GLM a second that further work is expected to cost, at most the full rate."""
         full = self._full_rate_glm(1.0)
         if self.reported_seconds is None or self.reported_seconds <= self.approved_seconds:
             return full
@@ -94,8 +96,11 @@ class Account:
         return min(full, RATE_MARGIN * max(measured, ZERO))
 
     def _full_rate_glm(self, seconds: float) -> Decimal:
-        whole = Decimal(repr(max(0.0, seconds)))
-        return self.prices.cost_glm(whole * self.threads, whole) - self.prices.start_glm
+        return self._full_hour_glm * Decimal(repr(max(0.0, seconds))) / 3600
+
+    @cached_property
+    def _full_hour_glm(self) -> Decimal:
+        return self.prices.cpu_hour_glm * self.threads + self.prices.hour_glm
 
 
 @dataclass
@@ -160,7 +165,7 @@ class SpendingGuard:
         """
         rate = sum(
             (
-                account.expected_rate_glm()
+                account.expected_rate_glm
                 for account in self.accounts.values()
                 if account.ended_seconds is None
             ),

@@ -118,8 +118,10 @@ class ActivityHost:
         Raises:
             Refusal: 500, it is not there any more.
         """
-        self.refresh(activity_id)
         running = self._running.get(activity_id)
+        if running is not None and _has_ended(running.unit):
+            self.refresh(activity_id)
+            running = None
         if running is None:
             raise endpoint_not_found(f"/net/{self._node_id}/exeunit/{activity_id}/{method}")
         return running.unit
@@ -150,7 +152,7 @@ class ActivityHost:
             duration_seconds=max(activity.duration_seconds, usage.duration_seconds),
         )
         vanished = running.unit.has_vanished
-        if vanished or running.unit.state == "Terminated":
+        if _has_ended(running.unit):
             del self._running[activity_id]
             current = current.changed(
                 ended_at=self._around.clock.now(),
@@ -248,6 +250,10 @@ class ActivityHost:
             huge_bytes=fault.huge_bytes,
             consistent=fault.consistent,
         )
+
+
+def _has_ended(unit: ExeUnit) -> bool:
+    return unit.has_vanished or unit.state == "Terminated"
 
 
 def not_approved(agreement: Agreement) -> Refusal:

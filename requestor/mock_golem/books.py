@@ -62,7 +62,9 @@ class Books:
             self._journal.append(rfc3339(self._clock.now()), [_raw(record) for record in records])
         for record in records:
             self._store(record)
-        self.changed.notify()
+        # nobody waits for what an activity has used, which changes all the time
+        if not all(isinstance(record, Activity) for record in records):
+            self.changed.notify()
 
     def stamp(self) -> datetime:
         """Return the present instant, later than every one returned before.

@@ -93,6 +93,7 @@ class GftpServer:
     def __init__(self, store: Path, node_id: str) -> None:
         self._node_id = node_id
         self._open: dict[str, int] = {}  # name -> file descriptor
+        self._versions: dict[str, tuple[int, int]] = {}  # name -> size and time when published
         store.mkdir(parents=True, exist_ok=True)
         GftpStore(store).remove_dead_servers()
         # The folder gets its final name only once its lock is held: no one may see it unlocked.
@@ -143,6 +144,11 @@ class GftpServer:
         except BaseException:
             os.close(descriptor)
             raise
+        previous = self._open.get(name)
+        if previous is not None and _version(previous) == self._versions[name]:
+            # an exe-unit may be about to open what the note names: it must not go away now
+            os.close(descriptor)
+            return name
         note = {
             "pid": os.getpid(),
             "fd": descriptor,
@@ -150,8 +156,8 @@ class GftpServer:
             "inode": status.st_ino,
         }
         _write_note(self._folder / _PUBLISHED / name, note)
-        previous = self._open.pop(name, None)
         self._open[name] = descriptor
+        self._versions[name] = _version(descriptor)
         if previous is not None:
             os.close(previous)
         return name
@@ -291,6 +297,11 @@ def _name_of(url: str) -> str:
     if match is None:
         raise GftpError(f"{url!r} is no gftp URL (gftp://0x<40 hex digits>/<letters and digits>)")
     return match.group(2)
+
+
+def _version(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_size, status.st_mtime_ns
 
 
 def _content_name(descriptor: int) -> str:

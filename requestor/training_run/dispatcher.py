@@ -111,6 +111,7 @@ class Dispatcher:
         self._clock = clock
         self._stop = stop_requested
         self._bell = asyncio.Event()
+        self._news = asyncio.Event()
         self._round: _Round | None = None
         self._drivers: dict[str, asyncio.Task[None]] = {}
         self._recruiter: asyncio.Task[None] | None = None
@@ -150,7 +151,8 @@ class Dispatcher:
                     raise Interrupted(
                         "stopped on request", fix="`derl-request resume` goes on from here"
                     )
-                await self._wait(0.5)
+                self._news.clear()
+                await self._wait(0.5, self._news)
         finally:
             self._round = None
             self._typical_seconds = state.queue.typical_seconds
@@ -319,7 +321,6 @@ class Dispatcher:
             raise
         finally:
             state.desk.discard(job)
-            self._ring()
         return self._deliver(state, ticket, delivery, lease)
 
     def _fail(
@@ -334,12 +335,14 @@ class Dispatcher:
         is_unusable = isinstance(error, WireError | UpdateRejected)
         kind = events.UpdateRejected if is_unusable else events.OrderFailed
         self._emit(kind(item.round, item.client, lease.info.id, reason=str(error)))
+        self._ring()
 
     def _deliver(
         self, state: _Round, ticket: Ticket[WorkItem], delivery: Delivery, lease: Lease
     ) -> str:
         item = ticket.item
         now = self._clock()
+        was_typical_known = state.queue.typical_seconds is not None
         # the round may have been closed without this item
         counts = state.queue.finish(ticket, now) and state is self._round
         if counts:
@@ -355,16 +358,21 @@ class Dispatcher:
                 metrics=delivery.metrics,
             )
         )
+        if was_typical_known:
+            self._news.set()
+        else:
+            self._ring()  # from now on it can be told who is late
         return "counted" if counts else "wasted"
 
     def _ring(self) -> None:
-        """Wake whoever waits now; those who wait next get a bell of their own."""
+        """Wake all drivers and the round; those who wait next get a bell of their own."""
+        self._news.set()
         self._bell.set()
         self._bell = asyncio.Event()
 
-    async def _wait(self, seconds: float) -> None:
-        """Wait until something happens, at most `seconds`."""
-        waiters: list[Awaitable[bool]] = [self._bell.wait()]
+    async def _wait(self, seconds: float, event: asyncio.Event | None = None) -> None:
+        """Wait for `event`, by default the bell, at most `seconds`."""
+        waiters: list[Awaitable[bool]] = [(event or self._bell).wait()]
         if not self._stop.is_set():
             waiters.append(self._stop.wait())
         tasks = [asyncio.ensure_future(waiter) for waiter in waiters]
