@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 LAST_RESORT_SCORE = 1e-6
 """Providers with a bad record score this: rented only when nobody else is left."""
+
+NOTE_SECONDS = 1.0
+"""Debit notes of one agreement are accepted at most this often."""
 
 EXPECTED_SECONDS = Decimal(600)
 
@@ -51,12 +55,15 @@ class CeilingStrategy(MarketStrategy):
         acceptable: Callable[[str], Decimal],
         on_bill: Callable[[str, str, Decimal, Decimal], None],
         on_offer: Callable[[str, str | None], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Use `ceilings`; tell `on_bill(agreement, kind, asked, bound)` of every bill refused and
         `on_offer(provider, refusal)` of every offer seen."""
         self._ceilings = ceilings
         self._standing = standing
         self._acceptable = acceptable
+        self._clock = clock
+        self._noted_seconds: dict[str, float] = {}
         self._on_bill = on_bill
         self._on_offer = on_offer
 
@@ -90,7 +97,15 @@ class CeilingStrategy(MarketStrategy):
         return self._judge(invoice.agreement_id, "invoice", Decimal(invoice.amount))
 
     async def debit_note_accepted_amount(self, debit_note: DebitNote) -> Decimal:
-        """Return the note's amount if it is within what can be due, else `REFUSED_GLM`."""
+        """Return the note's amount if it is within what can be due, else `REFUSED_GLM`.
+
+        Notes are cumulative, so that of a flood only one a second needs to be accepted.
+        """
+        now = self._clock()
+        last = self._noted_seconds.get(debit_note.agreement_id)
+        if last is not None and now - last < NOTE_SECONDS:
+            return REFUSED_GLM
+        self._noted_seconds[debit_note.agreement_id] = now
         return self._judge(
             debit_note.agreement_id, "debit note", Decimal(debit_note.total_amount_due)
         )

@@ -117,6 +117,34 @@ def test_the_same_content_has_the_same_url_and_one_close_ends_it(
         store.open_source(links[0]["url"])
 
 
+def test_publishing_again_takes_nothing_away_from_who_is_about_to_read(
+    start_client: Callable[[], Client], store: GftpStore, tmp_path: Path
+) -> None:
+    client = start_client()
+    files = [tmp_path / name for name in ("one", "two")]
+    for file in files:
+        file.write_bytes(b"same")
+    url = client.call("publish", files=[str(files[0])])[0]["url"]
+    found = store.open_source(url)
+    client.call("publish", files=[str(files[1])])
+    files[1].unlink()
+    assert found.read_bytes() == b"same"
+    assert store.open_source(url).read_bytes() == b"same"
+
+
+def test_publishing_again_heeds_what_became_of_the_file(
+    start_client: Callable[[], Client], store: GftpStore, tmp_path: Path
+) -> None:
+    client = start_client()
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_bytes(b"same")
+    new.write_bytes(b"same")
+    url = client.call("publish", files=[str(old)])[0]["url"]
+    old.write_bytes(b"another")
+    client.call("publish", files=[str(new)])
+    assert store.open_source(url).read_bytes() == b"same"
+
+
 def test_publishing_again_and_again_keeps_no_more_files_open(
     start_client: Callable[[], Client], tmp_path: Path
 ) -> None:

@@ -90,7 +90,7 @@ class CopyDesk:
         self.largest_output_bytes = 0
 
     def job(self, item: WorkItem, lease: str, attempt: int) -> Job:
-        order = {"item": item.client, "behaviour": self._behaviour}
+        order = {"behaviour": self._behaviour}
         output = self._folder / f"{item.round}-{item.client}-{lease}-{attempt}"
         return Job(
             order=json.dumps(order).encode(),

@@ -45,7 +45,7 @@ async def test_too_little_funds(open_market: OpenMarket) -> None:
 
 
 async def test_wrong_key_from_some_moment_on(open_market: OpenMarket) -> None:
-    market = await open_market("{name: oak}", "{kind: wrong_key, after: 24}")
+    market = await open_market("{name: oak}", "{kind: wrong_key, after: 18}")
     with pytest.raises(MarketplaceLost, match="401: Invalid application key"):
         async with market.rent() as pool:
             while True:

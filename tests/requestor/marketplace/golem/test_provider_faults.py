@@ -10,6 +10,7 @@ import pytest
 
 from requestor.errors import RunFailed
 from requestor.marketplace.ports import LeaseError, LeaseLost
+from requestor.mock_golem.identifiers import node_id
 
 if TYPE_CHECKING:
     from tests.requestor.marketplace.golem.conftest import OpenMarket
@@ -152,7 +153,7 @@ async def test_terminates_agreement_at_work(open_market: OpenMarket) -> None:
 
 
 async def test_network_stall(open_market: OpenMarket) -> None:
-    market = await open_market(faulty("{kind: network_stall, seconds: 2, after: 1}"))
+    market = await open_market(faulty("{kind: network_stall, seconds: 1.2, after: 1}"))
     async with market.rent() as pool:
         work = await market.work(pool, desk=market.desk(deadline_seconds=0.5))
     assert "no result within 0.5 s" in work.reasons
@@ -237,7 +238,10 @@ async def test_debit_note_flood(open_market: OpenMarket) -> None:
     async with market.rent() as pool:
         await market.work(pool, 30)
         await market.until(lambda: market.ledger.total_glm > 0)
-    assert len(market.books.debit_notes) > 20
+    notes = market.books.debit_notes.values()
+    assert len(notes) > 20
+    # each is cumulative: accepting one now and then is enough
+    assert 1 <= sum(note.status == "ACCEPTED" for note in notes) <= 5
     assert market.paid() == {"bad"}
     market.check_books()
 
@@ -249,15 +253,14 @@ async def test_a_provider_that_fails_twice_is_barred(open_market: OpenMarket) ->
     market = await open_market("{name: bad, faults: [{kind: command_fails, after: 1}]}")
     async with market.rent() as pool:
         with pytest.raises(RunFailed, match=r"no provider was at work for .*failed before"):
-            await market.work(pool, startup_timeout_seconds=3.0)
+            await market.work(pool, startup_timeout_seconds=2.0)
     assert market.states() == {"bad": ["Terminated", "Terminated"]}
     market.check_books()
 
 
 async def test_whoever_failed_in_an_earlier_run_comes_last(open_market: OpenMarket) -> None:
-    market = await open_market(faulty("{kind: command_fails, after: 1}"))
-    async with market.rent() as pool:
-        await market.work(pool)
+    market = await open_market(faulty())
+    market.history.failed(node_id(0, "bad"), "bad", "it was too slow")
     async with market.rent() as pool:
         lease = await pool.next_lease()
         assert lease.info.provider_name == "good"
@@ -285,6 +288,15 @@ async def test_every_lease_is_another_provider(open_market: OpenMarket) -> None:
         assert len({lease.info.provider_id for lease in leases}) == 3
         assert len({lease.info.agreement_id for lease in leases}) == 3
         assert pool.spending.due_glm >= Decimal(0)
+    market.check_books()
+
+
+async def test_many_leases_share_one_publication(open_market: OpenMarket) -> None:
+    """All are sent the same file at the same time, and all orders are the same."""
+    market = await open_market("{name: oak, count: 6}")
+    async with market.rent(providers=6) as pool:
+        work = await market.work(pool, 60)
+    assert work.reasons.replace("the run is over", "").strip() == ""
     market.check_books()
 
 

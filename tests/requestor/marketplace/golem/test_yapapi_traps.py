@@ -62,6 +62,8 @@ async def test_trap_b_the_end_of_the_agreed_time_is_an_error(open_market: OpenMa
         with pytest.raises(MarketplaceLost, match="the time agreed upon is over"):
             async with asyncio.timeout(10.0):
                 await pool.next_lease()
+        with pytest.raises(MarketplaceLost):
+            await pool.next_lease()
     market.check_books()
 
 
