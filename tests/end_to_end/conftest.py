@@ -23,6 +23,8 @@ import psutil
 import pytest
 import torch
 
+from requestor.federation.seeds import held_out_seeds
+
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60.0
 GLANCE_SECONDS = 0.002
@@ -198,6 +200,12 @@ class Workbench:
         """Run `derl-request` to its end."""
         return self.finish(self.start(*arguments, **environment))
 
+    def beside(self, name: str) -> Workbench:
+        """Return another workbench in a folder of this one."""
+        folder = self.folder / name
+        folder.mkdir()
+        return Workbench(folder)
+
     def train(self, *overrides: str) -> RunFolder:
         """Run the tiny config, which must work; return its folder."""
         done = self.derl("run", self.config, *overrides)
@@ -279,10 +287,57 @@ def settled() -> Callable[[Decimal, dict[str, Any]], None]:
 
 @dataclass(frozen=True)
 class Reference:
-    """A clean run of the tiny config, and what it printed."""
+    """A clean run of the tiny config, what it printed, and what plain SB3 makes of its models.
+
+    `played`: returns of model.zip over the final evaluation's seeds, of best_model.zip over the
+    held-out ones.
+    """
 
     run: RunFolder
     printed: Finished
+    played: dict[str, list[float]]
+
+
+_PLAIN_SB3 = """
+import importlib.abc, json, sys
+
+class Forbidden(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("requestor", "provider_image", "native_kernels"):
+            raise ImportError(f"{name} must not be needed")
+
+sys.meta_path.insert(0, Forbidden())
+import gymnasium
+from stable_baselines3 import PPO
+
+def play(archive, seeds):
+    model = PPO.load(archive)
+    env = gymnasium.make("CartPole-v1")
+    for seed in seeds:
+        observation, _ = env.reset(seed=seed)
+        total, over = 0.0, False
+        while not over:
+            action, _ = model.predict(observation, deterministic=True)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            total, over = total + float(reward), terminated or truncated
+        yield total
+
+print(json.dumps({name: list(play(sys.argv[1] + name, seeds))
+                  for name, seeds in json.loads(sys.argv[2]).items()}))
+"""
+
+
+def play_in_plain_sb3(run: RunFolder) -> dict[str, list[float]]:
+    """Load and play a run's models where nothing of ours can be imported."""
+    seeds = {
+        "model.zip": held_out_seeds(0, "final evaluation", 10),
+        "best_model.zip": held_out_seeds(0, "evaluation", 5),
+    }
+    command = [sys.executable, "-c", _PLAIN_SB3, f"{run.path}/", json.dumps(seeds)]
+    played = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
+    assert played.returncode == 0, played.stderr
+    returns: dict[str, list[float]] = json.loads(played.stdout)
+    return returns
 
 
 @pytest.fixture(scope="session")
@@ -294,5 +349,5 @@ def reference(
     printed = made.derl("run", made.config, "--json")
     made.assert_no_process_left()
     assert printed.code == 0, printed.text
-    yield Reference(made.run, printed)
+    yield Reference(made.run, printed, play_in_plain_sb3(made.run))
     made.close()

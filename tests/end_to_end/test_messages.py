@@ -225,12 +225,12 @@ def test_price_ceilings_that_nobody_meets(bench: Workbench) -> None:
         "run",
         bench.config,
         "golem.max_price.cpu_hour_glm=0.001",
-        "golem.startup_timeout_seconds=3",
+        "golem.startup_timeout_seconds=2",
     )
     assert_says(
         done,
         6,
-        "no provider was at work for 3 s",
+        "no provider was at work for 2 s",
         "4 offers seen; refused: above the price ceilings (4)",
         "fix: raise golem.max_price",
         "`derl-request resume ppo/CartPole-v1_1` then goes on",
@@ -242,6 +242,7 @@ def test_price_ceilings_that_nobody_meets(bench: Workbench) -> None:
     bench.assert_no_process_left()
 
 
+@pytest.mark.slow
 def test_a_key_that_is_revoked_in_mid_run(bench: Workbench) -> None:
     fleet = bench.write(
         "fleet.yaml", "providers: [{name: a}]\ndaemon_faults: [{kind: wrong_key, after: 60}]"

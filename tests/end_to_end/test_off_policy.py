@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,10 +33,17 @@ CASES = [
 ]
 
 
-def train(bench: Workbench, config: str, *overrides: str) -> RunFolder:
-    done = bench.derl("run", CONFIGS / config, *SMALL, *overrides)
-    assert done.code == 0, done.text
-    return bench.run
+def train(bench: Workbench, config: str, runs: Mapping[str, tuple[str, ...]]) -> list[RunFolder]:
+    """Run the config, with the overrides of each of `runs`, all at the same time."""
+    benches = [bench.beside(name) for name in runs]
+    started = [
+        own.start("run", CONFIGS / config, *SMALL, *overrides)
+        for own, overrides in zip(benches, runs.values(), strict=True)
+    ]
+    for own, process in zip(benches, started, strict=True):
+        done = own.finish(process)
+        assert done.code == 0, done.text
+    return [own.run for own in benches]
 
 
 @pytest.mark.parametrize(("config", "optimizer", "algorithm"), CASES)
@@ -44,14 +51,14 @@ def test_twice_the_same_weights(
     bench: Workbench, settled: Settled, config: str, optimizer: str, algorithm: str
 ) -> None:
     """On one provider and on two; replay buffers stay with the clients over the rounds."""
-    runs = []
-    for providers in (1, 2):
-        own = type(bench)(bench.folder / str(providers))
-        own.folder.mkdir()
-        rules = (f"golem.providers={providers}", f"federation.optimizer={optimizer}")
-        run = train(own, config, *rules)
+    rule = f"federation.optimizer={optimizer}"
+    runs = train(
+        bench,
+        config,
+        {"one": ("golem.providers=1", rule), "two": ("golem.providers=2", rule)},
+    )
+    for run in runs:
         settled(run.spent_glm, run.books)
-        runs.append(run)
     bench.assert_no_process_left()
     assert runs[0].weights == runs[1].weights
     assert_same_kept_state(*runs)
@@ -93,11 +100,7 @@ def assert_learned(run: RunFolder, algorithm: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["pendulum_sac.yaml", "cartpole_dqn.yaml"])
 def test_another_seed_and_another_rule_give_other_weights(bench: Workbench, config: str) -> None:
-    weights = set()
-    for number, overrides in enumerate(
-        [(), ("seed=1",), ("federation.optimizer=merged",), ("federation.replay=reset",)]
-    ):
-        own = type(bench)(bench.folder / str(number))
-        own.folder.mkdir()
-        weights.add(train(own, config, "golem.providers=1", *overrides).weights)
+    overrides = ("seed=1", "federation.optimizer=merged", "federation.replay=reset")
+    runs = {f"run-{n}": ("golem.providers=1", one) for n, one in enumerate(("seed=0", *overrides))}
+    weights = {run.weights for run in train(bench, config, runs)}
     assert len(weights) == 4
