@@ -15,6 +15,9 @@ HALF_LIFE_SECONDS = 24 * 3600.0
 AVOID_ABOVE = 0.9
 """A provider is avoided while its decayed failures outweigh this; one failure fades in hours."""
 
+SUSPICION_SECONDS = 15.0
+"""It takes no longer than this to find out that the daemon is gone."""
+
 MAX_PROVIDERS = 10_000
 
 
@@ -79,6 +82,32 @@ class ProviderHistory:
             temporary = self._path.with_suffix(".tmp")
             temporary.write_text(text)
             os.replace(temporary, self._path)
+
+
+class Suspicions:
+    """Failures of one session, held back until it is known that the daemon was not to blame."""
+
+    def __init__(self, history: ProviderHistory, clock: Callable[[], float]) -> None:
+        """Tell `history` of them in time; `clock` is monotone, in seconds."""
+        self._history = history
+        self._clock = clock
+        self._held: list[tuple[float, str, str, str]] = []
+
+    def add(self, node_id: str, name: str, reason: str) -> None:
+        """Suspect a provider; earlier suspicions that have stood the test of time are confirmed."""
+        self._confirm(self._clock() - SUSPICION_SECONDS)
+        self._held.append((self._clock(), node_id, name, reason))
+
+    def close(self, *, was_daemon_lost: bool) -> None:
+        """Confirm all suspicions; if the daemon was lost, drop those from shortly before."""
+        self._confirm(self._clock() - SUSPICION_SECONDS if was_daemon_lost else float("inf"))
+        self._held.clear()
+
+    def _confirm(self, until_seconds: float) -> None:
+        for seconds, node_id, name, reason in self._held:
+            if seconds <= until_seconds:
+                self._history.failed(node_id, name, reason)
+        self._held = [one for one in self._held if one[0] > until_seconds]
 
 
 def decayed(record: Record, now_seconds: float) -> float:

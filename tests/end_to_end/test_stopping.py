@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -138,6 +139,7 @@ def test_a_daemon_that_restarts(
     run = bench.train(restarting_fleet(bench, down_seconds))
     assert run.weights == reference.run.weights
     assert_restarted(run.path)
+    assert_nobody_is_blamed(bench.runs / "providers.json")
     settled(run.spent_glm, run.books)
     bench.assert_no_process_left()
 
@@ -145,3 +147,12 @@ def test_a_daemon_that_restarts(
 def assert_restarted(folder: Path) -> None:
     """The fault must have fired, or nothing was tested."""
     assert "restart" in (folder / "logs" / "mock-golem.log").read_text()
+
+
+def assert_nobody_is_blamed(history: Path) -> None:
+    """Connections that break because the daemon is away are no provider's fault."""
+    records = json.loads(history.read_text())
+    assert {record["name"]: record["last_reason"] for record in records.values()} == {
+        "willow": "",
+        "alder": "",
+    }

@@ -36,7 +36,7 @@ from requestor.marketplace.golem.watching import (
     watch_usage,
 )
 from requestor.marketplace.golem.worker_service import GolemLease, WorkerService, describe_failure
-from requestor.marketplace.history import ProviderHistory
+from requestor.marketplace.history import ProviderHistory, Suspicions
 from requestor.marketplace.ledger import Ledger
 from requestor.marketplace.ports import LeaseInfo, MarketplaceLost, Terms
 from requestor.marketplace.spending import SpendingGuard, marked_allocation_glm
@@ -92,6 +92,7 @@ class GolemPool:
         self._api = api
         self._ledger = ledger
         self._history = history
+        self._suspicions = Suspicions(history, time.monotonic)
         self._terms = terms
         self._notice = notice
         spent = ledger.summary.total_glm
@@ -267,7 +268,7 @@ class GolemPool:
 
     def _blame(self, node_id: str, name: str, reason: str) -> None:
         self._failures[node_id] += 1
-        self._history.failed(node_id, name, reason)
+        self._suspicions.add(node_id, name, reason)
 
     def _standing(self, node_id: str) -> str:
         if self._failures[node_id] >= FAILURES_UNTIL_BARRED:
@@ -349,6 +350,7 @@ class GolemPool:
             grace = LOST_GRACE_SECONDS if self._is_lost else STOP_GRACE_SECONDS
             await self._guard("stop the workers", self._terminate_cluster(self._cluster), grace)
         trouble = await self._trouble_with_daemon()
+        self._suspicions.close(was_daemon_lost=self._is_lost or trouble is not None)
         if trouble is not None:
             self._notice(f"{trouble}; `derl-request resume` will clean up")
             await self._abandon_engine()

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from requestor.marketplace.history import (
     MAX_PROVIDERS,
+    SUSPICION_SECONDS,
     ProviderHistory,
     Record,
+    Suspicions,
     decayed,
 )
 
@@ -140,3 +142,40 @@ def test_concurrent_runs_lose_nothing(tmp_path: Path, clock: Clock) -> None:
     for thread in threads:
         thread.join()
     assert ProviderHistory(path, clock).records()["0xa"].successes == 40
+
+
+def names(history: ProviderHistory) -> set[str]:
+    return {record.name for record in history.records().values()}
+
+
+def test_suspicions_are_confirmed_when_the_session_ends_well(tmp_path: Path, clock: Clock) -> None:
+    history = ProviderHistory(tmp_path / "providers.json", clock)
+    suspicions = Suspicions(history, clock)
+    suspicions.add("0x1", "willow", "it failed")
+    assert names(history) == set()
+    suspicions.close(was_daemon_lost=False)
+    suspicions.close(was_daemon_lost=False)
+    assert {node: record.failures for node, record in history.records().items()} == {"0x1": 1.0}
+
+
+def test_what_failed_shortly_before_the_daemon_was_lost_is_forgiven(
+    tmp_path: Path, clock: Clock
+) -> None:
+    history = ProviderHistory(tmp_path / "providers.json", clock)
+    suspicions = Suspicions(history, clock)
+    suspicions.add("0x1", "willow", "it failed")
+    clock.seconds += SUSPICION_SECONDS - 1
+    suspicions.add("0x2", "alder", "cannot connect")
+    assert names(history) == set()
+    clock.seconds += 1
+    suspicions.close(was_daemon_lost=True)
+    assert names(history) == {"willow"}
+
+
+def test_a_later_suspicion_confirms_the_earlier_ones(tmp_path: Path, clock: Clock) -> None:
+    history = ProviderHistory(tmp_path / "providers.json", clock)
+    suspicions = Suspicions(history, clock)
+    suspicions.add("0x1", "willow", "it failed")
+    clock.seconds += SUSPICION_SECONDS
+    suspicions.add("0x2", "alder", "it failed")
+    assert names(history) == {"willow"}
