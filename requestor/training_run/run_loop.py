@@ -33,7 +33,7 @@ from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.settings import RunSettings, RunSummary
 
 MAX_LOSSES = 4
-"""How often the daemon may go away before the run gives up."""
+"""How often in a row, with no round done, the daemon may go away before the run gives up."""
 
 EXPIRY_SHARE = 0.2
 """No round begins in this last part of the agreements' time; new ones are made instead."""
@@ -125,14 +125,19 @@ class TrainingRun:
     async def _train(self, referee: Referee) -> None:
         losses = 0
         while not self._is_done():
+            if self._stop.is_set():  # what is rented is paid for
+                raise Interrupted(
+                    "stopped on request", fix="`derl-request resume` goes on from here"
+                )
+            before = self._checkpoint.round
             try:
                 await self._session(referee)
             except MarketplaceLost as lost:
-                losses += 1
+                losses = losses + 1 if self._checkpoint.round == before else 1
                 self._emit(events.MarketplaceWentAway(str(lost), losses))
                 if losses == MAX_LOSSES:
                     raise RunFailed(
-                        f"the daemon was lost {MAX_LOSSES} times: {lost}",
+                        f"the daemon was lost {MAX_LOSSES} times in a row: {lost}",
                         fix="look at yagna's own log; `derl-request resume` goes on from here",
                     ) from lost
                 if self._wait_for_daemon is not None:

@@ -1,0 +1,184 @@
+"""The loop rents only while there is work to do, and gives up on a daemon that brings nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from provider_image.wire import (
+    Bundle,
+    EnvironmentSpec,
+    LearnerSpec,
+    ModelMetadata,
+    StateRules,
+    read_bundle,
+    write_bundle,
+)
+from requestor.errors import Interrupted, RunFailed
+from requestor.evaluation.judge import Evaluation, Judge
+from requestor.evaluation.local_worker import LocalWorker
+from requestor.federation.aggregation import FedAvg, ServerSGD
+from requestor.federation.gate import OpenGate
+from requestor.federation.rounds import FederationSettings
+from requestor.marketplace.ledger import Ledger
+from requestor.marketplace.ports import MarketplaceLost, Terms
+from requestor.marketplace.spending import Prices
+from requestor.training_run import events, run_loop
+from requestor.training_run.dispatcher import DispatchOptions
+from requestor.training_run.run_directory import RunDirectory
+from requestor.training_run.run_loop import MAX_LOSSES, TrainingRun
+from requestor.training_run.settings import EvaluationSettings, RunSettings, RunSummary
+
+METADATA = ModelMetadata(algorithm="ppo", environment_id="E", observation_space="", action_space="")
+SETTINGS = RunSettings(
+    name="ppo-E",
+    federation=FederationSettings(6, 10, 2, 64, 2),
+    environment=EnvironmentSpec("E"),
+    learner=LearnerSpec("ppo"),
+    rules=StateRules(),
+    rule=FedAvg(),
+    optimizer=ServerSGD(),
+    evaluation=EvaluationSettings(1, 1, 1, None, True, OpenGate()),
+    dispatch=DispatchOptions(3, True, 600.0, 60.0),
+    order_timeout_seconds=60.0,
+    terms=Terms(
+        run_id="run-1",
+        providers=1,
+        budget_glm=Decimal(1),
+        ceilings=Prices(),
+        memory_gib=1.0,
+        storage_gib=1.0,
+        threads=1,
+        image="i",
+        image_url=None,
+        subnet="public",
+        payment_driver="erc20",
+        payment_network="hoodi",
+        expiration_seconds=3600.0,
+        deploy_timeout_seconds=60.0,
+        invoice_timeout_seconds=30.0,
+    ),
+)
+
+
+class IdleWorker(LocalWorker):
+    """A folder without a process."""
+
+    async def __aenter__(self) -> IdleWorker:
+        self.folder.mkdir(exist_ok=True)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+class EvenJudge(Judge):
+    """Every model plays the same."""
+
+    async def initialise(self, run_id: str, seed: int) -> Bundle:
+        path = self.worker.folder / "fresh.safetensors"
+        write_bundle(path, {"policy/w": np.zeros(1, np.float32)}, METADATA)
+        return read_bundle(path, max_bytes=10_000)
+
+    async def evaluate(
+        self, model: Path, seeds: Sequence[int], *, deterministic: bool
+    ) -> Evaluation:
+        return Evaluation((1.0,) * len(seeds), (1,) * len(seeds))
+
+    async def export(self, model: Path, seed: int, archive: Path, normalizer: Path) -> None:
+        archive.touch()
+
+
+@dataclass
+class LosingMarket:
+    """A market whose daemon goes away as soon as something is to be rented."""
+
+    rented: int = 0
+
+    @asynccontextmanager
+    async def rent(self, terms: Terms, notice: Callable[[str], None]) -> AsyncIterator[Any]:
+        self.rented += 1
+        raise MarketplaceLost("the daemon is gone")
+        yield
+
+
+class FlakyRun(TrainingRun):
+    """Its sessions do one round each, as long as `rounds_left`, and lose the daemon then."""
+
+    rounds_left = 0
+
+    async def _session(self, referee: Any) -> None:
+        if self.rounds_left:
+            self.rounds_left -= 1
+            self._checkpoint = replace(self._checkpoint, round=self._checkpoint.round + 1)
+        await super()._session(referee)
+
+
+@dataclass
+class Rehearsal:
+    """A run in a folder, with nobody to rent from."""
+
+    folder: Path
+    stop: asyncio.Event
+    market: LosingMarket
+    log: list[events.Event]
+
+    def run(self, rounds: int = 0) -> RunSummary:
+        """Execute the run; its first `rounds` sessions do a round before they end."""
+        directory = RunDirectory(self.folder)
+        directory.prepare()
+        ledger = Ledger(directory.ledger)
+        run = FlakyRun(
+            SETTINGS,
+            directory,
+            self.market,
+            ledger,
+            emit=self.log.append,
+            stop_requested=self.stop,
+        )
+        run.rounds_left = rounds
+        try:
+            return asyncio.run(run.execute())
+        finally:
+            ledger.close()
+
+
+@pytest.fixture
+def rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
+    monkeypatch.setattr(run_loop, "LocalWorker", IdleWorker)
+    monkeypatch.setattr(run_loop, "Judge", EvenJudge)
+    return Rehearsal(tmp_path, asyncio.Event(), LosingMarket(), [])
+
+
+def test_a_request_to_stop_before_the_first_session_costs_nothing(rehearsal: Rehearsal) -> None:
+    rehearsal.stop.set()
+    summary = rehearsal.run()
+    assert rehearsal.market.rented == 0
+    assert isinstance(summary.error, Interrupted)
+    assert summary.outcome == "interrupted"
+    assert not any(isinstance(event, events.RentingStarted) for event in rehearsal.log)
+
+
+def test_a_daemon_that_is_lost_again_and_again_ends_the_run(rehearsal: Rehearsal) -> None:
+    summary = rehearsal.run()
+    assert rehearsal.market.rented == MAX_LOSSES
+    assert isinstance(summary.error, RunFailed)
+    assert summary.outcome == "failed"
+
+
+def test_losses_between_rounds_that_were_done_do_not_add_up(rehearsal: Rehearsal) -> None:
+    summary = rehearsal.run(rounds=5)
+    assert summary.rounds == 5
+    # the last loss after a round is the first of those in a row
+    assert rehearsal.market.rented == 5 + MAX_LOSSES - 1
+    lost = [event for event in rehearsal.log if isinstance(event, events.MarketplaceWentAway)]
+    assert [event.session for event in lost] == [1] * 5 + [2, 3, 4]
