@@ -76,14 +76,22 @@ class Account:
         been reported, that usage's cost and the full rate since the report; whichever is less.
         Both times are lengthened by `slack_seconds`. Never less than was accepted already.
         """
-        end = now_seconds if self.ended_seconds is None else min(now_seconds, self.ended_seconds)
-        due = self.prices.start_glm + self._full_rate_glm(
-            end - self.approved_seconds + slack_seconds
-        )
+        end = self._end_seconds(now_seconds)
+        due = self.clock_bound_glm(now_seconds, slack_seconds)
         if self.reported_seconds is not None:
             since_report = max(0.0, end - self.reported_seconds) + slack_seconds
             due = min(due, self.reported_glm + self._full_rate_glm(since_report))
         return max(due + BILL_ROUNDING_GLM, self.accepted_glm)
+
+    def clock_bound_glm(
+        self, now_seconds: float, slack_seconds: float = BILL_SLACK_SECONDS
+    ) -> Decimal:
+        """Return the start price and the full rate since approval, whatever was reported."""
+        elapsed = self._end_seconds(now_seconds) - self.approved_seconds
+        return self.prices.start_glm + self._full_rate_glm(elapsed + slack_seconds)
+
+    def _end_seconds(self, now_seconds: float) -> float:
+        return now_seconds if self.ended_seconds is None else min(now_seconds, self.ended_seconds)
 
     @cached_property
     def expected_rate_glm(self) -> Decimal:
@@ -116,8 +124,12 @@ class SpendingGuard:
         self.accounts[account.agreement_id] = account
 
     def report_usage(self, agreement_id: str, due_glm: Decimal, now_seconds: float) -> None:
-        """Note what the usage reported by the provider costs; ignored if it runs backwards."""
+        """Note what the usage reported by the provider costs, up to what the clock allows.
+
+        It is ignored if it runs backwards.
+        """
         account = self.accounts[agreement_id]
+        due_glm = min(due_glm, account.clock_bound_glm(now_seconds))
         if due_glm >= account.reported_glm:
             self.accounts[agreement_id] = replace(
                 account, reported_glm=due_glm, reported_seconds=now_seconds

@@ -307,7 +307,8 @@ def exit_code(error: BaseException) -> int | None:
 def describe_failure(error: BaseException) -> str:
     """Return one short printable line for an error, stranger's text included."""
     if isinstance(error, CommandExecutionError):
-        detail = error.stderr or error.message or str(error)
+        # what is no UTF-8 text comes as a list of numbers
+        detail = str(error.stderr or error.message or error)
         text = f"command failed: {detail.strip().splitlines()[-1] if detail.strip() else error}"
     elif isinstance(error, BatchTimeoutError):
         text = "no answer in time"

@@ -355,3 +355,16 @@ def test_a_thousand_lying_headers_never_get_past(
     finally:
         tracemalloc.stop()
     assert outcome in {"unreadable", "refused"}
+
+
+@pytest.mark.parametrize("name", ["\x1b]0;owned\x07" + "x" * 100_000, "\n" * 100_000])
+def test_an_error_does_not_repeat_what_a_stranger_wrote_into_it(tmp_path: Path, name: str) -> None:
+    entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0], name: 1}
+    header = json.dumps({"__metadata__": {"derl": "{}"}, "a": entry}).encode()
+    header += b" " * (-len(header) % 8)
+    path = tmp_path / "bundle"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(WireError, match="bundle: header: Object contains unknown field") as caught:
+        read_bundle(path, max_bytes=1 << 20)
+    assert len(str(caught.value)) <= 500
+    assert str(caught.value).isprintable()

@@ -89,6 +89,15 @@ def test_usage_that_runs_backwards_is_ignored() -> None:
     assert guard.accounts["a"] == before
 
 
+def test_usage_beyond_the_clock_is_not_believed() -> None:
+    guard = SpendingGuard(AMPLE)
+    guard.open_account(account(Prices(start_glm=Decimal(2), hour_glm=Decimal(3600))))
+    guard.report_usage("a", Decimal("1e300"), 10.0)
+    assert guard.due_glm == 2 + 10 + Decimal(BILL_SLACK_SECONDS)
+    guard.report_usage("a", Decimal(102), 100.0)
+    assert guard.due_glm == 102
+
+
 def test_what_may_be_spent_by_hand() -> None:
     prices = Prices(Decimal("0.1"), Decimal("3.6"), Decimal("1.8"))
     guard = SpendingGuard(Decimal("1.35"), spent_before_glm=Decimal("0.25"))

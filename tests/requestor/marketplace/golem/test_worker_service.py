@@ -116,6 +116,13 @@ def test_a_failure_is_told_by_the_last_line_of_what_the_worker_said() -> None:
     assert describe_failure(error) == "command failed: no such env: X"
 
 
+def test_a_failure_told_in_bytes_that_are_no_text_is_told_somehow() -> None:
+    said: Any = [27, 93, 255]
+    assert describe_failure(CommandExecutionError("run", "exited with code 3", said)) == (
+        "command failed: [27, 93, 255]"
+    )
+
+
 @pytest.mark.parametrize("stderr", [None, "", " \n\t\n"])
 def test_a_failure_without_words_is_told_by_its_message(stderr: str | None) -> None:
     text = describe_failure(CommandExecutionError("run", "exited with code 4", stderr))
