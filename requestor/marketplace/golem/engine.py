@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +17,9 @@ from requestor.errors import PreflightError
 from requestor.marketplace.golem.daemon_api import DaemonAddress
 from requestor.marketplace.golem.strategy import CeilingStrategy, PlainDecimal
 from requestor.marketplace.ports import MarketplaceLost, Terms
+
+MAX_CANCELLATIONS = 8
+CANCELLATION_SECONDS = 0.3
 
 
 def make_engine(
@@ -77,6 +81,31 @@ async def stop_engine(golem: Golem) -> None:
     if engine._process_invoices_job is not None:
         engine._process_invoices_job.cancel()
     await golem.stop(wait_for_payments=False)
+
+
+async def within(seconds: float, step: Awaitable[Any]) -> None:
+    """Await a step of closing, no longer than `seconds` and a little.
+
+    It is cancelled as often as it takes: each stage of its own clean-up may wait for the same
+    daemon that does not answer.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    task = asyncio.ensure_future(step)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if task.done():
+            task.result()
+            return
+        for _ in range(MAX_CANCELLATIONS):
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCELLATION_SECONDS)
+            if task.done():
+                break
+    finally:
+        task.cancel()
+    raise TimeoutError
 
 
 def _refusal(error: ApiException) -> str:

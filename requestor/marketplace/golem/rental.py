@@ -24,7 +24,7 @@ from yapapi.services import Cluster
 from requestor.errors import BudgetReached, PreflightError
 from requestor.marketplace.golem.bookkeeping import Bookkeeper
 from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, DaemonError
-from requestor.marketplace.golem.engine import make_engine, start_engine, stop_engine
+from requestor.marketplace.golem.engine import make_engine, start_engine, stop_engine, within
 from requestor.marketplace.golem.offer_terms import clean_name
 from requestor.marketplace.golem.payload import ProviderImagePayload, build_payload
 from requestor.marketplace.golem.strategy import CeilingStrategy
@@ -371,8 +371,7 @@ class GolemPool:
     async def _abandon_engine(self) -> None:
         if self._golem is not None:
             try:
-                async with asyncio.timeout(LOST_GRACE_SECONDS):
-                    await stop_engine(self._golem)
+                await within(LOST_GRACE_SECONDS, stop_engine(self._golem))
             except Exception:
                 logger.info("the engine did not stop in good order", exc_info=True)
 
@@ -413,8 +412,7 @@ class GolemPool:
 
     async def _guard(self, what: str, step: Awaitable[Any], seconds: float) -> None:
         try:
-            async with asyncio.timeout(seconds):
-                await step
+            await within(seconds, step)
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
         except BaseException as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -383,6 +384,7 @@ def serve_market(tmp_path: Path, worker_path: str, monkeypatch: pytest.MonkeyPat
             yield Market(tmp_path, address), process
         finally:
             if process.returncode is None:
+                process.send_signal(signal.SIGCONT)
                 process.terminate()
                 await process.wait()
 

@@ -152,6 +152,7 @@ async def test_the_daemon_stands_still(serve_market: ServeMarket) -> None:
         assert time.monotonic() - started < 20.0
         os.kill(process.pid, signal.SIGCONT)
         await market.sweep()
+        await market.until(lambda: all(one.ended_at for one in market.books.activities.values()))
         market.check_books()
 
 

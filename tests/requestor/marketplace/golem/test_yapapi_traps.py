@@ -64,6 +64,7 @@ async def test_trap_b_the_end_of_the_agreed_time_is_an_error(open_market: OpenMa
                 await pool.next_lease()
         with pytest.raises(MarketplaceLost):
             await pool.next_lease()
+    assert market.paid() == {"oak"}
     market.check_books()
 
 
