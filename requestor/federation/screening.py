@@ -8,16 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from provider_image.wire import MOMENTS_PREFIX, TensorSpec, WireError, check_tensors, result_specs
 from requestor.federation.model import NORMALIZER_KINDS, Tensors
 
-MAX_STEP = 1e4
-"""No honest round moves a weight this far; a finite update that does would make the model fail."""
+MAX_STEPS = {"policy/": 1e4, "extra/": 50.0, "optimizer/": 1e20}
+"""How far an honest round moves a number of each kind at the very most; none comes near.
 
-_WEIGHTS = ("policy/", "extra/")
+A finite update that goes farther would make the model fail: `extra/` is a logarithm, whose
+exponential must stay finite, and optimizer moments must not overflow float32 when they are added.
+"""
+
+MAX_MOMENT = 1e100
+"""Greatest mean, and root of a variance, of samples: the merged moments must not overflow."""
 
 
 class UpdateRejected(ValueError):
@@ -43,9 +50,9 @@ class Assignment:
 def screen_update(tensors: Tensors, reported_steps: int, assignment: Assignment) -> None:
     """Raise `UpdateRejected` unless the update is one that the order could have led to.
 
-    Checks the exact set of names, dtypes, shapes, finiteness, the number of steps, that no weight
-    moves absurdly far, and that the normaliser moments count what was assigned and have
-    non-negative variance.
+    Checks the exact set of names, dtypes, shapes, finiteness, the number of steps, that no number
+    moves absurdly far, and that the normaliser moments count what was assigned, have non-negative
+    variance and can be merged. An update that passes can always be merged.
     """
     try:
         check_tensors(dict(tensors), result_specs(assignment.model_specs))
@@ -56,10 +63,15 @@ def screen_update(tensors: Tensors, reported_steps: int, assignment: Assignment)
             f"{reported_steps} steps were done where {assignment.local_steps} were ordered"
         )
     for name, tensor in tensors.items():
-        if name.startswith(_WEIGHTS) and tensor.size and float(np.abs(tensor).max()) > MAX_STEP:
-            raise UpdateRejected(f"{name} moves a weight by more than {MAX_STEP:g}")
+        _check_step(name, tensor)
     for kind in NORMALIZER_KINDS:
         _check_moments(tensors, kind, assignment)
+
+
+def _check_step(name: str, tensor: NDArray[Any]) -> None:
+    limit = next((far for prefix, far in MAX_STEPS.items() if name.startswith(prefix)), None)
+    if limit is not None and tensor.size and float(np.abs(tensor).max()) > limit:
+        raise UpdateRejected(f"{name} moves a number by more than {limit:g}")
 
 
 def _check_moments(tensors: Tensors, kind: str, assignment: Assignment) -> None:
@@ -71,5 +83,8 @@ def _check_moments(tensors: Tensors, kind: str, assignment: Assignment) -> None:
         raise UpdateRejected(
             f"the {kind} moments claim {float(count):g} samples where {expected} were ordered"
         )
-    if np.any(tensors[f"{MOMENTS_PREFIX}{kind}/var"].astype(np.float64) < 0):
+    mean, variance = tensors[f"{MOMENTS_PREFIX}{kind}/mean"], tensors[f"{MOMENTS_PREFIX}{kind}/var"]
+    if np.any(variance < 0):
         raise UpdateRejected(f"the {kind} moments have a negative variance")
+    if np.any(np.abs(mean) > MAX_MOMENT) or np.any(np.sqrt(variance) > MAX_MOMENT):
+        raise UpdateRejected(f"the {kind} moments are of numbers beyond {MAX_MOMENT:g}")

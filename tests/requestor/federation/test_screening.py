@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider_image.wire import Tensors, TensorSpec
+from requestor.federation.aggregation import FedAvg, ServerSGD
+from requestor.federation.rounds import ClientUpdate, FederationSettings, close_round, plan_round
 from requestor.federation.screening import Assignment, UpdateRejected, screen_update
 
 STEPS = 64
@@ -150,13 +152,65 @@ def test_no_array_may_hold_what_is_not_finite(name: str, value: float) -> None:
         screen_update(update, STEPS, ASSIGNMENT)
 
 
-@pytest.mark.parametrize("name", ["policy/net.weight", "extra/log_ent_coef"])
-@pytest.mark.parametrize(("size", "passes"), [(9999.0, True), (-10001.0, False), (3.75e37, False)])
-def test_no_weight_may_move_absurdly_far(name: str, size: float, passes: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "size", "passes"),
+    [
+        ("policy/net.weight", 9999.0, True),
+        ("policy/net.weight", -10001.0, False),
+        ("policy/net.weight", 3.75e37, False),
+        ("extra/log_ent_coef", -49.0, True),
+        ("extra/log_ent_coef", 51.0, False),  # e ** (51 * rounds) is soon no float32 any more
+        ("optimizer/policy/0/step", 1e19, True),
+        ("optimizer/policy/0/step", 3e38, False),
+    ],
+)
+def test_no_number_may_move_absurdly_far(name: str, size: float, passes: bool) -> None:
     update = sound_update()
-    update[name].flat[0] = size
+    update[name] = np.full_like(update[name], size)
     if passes:
         screen_update(update, STEPS, ASSIGNMENT)
     else:
-        with pytest.raises(UpdateRejected, match=f"{name} moves a weight by more than 10000"):
+        with pytest.raises(UpdateRejected, match=f"{name} moves a number by more than"):
             screen_update(update, STEPS, ASSIGNMENT)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("mean", 1.01e100), ("mean", -1.7e308), ("var", 1.02e200), ("var", 1.7e308)],
+)
+@pytest.mark.parametrize("kind", ["observation", "return"])
+def test_moments_that_could_not_be_merged_are_rejected(kind: str, name: str, size: float) -> None:
+    update = sound_update()
+    update[f"moments/{kind}/{name}"] = np.full_like(update[f"moments/{kind}/{name}"], size)
+    with pytest.raises(UpdateRejected, match=f"the {kind} moments are of numbers beyond"):
+        screen_update(update, STEPS, ASSIGNMENT)
+
+
+EXTREMES = {
+    "policy/": 1e4,
+    "extra/": 50.0,
+    "optimizer/": 9e19,
+    "moments/observation/mean": 1e100,
+    "moments/observation/var": 1e200,
+    "moments/return/mean": 1e100,
+    "moments/return/var": 1e200,
+}
+
+
+@given(st.lists(st.lists(st.sampled_from([-1, 0, 1]), min_size=9, max_size=9), min_size=1))
+def test_whatever_passes_can_be_merged_round_after_round(choices: list[list[int]]) -> None:
+    model: Tensors = {name: np.zeros(spec.shape, spec.dtype) for name, spec in MODEL_SPECS.items()}
+    for round_index in range(20):
+        plan = plan_round(FederationSettings(0, 20, len(choices), STEPS, 1), round_index)
+        updates = []
+        for item, signs in zip(plan.items, choices, strict=True):
+            update = sound_update()
+            for sign, name in zip(signs, sorted(update), strict=True):
+                size = next((EXTREMES[at] for at in EXTREMES if name.startswith(at)), None)
+                if size is not None:
+                    sign = abs(sign) if name.endswith("/var") else sign
+                    update[name] = np.full_like(update[name], sign * size)
+            screen_update(update, STEPS, ASSIGNMENT)
+            updates.append(ClientUpdate(item, update))
+        model = close_round(plan, model, updates, FedAvg(), ServerSGD()).candidate
+    assert all(np.isfinite(tensor).all() for tensor in model.values())
