@@ -111,7 +111,7 @@ class Referee:
         return await self._with_target(after, result)
 
     async def final(self, checkpoint: Checkpoint) -> Evaluation:
-        """Judge the run's last model on episodes that decided nothing."""
+        """Judge the run's last model on episodes that no round was judged on."""
         if checkpoint.final_returns is not None and checkpoint.final_lengths is not None:
             return Evaluation(checkpoint.final_returns, checkpoint.final_lengths)
         return await self._evaluate(checkpoint.model, checkpoint.round, "final")

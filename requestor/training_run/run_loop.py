@@ -14,6 +14,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
@@ -26,7 +27,7 @@ from requestor.marketplace.ledger import Ledger
 from requestor.marketplace.ports import Marketplace, MarketplaceLost, ProviderPool
 from requestor.training_run import events
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
-from requestor.training_run.dispatcher import Delivery, Dispatcher
+from requestor.training_run.dispatcher import STOP_MARGIN_SECONDS, Delivery, Dispatcher
 from requestor.training_run.order_desk import RoundDesk, RoundFiles, state_reference
 from requestor.training_run.referee import Candidate, Referee
 from requestor.training_run.run_directory import RunDirectory
@@ -39,6 +40,16 @@ EXPIRY_SHARE = 0.2
 """No round begins in this last part of the agreements' time; new ones are made instead."""
 
 SPENDING_SECONDS = 1.0
+MONEY_WATCH_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class _Merged:
+    """A round whose work is done, and whose candidate waits for the referee."""
+
+    candidate: Candidate
+    desk: RoundDesk
+    deliveries: list[Delivery]
 
 
 class TrainingRun:
@@ -144,28 +155,67 @@ class TrainingRun:
                     await self._wait_for_daemon()
 
     async def _session(self, referee: Referee) -> None:
-        """Rent and do rounds until the run is done or the agreements are about to expire."""
+        """Rent and do rounds until the run is done or the agreements are about to expire.
+
+        Agreements cost while a model is judged. After the last round, and when the budget would
+        not last, they are ended first.
+        """
         terms = self._settings.terms
         self._emit(events.RentingStarted(terms.providers, terms.subnet, terms.payment_network))
-        async with self._marketplace.rent(terms, self._notice) as pool:
-            reporter = asyncio.create_task(self._report_spending(pool))
-            try:
-                async with Dispatcher(
-                    pool,
-                    self._settings.dispatch,
-                    emit=self._emit,
-                    clock=self._clock,
-                    stop_requested=self._stop,
-                ) as dispatcher:
-                    while not self._is_done() and pool.seconds_left > self._expiry_seconds():
-                        await self._round(referee, dispatcher)
-            finally:
-                reporter.cancel()
+        decision: asyncio.Task[None] | None = None
+        is_affordable = True
+        try:
+            async with self._marketplace.rent(terms, self._notice) as pool:
+                reporter = asyncio.create_task(self._report_spending(pool))
+                try:
+                    async with self._dispatcher(pool) as dispatcher:
+                        while not self._is_done() and pool.seconds_left > self._expiry_seconds():
+                            merged = await self._round(dispatcher)
+                            decision = asyncio.create_task(self._decide(referee, merged))
+                            if merged.candidate.round == self._settings.federation.rounds:
+                                break
+                            is_affordable = await self._lasts(pool, decision)
+                            if not decision.done():
+                                break
+                            decision.result()
+                finally:
+                    reporter.cancel()
+            if decision is not None:
+                await decision
+        finally:
+            if decision is not None:
+                decision.cancel()
+                await asyncio.gather(decision, return_exceptions=True)
+        if not is_affordable and not self._is_done():
+            raise BudgetReached(
+                f"the budget of {terms.budget_glm:f} GLM does not carry another round",
+                fix="`derl-request resume golem.budget_glm=…` goes on with a larger budget",
+            )
+
+    def _dispatcher(self, pool: ProviderPool) -> Dispatcher:
+        return Dispatcher(
+            pool,
+            self._settings.dispatch,
+            emit=self._emit,
+            clock=self._clock,
+            stop_requested=self._stop,
+        )
+
+    async def _lasts(self, pool: ProviderPool, decision: asyncio.Task[None]) -> bool:
+        """Wait for a decision; False if the budget, and with it the wait, ends before it is made.
+
+        A request to stop ends the wait too.
+        """
+        while not decision.done() and not self._stop.is_set():
+            if pool.spending.may_spend_seconds(self._clock()) < STOP_MARGIN_SECONDS:
+                return False
+            await asyncio.wait({decision}, timeout=MONEY_WATCH_SECONDS)
+        return True
 
     def _expiry_seconds(self) -> float:
         return EXPIRY_SHARE * self._settings.terms.expiration_seconds
 
-    async def _round(self, referee: Referee, dispatcher: Dispatcher) -> None:
+    async def _round(self, dispatcher: Dispatcher) -> _Merged:
         started = self._clock()
         before = self._checkpoint
         model = self._store.load(before.model).tensors
@@ -189,10 +239,14 @@ class TrainingRun:
                 seconds=self._clock() - started,
             )
         )
-        after = await referee.decide(before, Candidate(plan.round + 1, total, outcome.candidate))
-        states = self._keep_client_states(desk, deliveries)
+        return _Merged(Candidate(plan.round + 1, total, outcome.candidate), desk, deliveries)
+
+    async def _decide(self, referee: Referee, merged: _Merged) -> None:
+        """Have the candidate judged, and make what comes of it the state of the run."""
+        after = await referee.decide(self._checkpoint, merged.candidate)
+        states = self._keep_client_states(merged.desk, merged.deliveries)
         self._write(replace(after, client_states=states))
-        desk.clear()
+        merged.desk.clear()
 
     def _desk(self, model: Tensors) -> RoundDesk:
         checkpoint = self._checkpoint
