@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from dataclasses import replace as dataclass_replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,22 @@ from provider_image.wire import (
     LearnerSpec,
     ModelMetadata,
     StateRules,
+    TrainOrder,
+    TrainResult,
+    decode_order,
+    order_digest,
     read_bundle,
     write_bundle,
 )
-from requestor.errors import Interrupted, RunFailed
+from requestor.errors import BudgetReached, Interrupted, RunFailed
 from requestor.evaluation.judge import Evaluation, Judge
 from requestor.evaluation.local_worker import LocalWorker
 from requestor.federation.aggregation import FedAvg, ServerSGD
 from requestor.federation.gate import OpenGate
 from requestor.federation.rounds import FederationSettings
 from requestor.marketplace.ledger import Ledger
-from requestor.marketplace.ports import MarketplaceLost, Terms
-from requestor.marketplace.spending import Prices
+from requestor.marketplace.ports import Job, LeaseInfo, MarketplaceLost, Terms
+from requestor.marketplace.spending import Prices, SpendingGuard
 from requestor.training_run import events, run_loop
 from requestor.training_run.dispatcher import DispatchOptions
 from requestor.training_run.run_directory import RunDirectory
@@ -182,3 +187,128 @@ def test_losses_between_rounds_that_were_done_do_not_add_up(rehearsal: Rehearsal
     assert rehearsal.market.rented == 5 + MAX_LOSSES - 1
     lost = [event for event in rehearsal.log if isinstance(event, events.MarketplaceWentAway)]
     assert [event.session for event in lost] == [1] * 5 + [2, 3, 4]
+
+
+class HonestLease:
+    """Does every order at once: an update of zeros."""
+
+    info = LeaseInfo("L1", "willow", "0xa", "A1", Prices())
+
+    async def execute(self, job: Job) -> dict[str, str]:
+        order = decode_order(job.order)
+        assert isinstance(order, TrainOrder)
+        result = TrainResult(
+            order_sha256=order_digest(order),
+            steps=order.local_steps,
+            episodes=1,
+            wall_seconds=0.0,
+            cpu_seconds=0.0,
+        )
+        ((name, output),) = job.outputs.items()
+        update = {"policy/w": np.zeros(1, np.float32)}
+        return {name: write_bundle(output.path, update, result).sha256}
+
+    def release(self, reason: str, *, avoid: bool) -> None:
+        raise AssertionError(reason)
+
+
+class Purse(SpendingGuard):
+    """Lasts for as long as a test says."""
+
+    seconds = 1000.0
+
+    def may_spend_seconds(self, now_seconds: float) -> float:
+        return self.seconds
+
+
+class OneLeasePool:
+    """A pool with a single, honest lease."""
+
+    market_view = ""
+    seconds_left = float("inf")
+
+    def __init__(self) -> None:
+        self.spending = Purse(Decimal(1))
+        self._leases = [HonestLease()]
+
+    async def next_lease(self) -> HonestLease:
+        while not self._leases:
+            await asyncio.Event().wait()
+        return self._leases.pop()
+
+
+class OneLeaseMarket:
+    """Rents a `OneLeasePool`, and tells when it was given back."""
+
+    def __init__(self) -> None:
+        self.pool = OneLeasePool()
+        self.given_back = asyncio.Event()
+
+    @asynccontextmanager
+    async def rent(self, terms: Terms, notice: Callable[[str], None]) -> AsyncIterator[Any]:
+        try:
+            yield self.pool
+        finally:
+            self.given_back.set()
+
+
+def run_with_patient_judge(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, rounds: int, while_judging: Callable[..., None]
+) -> RunSummary:
+    """Run with a judge that finishes a candidate only once nothing is rented any more."""
+    market = OneLeaseMarket()
+    stop = asyncio.Event()
+
+    class PatientJudge(EvenJudge):
+        async def evaluate(
+            self, model: Path, seeds: Sequence[int], *, deterministic: bool
+        ) -> Evaluation:
+            if "00000" not in model.name:
+                while_judging(market.pool.spending, stop)
+                await asyncio.wait_for(market.given_back.wait(), 20)
+            return await super().evaluate(model, seeds, deterministic=deterministic)
+
+    monkeypatch.setattr(run_loop, "LocalWorker", IdleWorker)
+    monkeypatch.setattr(run_loop, "Judge", PatientJudge)
+    directory = RunDirectory(folder)
+    directory.prepare()
+    ledger = Ledger(directory.ledger)
+    federation = FederationSettings(6, rounds, 2, 64, 2)
+    run = TrainingRun(
+        dataclass_replace(SETTINGS, federation=federation),
+        directory,
+        market,
+        ledger,
+        emit=lambda event: None,
+        stop_requested=stop,
+    )
+    try:
+        return asyncio.run(run.execute())
+    finally:
+        ledger.close()
+
+
+def test_nothing_is_rented_while_the_last_candidate_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = run_with_patient_judge(tmp_path, monkeypatch, 1, lambda purse, stop: None)
+    assert (summary.outcome, summary.rounds, summary.error) == ("completed", 1, None)
+
+
+def test_agreements_end_when_the_budget_would_not_last_for_the_judging(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spend(purse: Purse, stop: asyncio.Event) -> None:
+        purse.seconds = 0.1
+
+    summary = run_with_patient_judge(tmp_path, monkeypatch, 3, spend)
+    assert isinstance(summary.error, BudgetReached)
+    assert (summary.outcome, summary.rounds) == ("budget_reached", 1)
+
+
+def test_agreements_end_when_a_stop_is_asked_for_during_the_judging(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = run_with_patient_judge(tmp_path, monkeypatch, 3, lambda purse, stop: stop.set())
+    assert isinstance(summary.error, Interrupted)
+    assert (summary.outcome, summary.rounds) == ("interrupted", 1)
