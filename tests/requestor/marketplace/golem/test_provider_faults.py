@@ -241,7 +241,7 @@ async def test_debit_note_flood(open_market: OpenMarket) -> None:
     notes = market.books.debit_notes.values()
     assert len(notes) > 20
     # each is cumulative: accepting one now and then is enough
-    assert 1 <= sum(note.status == "ACCEPTED" for note in notes) <= 5
+    assert 1 <= sum(note.status == "ACCEPTED" for note in notes) < len(notes) / 4
     assert market.paid() == {"bad"}
     market.check_books()
 
