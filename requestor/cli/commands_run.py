@@ -31,7 +31,6 @@ RESUMABLE = (
     "federation.max_attempts",
     "federation.speculate",
     "federation.round_deadline_seconds",
-    "evaluation.final_episodes",
 )
 """What may change on resume: everything else decides what is learned."""
 
@@ -169,8 +168,8 @@ def _check_resumable(overrides: Sequence[str]) -> None:
         if not key.startswith(RESUMABLE):
             raise UsageError(
                 f"{key} can't change in the middle of a run",
-                fix="start a new run; on resume only golem.*, evaluation.final_episodes and the "
-                "federation's deadlines and attempts may differ",
+                fix="start a new run; on resume only golem.* and the federation's "
+                "deadlines and attempts may differ",
             )
 
 

@@ -87,10 +87,22 @@ def execute(launch: Launch) -> RunSummary:
     Raises:
         DerlError: it could not begin; errors later on are in the summary.
     """
-    with launch.directory.locked():
+    with launch.directory.locked(), _disk_errors_explained(launch.directory):
         launch.directory.prepare()
         with _file_log(launch.directory.logs / "derl-request.log"):
             return asyncio.run(_Execution(launch).run())
+
+
+@contextlib.contextmanager
+def _disk_errors_explained(directory: RunDirectory) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunFailed(
+            f"the system refuses a file of {directory.path}: {error}",
+            fix="make room on the disk and check the folder's owner; `derl-request resume` then "
+            "goes on and cleans up",
+        ) from error
 
 
 class _Execution:
@@ -124,7 +136,8 @@ class _Execution:
                 return await self._train(address, ledger)
         finally:
             self._watchers.close()
-            self._log.close()
+            with contextlib.suppress(OSError):
+                self._log.close()
 
     async def _train(self, address: DaemonAddress, ledger: Ledger) -> RunSummary:
         launch = self._launch

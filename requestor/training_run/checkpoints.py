@@ -24,6 +24,7 @@ from provider_image.wire import (
     sha256_file,
     write_bundle,
 )
+from requestor.errors import RunFailed
 from requestor.training_run.run_directory import write_whole
 
 logger = logging.getLogger(__name__)
@@ -82,12 +83,22 @@ class CheckpointStore:
         self._prune()
 
     def latest(self) -> Checkpoint | None:
-        """Return the newest checkpoint whose files are all there and whole, or None."""
-        for path in reversed(self._written()):
+        """Return the newest checkpoint whose files are all there and whole; None if there is none.
+
+        Raises:
+            RunFailed: there are checkpoints, and all are damaged.
+        """
+        written = self._written()
+        for path in reversed(written):
             checkpoint = _read(path)
             if checkpoint is not None and self._is_whole(checkpoint):
                 return checkpoint
             logger.warning("checkpoint %s is damaged; falling back to the one before", path.name)
+        if written:
+            raise RunFailed(
+                f"every checkpoint in {self.folder} is damaged",
+                fix="put the folder back from a copy, or start a new run",
+            )
         return None
 
     def _written(self) -> list[Path]:

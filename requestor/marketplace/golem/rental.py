@@ -94,10 +94,10 @@ class GolemPool:
         self._history = history
         self._suspicions = Suspicions(history, time.monotonic)
         self._terms = terms
-        self._notice = notice
+        self._tell = notice
         spent = ledger.summary.total_glm
         self._spending = SpendingGuard(terms.budget_glm, spent_before_glm=spent)
-        self._books = Bookkeeper(ledger, self._spending, notice)
+        self._books = Bookkeeper(ledger, self._spending, self._notice)
         self._ready: asyncio.Queue[GolemLease] = asyncio.Queue()
         self._leases: dict[str, GolemLease] = {}
         self._failures: Counter[str] = Counter()
@@ -283,6 +283,15 @@ class GolemPool:
             self._refusals.pop(node_id, None)
         else:
             self._refusals[node_id] = refusal
+
+    def _notice(self, text: str) -> None:
+        """Tell the person at the terminal; while closing, paying comes before telling."""
+        try:
+            self._tell(text)
+        except Exception:
+            if not self.is_closing:
+                raise
+            logger.warning("could not tell: %s", text, exc_info=True)
 
     # --- watching ------------------------------------------------------------------------------
 

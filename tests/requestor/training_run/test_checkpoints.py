@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provider_image.wire import ClientStateMetadata, FileRef, ModelMetadata, WireError, write_bundle
+from requestor.errors import RunFailed
 from requestor.training_run.checkpoints import BestModel, Checkpoint, CheckpointStore
 
 METADATA = ModelMetadata(
@@ -175,8 +176,15 @@ def test_the_newest_whole_checkpoint_is_found(
         for number in (2, 3)
     }
     whole = [number for number in (3, 2) if not needed[number] & broken]
-    latest = store.latest()
-    assert (latest.round if latest else None) == (whole[0] if whole else None)
+    if whole:
+        latest = store.latest()
+        assert latest is not None
+        assert latest.round == whole[0]
+    elif any(folder.glob("round-*.json")):
+        with pytest.raises(RunFailed, match=r"every checkpoint in .* is damaged"):
+            store.latest()
+    else:
+        assert store.latest() is None
 
 
 def test_a_fallback_is_followed_by_the_same_round_again(tmp_path: Path) -> None:
@@ -205,4 +213,5 @@ def test_a_description_cannot_point_out_of_its_folder(tmp_path: Path) -> None:
     store = filled(tmp_path, 1)
     path = tmp_path / "round-00001.json"
     path.write_text(path.read_text().replace("model-00001.safetensors", "../model.safetensors"))
-    assert store.latest() is None
+    with pytest.raises(RunFailed, match="damaged"):
+        store.latest()
