@@ -17,13 +17,14 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TextIO
 
 from requestor.cli.assembly import fleet_path, run_settings
-from requestor.config import RunConfig, resolved_yaml
-from requestor.errors import PreflightError, RunFailed, UsageError
+from requestor.config import RunConfig, load_config, resolved_yaml
+from requestor.errors import DerlError, PreflightError, RunFailed
 from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, DaemonError
 from requestor.marketplace.golem.preflight import check_daemon, wait_for_daemon
 from requestor.marketplace.golem.private_daemon import private_daemon
@@ -111,6 +112,7 @@ class _Execution:
         self._log: EventLog | None = None
         self._watchers = Observers([])
         self._stop = asyncio.Event()
+        self._told: set[tuple[str, str]] = set()
 
     async def run(self) -> RunSummary:
         directory = self._launch.directory
@@ -132,7 +134,7 @@ class _Execution:
                 await self._clean_up_after_others(address)
                 ledger = Ledger(directory.ledger)
                 stack.callback(ledger.close)
-                await self._clean_up(address, ledger, directory.run_id)
+                await self._clean_up(address, ledger, directory.run_id, golem.budget_glm)
                 return await self._train(address, ledger)
         finally:
             self._watchers.close()
@@ -176,23 +178,35 @@ class _Execution:
         for directory in list_runs(self._launch.runs):
             if directory.path == self._launch.directory.path:
                 continue
-            if not read_ledger(directory.ledger).is_open:
-                continue
-            with contextlib.suppress(UsageError), directory.locked():
-                ledger = Ledger(directory.ledger)
-                try:
-                    await self._clean_up(address, ledger, directory.run_id)
-                finally:
-                    ledger.close()
+            try:
+                await self._clean_up_after(directory, address)
+            except (DerlError, OSError, ValueError, KeyError) as error:
+                logger.warning("can't clean up after %s", directory.name, exc_info=True)
+                self._notice(f"what run {directory.name} may have rented is left alone: {error}")
 
-    async def _clean_up(self, address: DaemonAddress, ledger: Ledger, run_id: str) -> None:
+    async def _clean_up_after(self, directory: RunDirectory, address: DaemonAddress) -> None:
+        if directory.is_locked or not directory.ledger.exists():
+            return
+        golem = load_config(directory.config).golem
+        if golem.mode == "mock" or not read_ledger(directory.ledger).is_open:
+            return
+        with directory.locked():
+            ledger = Ledger(directory.ledger)
+            try:
+                await self._clean_up(address, ledger, directory.run_id, golem.budget_glm)
+            finally:
+                ledger.close()
+
+    async def _clean_up(
+        self, address: DaemonAddress, ledger: Ledger, run_id: str, budget_glm: Decimal
+    ) -> None:
         """End what a killed process of a run has left in the daemon.
 
         Raises:
             PreflightError: the daemon does not let us.
         """
         async with DaemonApi(address) as api:
-            sweep = Sweep(api, ledger, run_id, self._notice)
+            sweep = Sweep(api, ledger, run_id, self._notice, budget_glm=budget_glm, told=self._told)
             try:
                 report = await sweep.run(SWEEP_SECONDS)
             except DaemonError as error:
@@ -208,7 +222,9 @@ class _Execution:
         self._notice("waiting for the daemon to come back")
         try:
             await wait_for_daemon(address, DAEMON_PATIENCE_SECONDS)
-            await self._clean_up(address, ledger, self._launch.directory.run_id)
+            launch = self._launch
+            budget_glm = launch.config.golem.budget_glm
+            await self._clean_up(address, ledger, launch.directory.run_id, budget_glm)
         except PreflightError as error:
             raise RunFailed(error.message, fix=error.fix) from error
 

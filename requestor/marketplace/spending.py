@@ -31,6 +31,9 @@ RATE_MARGIN = Decimal("1.25")
 BILL_ROUNDING_GLM = Decimal("1e-9")
 """Providers compute in binary floating point; a bill may be above the exact amount by this."""
 
+MAX_GLM = Decimal(10) ** 12
+"""More than there are; what is asked beyond is not written down digit by digit."""
+
 
 @dataclass(frozen=True)
 class Prices:
@@ -224,3 +227,24 @@ def marked_allocation_glm(amount_glm: Decimal, mark: int) -> Decimal:
     with localcontext(prec=EXACT_DIGITS):
         whole = amount_glm.quantize(GLM_QUANTUM, rounding=ROUND_DOWN)
         return whole - GLM_QUANTUM * mark
+
+
+def is_amount(asked: Decimal) -> bool:
+    """Say whether that can be an amount at all: not negative, and of a bounded number of digits."""
+    if not asked.is_finite() or not ZERO <= asked <= MAX_GLM:
+        return False
+    exponent = asked.as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -EXACT_DIGITS
+
+
+def presentable_glm(asked: Decimal) -> Decimal:
+    """Return what a stranger asks, or what is nearest to it in few enough digits to show."""
+    if asked.is_nan():
+        return MAX_GLM
+    if asked.copy_abs() > MAX_GLM:
+        return MAX_GLM.copy_sign(asked)
+    exponent = asked.as_tuple().exponent
+    if isinstance(exponent, int) and exponent >= -EXACT_DIGITS:
+        return asked
+    with localcontext(prec=EXACT_DIGITS):
+        return asked.quantize(GLM_QUANTUM, rounding=ROUND_DOWN)

@@ -10,12 +10,15 @@ from typing import Any
 
 from yapapi import events
 
-from requestor.marketplace.golem.offer_terms import OfferTerms, read_offer
+from requestor.marketplace.golem.daemon_api import is_passing
+from requestor.marketplace.golem.offer_terms import OfferTerms, read_expiry, read_offer
 from requestor.marketplace.golem.worker_service import describe_failure
 from requestor.marketplace.ledger import Ledger
-from requestor.marketplace.spending import Account, SpendingGuard
+from requestor.marketplace.spending import Account, SpendingGuard, presentable_glm
 
 logger = logging.getLogger(__name__)
+
+MAX_AMOUNT_CHARACTERS = 100
 
 
 class Bookkeeper:
@@ -41,6 +44,7 @@ class Bookkeeper:
         self._idle: set[str] = set()
         self._refused: set[tuple[str, str]] = set()
         self._invoiced: set[str] = set()
+        self._put_off: set[str] = set()
 
     def on_event(self, event: events.Event) -> None:
         """Handle one of yapapi's events."""
@@ -58,7 +62,7 @@ class Bookkeeper:
                 "invoice_received",
                 agreement_id=event.agreement.id,
                 invoice_id=str(event.invoice.invoice_id),
-                total_glm=str(event.invoice.amount),
+                total_glm=str(event.invoice.amount)[:MAX_AMOUNT_CHARACTERS],
             )
         elif isinstance(event, events.InvoiceAccepted):
             self._accepted("invoice_accepted", event.agreement.id, event.invoice.amount)
@@ -95,6 +99,7 @@ class Bookkeeper:
             threads=terms.threads,
             prices=terms.prices,
             approved_unix_seconds=self._unix_clock(),
+            expires_unix_seconds=read_expiry(raw.demand.properties),
         )
 
     def account_of(self, agreement_id: str) -> Account:
@@ -120,6 +125,7 @@ class Bookkeeper:
 
     def bill_refused(self, agreement_id: str, kind: str, asked: Decimal, bound: Decimal) -> None:
         """Note that a bill is above what can be due and will not be accepted."""
+        asked = presentable_glm(asked)
         if agreement_id in self._spending.accounts and kind == "invoice":
             self._spending.refuse(agreement_id)
         self._ledger.write(
@@ -144,8 +150,13 @@ class Bookkeeper:
         return [
             self.name_of(agreement_id)
             for agreement_id, account in self._spending.accounts.items()
-            if not account.is_settled and agreement_id not in self._idle
+            if not account.is_settled and agreement_id not in self._idle | self._put_off
         ]
+
+    @property
+    def put_off(self) -> frozenset[str]:
+        """Agreements whose invoice is here and could not be paid for a reason that may pass."""
+        return frozenset(self._put_off)
 
     def _end(self, agreement_id: str) -> None:
         self._activities.pop(agreement_id, None)
@@ -155,6 +166,8 @@ class Bookkeeper:
 
     def _accepted(self, kind: Any, agreement_id: str, amount: str) -> None:
         total = Decimal(amount)
+        if kind == "invoice_accepted":
+            self._put_off.discard(agreement_id)
         self._ledger.write(kind, agreement_id=agreement_id, total_glm=f"{total:f}")
         if agreement_id in self._spending.accounts:
             is_final = kind == "invoice_accepted"
@@ -166,10 +179,20 @@ class Bookkeeper:
         agreement_id = event.agreement.id
         # yapapi does not say which bill it was; before the invoice it can only be a debit note
         bill = "invoice" if agreement_id in self._invoiced else "debit note"
-        if agreement_id in self._spending.accounts and bill == "invoice":
+        passing = error is not None and is_passing(error)
+        if bill == "invoice" and passing:
+            self._put_off.add(agreement_id)  # yapapi will not try again
+        elif bill == "invoice" and agreement_id in self._spending.accounts:
             self._spending.refuse(agreement_id)
-        self._ledger.write("payment_failed", agreement_id=agreement_id, bill=bill, reason=reason)
-        self._notice(f"{self.name_of(agreement_id)}: a bill could not be paid: {reason}")
+        self._ledger.write(
+            "payment_failed",
+            agreement_id=agreement_id,
+            bill=bill,
+            reason=reason,
+            is_passing=passing,
+        )
+        later = " (it will be tried again)" if passing else ""
+        self._notice(f"{self.name_of(agreement_id)}: a bill could not be paid: {reason}{later}")
 
     def name_of(self, agreement_id: str) -> str:
         """Return the provider's name, or the beginning of the agreement's id."""

@@ -7,15 +7,20 @@ a `DaemonError` that says which call failed and how.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import aiohttp
 
 MAX_ANSWER_BYTES = 8 << 20
+PAGE_ROWS = 500
+_INSTANT = timedelta(microseconds=1)
+_PASSING_STATUSES = (401, 403, 408, 429)
 
 
 @dataclass(frozen=True)
@@ -162,13 +167,15 @@ class DaemonApi:
         except OverflowError as error:
             raise DaemonError("GET usage", 200, "a usage is beyond all numbers") from error
 
-    async def invoices(self) -> list[dict[str, Any]]:
-        """Return invoices to us."""
-        return await self._list(f"{self._address.payment_url}/invoices")
+    async def invoices(self, since_unix_seconds: float) -> list[dict[str, Any]]:
+        """Return invoices to us that are not older than that."""
+        url = f"{self._address.payment_url}/invoices"
+        return [row async for row in self._pages(url, "invoiceId", since_unix_seconds)]
 
-    async def debit_notes(self) -> list[dict[str, Any]]:
-        """Return debit notes to us."""
-        return await self._list(f"{self._address.payment_url}/debitNotes")
+    def debit_notes(self, since_unix_seconds: float) -> AsyncIterator[dict[str, Any]]:
+        """Iterate over debit notes to us that are not older than that; there may be very many."""
+        url = f"{self._address.payment_url}/debitNotes"
+        return self._pages(url, "debitNoteId", since_unix_seconds)
 
     async def accept_invoice(self, invoice_id: str, amount: str, allocation_id: str) -> None:
         """Accept an invoice in full."""
@@ -176,6 +183,35 @@ class DaemonApi:
         await self._call(
             "POST", url, {"totalAmountAccepted": amount, "allocationId": allocation_id}
         )
+
+    async def _pages(
+        self, url: str, id_field: str, since_unix_seconds: float
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Iterate over bills, oldest first, a page at a time.
+
+        The daemon knows no cursor but "younger than this". So each page begins an instant before
+        the end of the last one, and grows where that leads no further: where a whole page is of
+        one instant, or not in order.
+        """
+        after = datetime.fromtimestamp(max(0.0, since_unix_seconds), UTC)
+        count = PAGE_ROWS
+        seen: set[str] = set()
+        while True:
+            query = urlencode({"afterTimestamp": _instant(after), "maxItems": count})
+            rows = await self._list(f"{url}?{query}")
+            for row in rows:
+                if str(row.get(id_field)) not in seen:
+                    yield row
+            seen.update(str(row.get(id_field)) for row in rows)
+            if len(rows) < count:
+                return
+            instants = [_timestamp(row) for row in rows]
+            following = instants[-1] - _INSTANT
+            if following > after and instants == sorted(instants):
+                after, count = following, PAGE_ROWS
+                seen = {str(row.get(id_field)) for row in rows}
+            else:
+                count *= 2
 
     async def _list(self, url: str) -> list[dict[str, Any]]:
         answer = await self._call("GET", url)
@@ -210,6 +246,14 @@ class DaemonApi:
             raise DaemonError(call, 200, f"the answer is not JSON: {error}") from error
 
 
+def is_passing(error: BaseException) -> bool:
+    """Say whether a call failed for a reason that lies not in the call: it may work later."""
+    status = getattr(error, "status", None)
+    if isinstance(status, int) and status >= 400:
+        return status >= 500 or status in _PASSING_STATUSES
+    return isinstance(error, DaemonError | OSError | aiohttp.ClientError)
+
+
 def decimal_field(row: Mapping[str, Any], name: str) -> Decimal:
     """Return a decimal field of an answer; a missing or malformed one is a `DaemonError`."""
     try:
@@ -219,6 +263,20 @@ def decimal_field(row: Mapping[str, Any], name: str) -> Decimal:
     if not value.is_finite():
         raise DaemonError("answer", 200, f"{name} is not finite")
     return value
+
+
+def _instant(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _timestamp(row: Mapping[str, Any]) -> datetime:
+    """Return when a bill was sent, to the microsecond (rounded down)."""
+    try:
+        moment = datetime.fromisoformat(str(row.get("timestamp")))
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return max(moment.astimezone(UTC), datetime.fromtimestamp(0, UTC))
+    except (ValueError, OverflowError) as error:
+        raise DaemonError("answer", 200, "a bill's timestamp is missing or malformed") from error
 
 
 def _path(url: str) -> str:

@@ -20,6 +20,7 @@ from requestor.marketplace.ports import MarketplaceLost, Terms
 
 MAX_CANCELLATIONS = 8
 CANCELLATION_SECONDS = 0.3
+STOP_PAYING_SECONDS = 1.0
 
 
 def make_engine(
@@ -77,10 +78,17 @@ async def start_engine(golem: Golem, amount_glm: Decimal) -> None:
 async def stop_engine(golem: Golem) -> None:
     """Release the allocation, end gftp and all loops, without waiting for bills."""
     # without payments to wait for, yapapi forgets to end this loop and waits 10 s for it
-    engine: Any = golem._engine
-    if engine._process_invoices_job is not None:
-        engine._process_invoices_job.cancel()
+    await stop_paying(golem)
     await golem.stop(wait_for_payments=False)
+
+
+async def stop_paying(golem: Golem) -> None:
+    """End the loop that accepts invoices; the allocation stays."""
+    engine: Any = golem._engine
+    job: asyncio.Task[None] | None = engine._process_invoices_job
+    if job is not None:
+        job.cancel()
+        await asyncio.wait({job}, timeout=STOP_PAYING_SECONDS)
 
 
 async def within(seconds: float, step: Awaitable[Any]) -> None:

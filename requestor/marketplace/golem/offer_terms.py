@@ -12,6 +12,7 @@ from requestor.marketplace.spending import Prices
 
 CPU_COUNTER = "golem.usage.cpu_sec"
 DURATION_COUNTER = "golem.usage.duration_sec"
+EXPIRATION_PROPERTY = "golem.srv.comp.expiration"
 MAX_NAME_LENGTH = 40
 MAX_THREADS = 1024
 FLOAT_DIGITS = Context(prec=15)
@@ -79,6 +80,14 @@ def read_offer(properties: Mapping[str, Any]) -> OfferTerms:
         ),
         usage_vector=tuple(map(str, counters)),
     )
+
+
+def read_expiry(demand_properties: object) -> float | None:
+    """Return when an agreement expires, in Unix seconds, by the demand that we made."""
+    if not isinstance(demand_properties, Mapping):
+        return None
+    milliseconds = _number(demand_properties.get(EXPIRATION_PROPERTY))
+    return None if milliseconds is None or milliseconds <= 0 else milliseconds / 1000
 
 
 def clean_name(name: object) -> str:

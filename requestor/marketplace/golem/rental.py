@@ -24,7 +24,13 @@ from yapapi.services import Cluster
 from requestor.errors import BudgetReached, PreflightError
 from requestor.marketplace.golem.bookkeeping import Bookkeeper
 from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, DaemonError
-from requestor.marketplace.golem.engine import make_engine, start_engine, stop_engine, within
+from requestor.marketplace.golem.engine import (
+    make_engine,
+    start_engine,
+    stop_engine,
+    stop_paying,
+    within,
+)
 from requestor.marketplace.golem.offer_terms import clean_name
 from requestor.marketplace.golem.payload import ProviderImagePayload, build_payload
 from requestor.marketplace.golem.strategy import CeilingStrategy
@@ -111,6 +117,9 @@ class GolemPool:
         self._monitors: list[asyncio.Task[None]] = []
         self._allocation_glm: Decimal | None = None
         self._allocation_id: str | None = None
+        self._told = {
+            (terms.run_id, str(node)) for node in ledger.summary.open_payers()
+        }  # whoever cleans up before a session has told of them
         self._expires_seconds = float("inf")
         self.deploy_timeout_seconds = terms.deploy_timeout_seconds
         self.is_closing = False
@@ -365,6 +374,7 @@ class GolemPool:
             await self._abandon_engine()
         elif self._golem is not None and not self._is_lost:
             await self._await_bills()
+            await self._pay_what_is_owed(self._golem)
             await self._guard("stop the engine", stop_engine(self._golem), STOP_GRACE_SECONDS)
             await self._settle(0.0)
         else:
@@ -372,10 +382,27 @@ class GolemPool:
             await self._settle(self._terms.invoice_timeout_seconds)
             await self._abandon_engine()
 
-    async def _settle(self, wait_seconds: float) -> None:
-        rest = Sweep(self._api, self._ledger, self._terms.run_id, self._notice)
+    async def _pay_what_is_owed(self, golem: Golem) -> None:
+        """Pay, while the allocation is open, what yapapi could not and what came too late."""
+        wait_seconds = self._terms.invoice_timeout_seconds if self._books.put_off else 0.0
         patience = STOP_GRACE_SECONDS + wait_seconds
-        await self._guard("settle the rest", rest.run(wait_seconds), patience)
+        await self._guard("stop paying", stop_paying(golem), LOST_GRACE_SECONDS)
+        payment = self._sweep().pay(self._books.put_off, wait_seconds)
+        await self._guard("pay what is owed", payment, patience)
+
+    async def _settle(self, wait_seconds: float) -> None:
+        patience = STOP_GRACE_SECONDS + wait_seconds
+        await self._guard("settle the rest", self._sweep().run(wait_seconds), patience)
+
+    def _sweep(self) -> Sweep:
+        return Sweep(
+            self._api,
+            self._ledger,
+            self._terms.run_id,
+            self._notice,
+            budget_glm=self._terms.budget_glm,
+            told=self._told,
+        )
 
     async def _abandon_engine(self) -> None:
         if self._golem is not None:

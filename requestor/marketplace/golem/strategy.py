@@ -14,7 +14,7 @@ from yapapi.rest.payment import DebitNote, Invoice
 from yapapi.strategy import SCORE_REJECTED, MarketStrategy
 
 from requestor.marketplace.golem.offer_terms import OfferUnusable, read_offer
-from requestor.marketplace.spending import Prices
+from requestor.marketplace.spending import Prices, is_amount
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class CeilingStrategy(MarketStrategy):
 
     def _judge(self, agreement_id: str, kind: str, asked: Decimal) -> Decimal:
         bound = self._acceptable(agreement_id)
-        if asked.is_finite() and Decimal(0) <= asked <= bound:
+        if is_amount(asked) and asked <= bound:
             return PlainDecimal(asked)
         self._on_bill(agreement_id, kind, asked, bound)
         return REFUSED_GLM

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from requestor.marketplace.golem.daemon_api import DaemonApi, DaemonError, decimal_field
-from requestor.marketplace.golem.offer_terms import OfferUnusable, clean_name, read_offer
+from requestor.marketplace.golem.offer_terms import (
+    OfferUnusable,
+    clean_name,
+    read_expiry,
+    read_offer,
+)
 from requestor.marketplace.golem.payload import RUN_PROPERTY
-from requestor.marketplace.ledger import EntryKind, Ledger
-from requestor.marketplace.spending import Account, Prices
+from requestor.marketplace.golem.settlement import Settlement, unsettled
+from requestor.marketplace.ledger import Ledger
+from requestor.marketplace.spending import Prices
 
 POLL_SECONDS = 0.2
 TERMINATE_SECONDS = 5.0
 QUIET_SECONDS = 1.0
-_PAID = ("ACCEPTED", "SETTLED")
-_OPEN = ("ISSUED", "RECEIVED")
 
 
 @dataclass
@@ -49,51 +53,99 @@ class SweepReport:
 
 @dataclass
 class Sweep:
-    """Cleans up after one run; safe at any time at which the run itself is not renting."""
+    """Cleans up after one run in the daemon of one node; what other nodes hold it leaves alone.
+
+    budget_glm: all that is ever accepted for the run stays within this; None for the budget of
+        the run's last session.
+    told: runs and nodes of which a person was told already that they hold something elsewhere.
+    """
 
     api: DaemonApi
     ledger: Ledger
     run_id: str
     notice: Callable[[str], None]
     unix_clock: Callable[[], float] = time.time
+    budget_glm: Decimal | None = None
+    told: set[tuple[str, str]] = field(default_factory=set)
+    _node: str = ""
 
     async def run(self, wait_seconds: float) -> SweepReport:
         """End the run's agreements, accept what is due, release its allocations.
 
-        Waits at most `wait_seconds` for invoices of agreements of the last session.
+        Safe at any time at which the run itself is not renting. Waits at most `wait_seconds` for
+        invoices of agreements of the last session.
 
         Raises:
             DaemonError: the daemon does not answer; what is left is still in the ledger.
         """
         report = SweepReport()
-        payer = self.ledger.summary.node_id
-        if payer is None or payer != await self.api.identity():
-            if self.ledger.summary.is_open:
-                self.notice(f"what node {payer} still holds can only be ended on its own daemon")
+        if not await self._is_payer():
             return report
         await self._end_agreements(report)
         allocations = await self._own_allocations()
+        awaited = frozenset(self.ledger.summary.sessions[self._node].agreements)
+        await self._settle(allocations, awaited, wait_seconds, report)
+        await self._release(allocations, report)
+        return report
+
+    async def pay(self, awaited: Set[str], wait_seconds: float) -> SweepReport:
+        """Accept what is due of ended agreements, late invoices of earlier sessions among it.
+
+        For the end of a session: when all its agreements have ended, and nobody else accepts
+        invoices, but its allocation is still open. Waits at most `wait_seconds` until the
+        invoices of the agreements `awaited` are paid.
+
+        Raises:
+            DaemonError: the daemon does not answer; what is left is still in the ledger.
+        """
+        report = SweepReport()
+        if await self._is_payer():
+            allocations = await self._own_allocations()
+            await self._settle(allocations, awaited, wait_seconds, report)
+        return report
+
+    async def _is_payer(self) -> bool:
+        """Say whether the daemon's node ever paid for the run; tell of others that hold something.
+
+        An agreement and an allocation can only be ended by the node that made them.
+        """
+        summary = self.ledger.summary
+        if summary.node_id is None and not summary.sessions:
+            return False
+        self._node = await self.api.identity()
+        for node in sorted(str(name) for name in summary.open_payers() - {self._node}):
+            if (self.run_id, node) not in self.told:
+                self.told.add((self.run_id, node))
+                self.notice(f"what node {node} still holds can only be ended on its own daemon")
+        return self._node in summary.sessions
+
+    async def _settle(
+        self,
+        allocations: Mapping[str, Decimal],
+        awaited: Set[str],
+        wait_seconds: float,
+        report: SweepReport,
+    ) -> None:
+        """Settle accounts again and again, until those `awaited` are or the time is over."""
         started = asyncio.get_running_loop().time()
         is_told = False
+        accounts = Settlement(
+            self.api, self.ledger, self._node, self.notice, self.unix_clock, self.budget_glm
+        )
+        await accounts.enter_debit_notes()
         while True:
-            await self._settle(allocations, report)
+            report.invoices += await accounts.settle(allocations)
             waited = asyncio.get_running_loop().time() - started
-            if waited >= wait_seconds or not allocations or not self._owed():
-                break
+            owed = unsettled(self.ledger, awaited) - accounts.over_budget
+            if waited >= wait_seconds or not allocations or not owed:
+                return
             if waited > QUIET_SECONDS and not is_told:
                 is_told = True
                 self.notice(
                     f"waiting up to {wait_seconds:g} s for the invoices of "
-                    f"{len(self._owed())} ended agreements"
+                    f"{len(owed)} ended agreements"
                 )
             await asyncio.sleep(POLL_SECONDS)
-        await self._release(allocations, report)
-        return report
-
-    def _owed(self) -> set[str]:
-        """Return the last session's agreements of which no final bill has been seen."""
-        summary = self.ledger.summary
-        return self.ledger.session_agreements - summary.invoiced - summary.refused_agreements
 
     async def _end_agreements(self, report: SweepReport) -> None:
         known = self.ledger.summary
@@ -108,7 +160,8 @@ class Sweep:
         ended = await asyncio.gather(*(self._end_agreement(agreement_id) for agreement_id in ours))
         report.agreements += sum(ended)
         standing = {name for name, is_ended in zip(ours, ended, strict=True) if not is_ended}
-        for agreement_id in sorted((known.open_agreements | set(ours)) - standing):
+        still_open = known.paid_by(self._node, known.open_agreements)
+        for agreement_id in sorted((still_open | set(ours)) - standing):
             self.ledger.write("agreement_ended", agreement_id=agreement_id)
 
     async def _end_agreement(self, agreement_id: str) -> bool:
@@ -132,6 +185,8 @@ class Sweep:
         """Enter an agreement that was approved in the instant the run died."""
         offer = agreement.get("offer")
         offer = offer if isinstance(offer, dict) else {}
+        demand = agreement.get("demand")
+        demand = demand if isinstance(demand, dict) else {}
         try:
             terms = read_offer(offer.get("properties") or {})
             prices, threads, name = terms.prices, terms.threads, terms.provider_name
@@ -143,114 +198,34 @@ class Sweep:
             provider_name=name,
             threads=threads,
             prices=prices,
-            approved_unix_seconds=self.ledger.opened_unix_seconds,
+            approved_unix_seconds=self.ledger.summary.sessions[self._node].opened_unix_seconds,
+            expires_unix_seconds=read_expiry(demand.get("properties")),
+            node_id=self._node,
         )
 
     async def _own_allocations(self) -> dict[str, Decimal]:
         known = self.ledger.summary
+        ids = known.paid_by(self._node, known.open_allocations)
+        amounts = known.paid_by(self._node, known.intended_amounts)
         own: dict[str, Decimal] = {}
-        if not known.open_allocations and not known.intended_amounts:
+        if not ids and not amounts:
             return own
         for row in await self.api.allocations():
             allocation_id = str(row.get("allocationId", ""))
             amount = decimal_field(row, "totalAmount")
-            if allocation_id in known.open_allocations or amount in known.intended_amounts:
+            if allocation_id in ids or amount in amounts:
                 own[allocation_id] = amount
         return own
-
-    async def _settle(self, allocations: Mapping[str, Decimal], report: SweepReport) -> None:
-        """Accept what is due, and enter what has been accepted without the ledger knowing."""
-        providers = set(self.ledger.summary.providers)
-        if not providers:
-            return
-        for note in await self.api.debit_notes():
-            if note.get("agreementId") in providers and note.get("status") in _PAID:
-                self._enter_accepted("debit_note_accepted", note, "totalAmountDue")
-        invoices = [row for row in await self.api.invoices() if row.get("agreementId") in providers]
-        # paid ones first: a second invoice of the same agreement must not be paid as well
-        for invoice in sorted(invoices, key=lambda row: row.get("status") not in _PAID):
-            if invoice.get("status") in _PAID:
-                self._enter_accepted("invoice_accepted", invoice, "amount")
-            elif invoice.get("status") in _OPEN and allocations:
-                await self._accept(invoice, allocations, report)
-
-    def _enter_accepted(self, kind: EntryKind, bill: Mapping[str, Any], field: str) -> None:
-        agreement_id = str(bill["agreementId"])
-        total = decimal_field(bill, field)
-        summary = self.ledger.summary
-        is_new_invoice = kind == "invoice_accepted" and agreement_id not in summary.invoiced
-        if is_new_invoice or summary.accepted_glm.get(agreement_id, Decimal(-1)) < total:
-            self.ledger.write(kind, agreement_id=agreement_id, total_glm=f"{total:f}")
-
-    async def _accept(
-        self,
-        invoice: Mapping[str, Any],
-        allocations: Mapping[str, Decimal],
-        report: SweepReport,
-    ) -> None:
-        agreement_id = str(invoice["agreementId"])
-        summary = self.ledger.summary
-        if agreement_id in summary.refused_agreements | summary.invoiced:
-            return
-        name = summary.providers[agreement_id]
-        amount = decimal_field(invoice, "amount")
-        bound = self._bound_glm(agreement_id)
-        if not Decimal(0) <= amount <= bound:
-            self.ledger.write(
-                "bill_refused",
-                agreement_id=agreement_id,
-                bill="invoice",
-                asked_glm=f"{amount:f}",
-                bound_glm=f"{bound:f}",
-            )
-            self.notice(
-                f"{name}: invoice over {amount:.9f} GLM refused, at most {bound:.9f} GLM can be due"
-            )
-            return
-        for allocation_id in allocations:
-            try:
-                await self.api.accept_invoice(
-                    str(invoice["invoiceId"]), str(invoice["amount"]), allocation_id
-                )
-            except DaemonError as error:
-                if error.is_unreachable:
-                    raise
-                self.ledger.write(
-                    "payment_failed", agreement_id=agreement_id, bill="invoice", reason=str(error)
-                )
-                self.notice(f"{name}: a bill could not be paid: {error}")
-                continue
-            total = f"{amount:f}"
-            self.ledger.write("invoice_accepted", agreement_id=agreement_id, total_glm=total)
-            report.invoices += 1
-            return
-
-    def _bound_glm(self, agreement_id: str) -> Decimal:
-        """Return the most an agreement of a dead process can cost, by the clock on the wall."""
-        entry = self.ledger.approvals[agreement_id]
-        account = Account(
-            agreement_id=agreement_id,
-            provider_id=str(entry["provider_id"]),
-            prices=Prices(
-                Decimal(entry["start_glm"]),
-                Decimal(entry["cpu_hour_glm"]),
-                Decimal(entry["hour_glm"]),
-            ),
-            threads=int(entry["threads"]),
-            approved_seconds=float(entry["approved_unix_seconds"]),
-            ended_seconds=self.ledger.endings.get(agreement_id),
-        )
-        return account.bound_glm(self.unix_clock())
 
     async def _release(self, allocations: Mapping[str, Decimal], report: SweepReport) -> None:
         for allocation_id, amount in allocations.items():
             await self.api.release_allocation(allocation_id)
             report.allocations += 1
             self._enter_released(allocation_id, amount)
-        summary = self.ledger.summary
-        for allocation_id in summary.open_allocations - set(allocations):
+        known = self.ledger.summary
+        for allocation_id in known.paid_by(self._node, known.open_allocations):
             self._enter_released(allocation_id, Decimal(0))
-        for amount in summary.intended_amounts - set(allocations.values()):
+        for amount in known.paid_by(self._node, known.intended_amounts):
             self._enter_released("", amount)
 
     def _enter_released(self, allocation_id: str, amount: Decimal) -> None:

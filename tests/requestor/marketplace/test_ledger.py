@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from requestor.errors import PreflightError
-from requestor.marketplace.ledger import Ledger, read_ledger, summarize
+from requestor.marketplace.ledger import Ledger, Session, read_ledger, summarize
 from requestor.marketplace.spending import Prices
 
 AMOUNTS = st.decimals(0, 1000, places=18)
@@ -35,6 +35,19 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened = Ledger(tmp_path / "ledger.jsonl", Clock(1000.0))
     yield opened
     opened.close()
+
+
+def approve(ledger: Ledger, agreement_id: str, node_id: str | None = None) -> None:
+    """A free agreement."""
+    ledger.approve(
+        agreement_id,
+        provider_id="0xp",
+        provider_name="willow",
+        threads=1,
+        prices=Prices(),
+        approved_unix_seconds=1.0,
+        node_id=node_id,
+    )
 
 
 def fill(ledger: Ledger) -> None:
@@ -83,6 +96,8 @@ def test_an_approval_keeps_all_that_bills_are_held_against(ledger: Ledger) -> No
         "cpu_hour_glm": "0.000000001",
         "hour_glm": "0.2",
         "approved_unix_seconds": 1000.5,
+        "expires_unix_seconds": None,
+        "node_id": None,
     }
 
 
@@ -97,17 +112,38 @@ def test_an_allocation_is_looked_for_by_amount_until_its_id_is_known(ledger: Led
     assert not ledger.summary.intended_amounts
 
 
-def test_the_last_allocation_dates_the_session(tmp_path: Path) -> None:
+def test_the_last_allocation_of_a_node_dates_its_session(tmp_path: Path) -> None:
     clock = Clock(5.0)
     ledger = Ledger(tmp_path / "ledger.jsonl", clock)
-    assert ledger.opened_unix_seconds == 0.0
-    ledger.write("allocation_intended", amount_glm="1")
+    ledger.write("allocation_intended", amount_glm="1", node_id="A")
+    approve(ledger, "g1")
     clock.seconds = 77.1234
-    ledger.write("allocation_intended", amount_glm="2")
+    ledger.write("allocation_intended", amount_glm="2", node_id="A")
+    approve(ledger, "g2")
     clock.seconds = 99.0
-    ledger.write("agreement_ended", agreement_id="g")
-    assert ledger.opened_unix_seconds == 77.123
+    ledger.write("allocation_intended", amount_glm="3", node_id="B")
+    approve(ledger, "g3")
+    approve(ledger, "g4", node_id="A")
+    assert ledger.summary.sessions == {
+        "A": Session(77.123, {"g2", "g4"}),
+        "B": Session(99.0, {"g3"}),
+    }
+    assert ledger.summary.first_unix_seconds == 5.0
     ledger.close()
+
+
+def test_each_node_pays_what_it_has_made(ledger: Ledger) -> None:
+    for node, amount in (("A", "0.5"), ("B", "0.7"), ("C", "0.9")):
+        ledger.write("allocation_intended", amount_glm=amount, node_id=node)
+        approve(ledger, f"g-{node}")
+    ledger.write("allocation_created", allocation_id="of-A", amount_glm="0.50")
+    summary = ledger.summary
+    assert summary.open_payers() == {"A", "B", "C"}
+    assert summary.paid_by("A", summary.open_agreements) == {"g-A"}
+    assert summary.paid_by("A", summary.open_allocations) == {"of-A"}
+    assert summary.paid_by("B", summary.open_allocations) == set()
+    assert summary.paid_by("B", summary.intended_amounts) == {Decimal("0.7")}
+    assert read_ledger(ledger.path) == summary
 
 
 def test_every_line_is_on_the_disk_when_write_returns(
@@ -196,6 +232,36 @@ def test_only_an_invoice_that_could_not_be_paid_closes_an_agreement(ledger: Ledg
     ledger.write("payment_failed", agreement_id="g1", bill="debit note", reason="500")
     ledger.write("payment_failed", agreement_id="g2", bill="invoice", reason="500")
     assert ledger.summary.refused_agreements == {"g2"}
+
+
+def test_an_invoice_that_can_be_paid_later_stays_owed(ledger: Ledger) -> None:
+    ledger.write("payment_failed", agreement_id="g1", bill="invoice", reason="503", is_passing=True)
+    assert ledger.summary.refused_agreements == set()
+    assert len(ledger.summary.failed_payments) == 1
+
+
+def test_the_summary_is_kept_and_not_made_anew(ledger: Ledger) -> None:
+    fill(ledger)
+    before = ledger.summary
+    ledger.write("invoice_accepted", agreement_id="g2", total_glm="0.5")
+    assert ledger.summary is before
+    assert before.total_glm == Decimal("0.75")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"{}", b"5", b'{"kind": "agreement_ended"}', b'{"kind": "invoice_accepted"}', b'{"kind": 5}'],
+)
+def test_a_line_that_is_no_entry_is_named(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger(path, Clock(1.0))
+    fill(ledger)
+    ledger.close()
+    number = path.read_bytes().count(b"\n") + 1
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    for read in (Ledger, read_ledger):
+        with pytest.raises(PreflightError, match=rf"line {number} of .*ledger\.jsonl is damaged"):
+            read(path)
 
 
 def test_an_agreement_ended_when_it_first_ended(tmp_path: Path) -> None:

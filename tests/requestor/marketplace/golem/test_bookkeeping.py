@@ -27,7 +27,8 @@ def agreement(agreement_id: str = "g1", name: str = "willow") -> Any:
         "golem.inf.cpu.threads": 2,
     }
     offer = SimpleNamespace(properties=properties, provider_id=f"0x{agreement_id}")
-    details = SimpleNamespace(raw_details=SimpleNamespace(offer=offer))
+    demand = SimpleNamespace(properties={"golem.srv.comp.expiration": 2_000_500})
+    details = SimpleNamespace(raw_details=SimpleNamespace(offer=offer, demand=demand))
     return SimpleNamespace(id=agreement_id, details=details)
 
 
@@ -80,6 +81,7 @@ def test_a_confirmed_agreement_opens_an_account_once(office: Office) -> None:
     assert account.prices.hour_glm == Decimal("3.6")
     assert (account.provider_id, account.threads) == ("0xg1", 2)
     assert office.ledger.approvals["g1"]["approved_unix_seconds"] == 1050.0
+    assert office.ledger.approvals["g1"]["expires_unix_seconds"] == 2000.5
     assert office.ledger.path.read_bytes().count(b"agreement_approved") == 1
 
 

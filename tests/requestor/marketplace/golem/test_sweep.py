@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,13 +132,14 @@ class FakeDaemon(DaemonApi):
         self.check()
         self.allocation_rows.pop(allocation_id, None)
 
-    async def invoices(self) -> list[dict[str, Any]]:
+    async def invoices(self, since_unix_seconds: float) -> list[dict[str, Any]]:
         self.check()
         return [dict(row) for row in self.invoice_rows]
 
-    async def debit_notes(self) -> list[dict[str, Any]]:
+    async def debit_notes(self, since_unix_seconds: float) -> AsyncIterator[dict[str, Any]]:
         self.check()
-        return [dict(row) for row in self.note_rows]
+        for row in self.note_rows:
+            yield dict(row)
 
     async def accept_invoice(self, invoice_id: str, amount: str, allocation_id: str) -> None:
         self.check()
