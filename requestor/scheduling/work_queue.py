@@ -4,11 +4,15 @@ Pulling by idle leases is work stealing with the requestor as the one victim: th
 none of the traffic. When nothing is left to hand out, an idle lease may take a *speculative copy*
 of the item that has been out longest, if it has been out for longer than is usual; the first
 valid result of an item counts.
+
+Who failed an item gets it again only when nobody else who is at work has failed it less often, so
+that a few providers that fail at once do not use up the attempts while another is busy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Generic, TypeVar
@@ -23,10 +27,11 @@ MAX_COPIES = 2
 
 @dataclass(frozen=True)
 class Ticket(Generic[Item]):
-    """One item in the hands of one lease."""
+    """One item in the hands of one lease, behind which a provider stands."""
 
     item: Item
     lease: str
+    provider: str
     started_seconds: float
     is_copy: bool
 
@@ -35,6 +40,7 @@ class Ticket(Generic[Item]):
 class _Entry(Generic[Item]):
     item: Item
     failures: list[str] = field(default_factory=list)
+    failed_by: Counter[str] = field(default_factory=Counter)
     running: list[Ticket[Item]] = field(default_factory=list)
     is_done: bool = False
 
@@ -63,13 +69,28 @@ class WorkQueue(Generic[Item]):
         self._typical_seconds = typical_seconds
         self._durations: list[float] = []
 
-    def take(self, lease: str, now_seconds: float) -> Ticket[Item] | None:
-        """Return what `lease` shall do now, or None if there is nothing for it at this moment."""
-        if self._waiting:
-            item = self._waiting.pop(0)
-            return self._start(self._entries[item], lease, now_seconds, is_copy=False)
-        entry = self._straggler(lease, now_seconds)
-        return self._start(entry, lease, now_seconds, is_copy=True) if entry else None
+    def take(
+        self,
+        lease: str,
+        now_seconds: float,
+        *,
+        provider: str | None = None,
+        live_providers: Collection[str] = (),
+    ) -> Ticket[Item] | None:
+        """Return what `lease` shall do now, or None if there is nothing for it at this moment.
+
+        `provider` stands behind the lease (None: the lease is a provider of its own);
+        `live_providers` are all that are at work. Of these, one with the fewest failures of a
+        waiting item is always let at it: as long as all keep asking, nothing waits for ever.
+        """
+        provider = lease if provider is None else provider
+        for item in self._waiting:
+            entry = self._entries[item]
+            if _may_try(entry, provider, live_providers):
+                self._waiting.remove(item)
+                return self._start(entry, lease, provider, now_seconds)
+        late = self._straggler(lease, provider, now_seconds)
+        return self._start(late, lease, provider, now_seconds) if late else None
 
     def finish(self, ticket: Ticket[Item], now_seconds: float) -> bool:
         """Note a valid result; True if it is the first one of its item and therefore counts."""
@@ -86,6 +107,7 @@ class WorkQueue(Generic[Item]):
         if entry is None or entry.is_done:
             return
         entry.failures.append(reason)
+        entry.failed_by[ticket.provider] += 1
         is_out_elsewhere = bool(entry.running)
         if not is_out_elsewhere and not self._is_abandoned(entry):
             self._waiting.append(entry.item)
@@ -98,14 +120,22 @@ class WorkQueue(Generic[Item]):
         if not self._is_abandoned(entry):
             self._waiting.insert(0, entry.item)
 
-    def next_look_seconds(self, lease: str) -> float | None:
+    def renew(self, item: Item) -> None:
+        """Queue an item that was given up once more, with all its attempts, as if it were new."""
+        if item not in self.abandoned:
+            raise ValueError("only an item that was given up can be renewed")
+        self._entries[item] = _Entry(item)
+        self._waiting.append(item)
+
+    def next_look_seconds(self, lease: str, *, provider: str | None = None) -> float | None:
         """Return when `take` may find a straggler for an idle `lease`, or None."""
+        provider = lease if provider is None else provider
         typical = self.typical_seconds
         if not self._speculate or typical is None:
             return None
         times = [
             entry.running[0].started_seconds + SPECULATION_FACTOR * typical
-            for entry in self._doubleable(lease)
+            for entry in self._doubleable(lease, provider)
         ]
         return min(times, default=None)
 
@@ -145,9 +175,10 @@ class WorkQueue(Generic[Item]):
         return not entry.is_done and len(entry.failures) >= self._max_attempts
 
     def _start(
-        self, entry: _Entry[Item], lease: str, now_seconds: float, *, is_copy: bool
+        self, entry: _Entry[Item], lease: str, provider: str, now_seconds: float
     ) -> Ticket[Item]:
-        ticket = Ticket(entry.item, lease, now_seconds, is_copy)
+        is_copy = bool(entry.running)
+        ticket = Ticket(entry.item, lease, provider, now_seconds, is_copy)
         entry.running.append(ticket)
         return ticket
 
@@ -158,23 +189,31 @@ class WorkQueue(Generic[Item]):
         entry.running.remove(ticket)
         return entry
 
-    def _doubleable(self, lease: str) -> list[_Entry[Item]]:
+    def _doubleable(self, lease: str, provider: str) -> list[_Entry[Item]]:
         return [
             entry
             for entry in self._entries.values()
             if not entry.is_done
             and not self._is_abandoned(entry)
             and 0 < len(entry.running) < MAX_COPIES
-            and all(ticket.lease != lease for ticket in entry.running)
+            and not entry.failed_by[provider]
+            and all(lease != ticket.lease for ticket in entry.running)
+            and all(provider != ticket.provider for ticket in entry.running)
         ]
 
-    def _straggler(self, lease: str, now_seconds: float) -> _Entry[Item] | None:
+    def _straggler(self, lease: str, provider: str, now_seconds: float) -> _Entry[Item] | None:
         typical = self.typical_seconds
         if not self._speculate or typical is None:
             return None
         late = [
             entry
-            for entry in self._doubleable(lease)
+            for entry in self._doubleable(lease, provider)
             if now_seconds - entry.running[0].started_seconds >= SPECULATION_FACTOR * typical
         ]
         return min(late, key=lambda entry: entry.running[0].started_seconds, default=None)
+
+
+def _may_try(entry: _Entry[Item], provider: str, live_providers: Collection[str]) -> bool:
+    """Tell whether no other live provider has failed the item less often."""
+    own = entry.failed_by[provider]
+    return own == 0 or all(entry.failed_by[other] >= own for other in live_providers)

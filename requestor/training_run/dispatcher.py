@@ -8,24 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from provider_image.wire import WireError
 from requestor.errors import BudgetReached, Interrupted, RunFailed
-from requestor.federation.rounds import ClientUpdate, RoundPlan, WorkItem
+from requestor.federation.rounds import RoundPlan, WorkItem
 from requestor.federation.screening import UpdateRejected
-from requestor.marketplace.ports import (
-    Job,
-    Lease,
-    LeaseLost,
-    LeaseOver,
-    OrderFailed,
-    ProviderPool,
-)
+from requestor.marketplace.ports import Lease, LeaseLost, OrderFailed, ProviderPool
 from requestor.scheduling.work_queue import Ticket, WorkQueue
 from requestor.training_run import events
+from requestor.training_run.open_round import Delivery, OpenRound, OrderDesk
 
 logger = logging.getLogger(__name__)
 
@@ -40,39 +33,6 @@ ORDER_FAILURES_IN_A_ROW = 2
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """A screened result: the update, the claimed metrics, and the order's digest."""
-
-    update: ClientUpdate
-    metrics: Mapping[str, float]
-
-
-class OrderDesk(Protocol):
-    """Makes jobs of work items, and updates of results."""
-
-    def job(self, item: WorkItem, lease: str, attempt: int) -> Job:
-        """Return the job of an item for one lease; output paths are used once."""
-        ...
-
-    def receive(self, item: WorkItem, job: Job, claimed: Mapping[str, str]) -> Delivery:
-        """Read, check and keep what a lease delivered.
-
-        Raises:
-            WireError: a file is not what the format says.
-            UpdateRejected: the content is not what was ordered.
-        """
-        ...
-
-    def discard(self, job: Job) -> None:
-        """Delete what a job left behind."""
-        ...
-
-    def salvage(self, item: WorkItem) -> Delivery | None:
-        """Return the result of an item if a run before a crash has kept it."""
-        ...
-
-
-@dataclass(frozen=True)
 class DispatchOptions:
     """The parts of the config that steer dispatching."""
 
@@ -80,15 +40,6 @@ class DispatchOptions:
     speculate: bool
     round_deadline_seconds: float
     startup_timeout_seconds: float
-
-
-@dataclass
-class _Round:
-    plan: RoundPlan
-    desk: OrderDesk
-    queue: WorkQueue[WorkItem]
-    deliveries: dict[WorkItem, Delivery] = field(default_factory=dict)
-    started_seconds: float | None = None
 
 
 class Dispatcher:
@@ -112,8 +63,9 @@ class Dispatcher:
         self._stop = stop_requested
         self._bell = asyncio.Event()
         self._news = asyncio.Event()
-        self._round: _Round | None = None
+        self._round: OpenRound | None = None
         self._drivers: dict[str, asyncio.Task[None]] = {}
+        self._providers: dict[str, str] = {}
         self._recruiter: asyncio.Task[None] | None = None
         self._typical_seconds: float | None = None
         self._no_lease_since = clock()
@@ -143,7 +95,7 @@ class Dispatcher:
         """
         state = self._open_round(plan, desk)
         try:
-            while not self._is_over(state):
+            while not state.is_over(self._clock(), self._options.round_deadline_seconds):
                 self._check_tasks()
                 self._check_money(state)
                 self._check_leases()
@@ -158,12 +110,12 @@ class Dispatcher:
             self._typical_seconds = state.queue.typical_seconds
         if len(state.deliveries) < plan.quorum:
             raise RunFailed(
-                _quorum_message(state),
+                state.quorum_message,
                 fix="look at the reasons above; then `derl-request resume` tries the round again",
             )
         return [state.deliveries[item] for item in plan.items if item in state.deliveries]
 
-    def _open_round(self, plan: RoundPlan, desk: OrderDesk) -> _Round:
+    def _open_round(self, plan: RoundPlan, desk: OrderDesk) -> OpenRound:
         salvaged = {item: delivery for item in plan.items if (delivery := desk.salvage(item))}
         queue = WorkQueue(
             [item for item in plan.items if item not in salvaged],
@@ -171,19 +123,11 @@ class Dispatcher:
             speculate=self._options.speculate,
             typical_seconds=self._typical_seconds,
         )
-        state = _Round(plan, desk, queue, dict(salvaged))
+        state = OpenRound(plan, desk, queue, dict(salvaged))
         self._emit(events.RoundStarted(plan.round, len(plan.items), len(salvaged)))
         self._round = state
         self._ring()
         return state
-
-    def _is_over(self, state: _Round) -> bool:
-        if state.queue.is_settled:
-            return True
-        if state.started_seconds is None:
-            return False
-        is_late = self._clock() - state.started_seconds >= self._options.round_deadline_seconds
-        return is_late and len(state.deliveries) >= state.plan.quorum
 
     def _emit(self, event: events.Event) -> None:
         """Tell of an event; if that fails (a full disk), the round ends with the error."""
@@ -199,7 +143,7 @@ class Dispatcher:
         if self._recruiter is not None and self._recruiter.done():
             self._recruiter.result()
 
-    def _check_money(self, state: _Round) -> None:
+    def _check_money(self, state: OpenRound) -> None:
         left = self._pool.spending.may_spend_seconds(self._clock())
         is_idle = state.queue.running == 0
         if left < STOP_MARGIN_SECONDS or (is_idle and not self._may_dispatch()):
@@ -243,6 +187,7 @@ class Dispatcher:
             self._emit(
                 events.LeaseOpened(info.id, info.provider_name, info.provider_id, info.agreement_id)
             )
+            self._providers[info.id] = info.provider_id
             self._drivers[info.id] = asyncio.create_task(self._drive(lease))
             self._ring()
 
@@ -261,6 +206,7 @@ class Dispatcher:
             lease.release(reason, avoid=False)
         finally:
             self._drivers.pop(lease.info.id, None)
+            self._providers.pop(lease.info.id, None)
             self._no_lease_since = self._clock()
             self._emit(events.LeaseEnded(lease.info.id, lease.info.provider_name, reason))
             self._ring()
@@ -273,14 +219,20 @@ class Dispatcher:
             if state is None or self._stop.is_set() or not self._may_dispatch():
                 await self._wait(IDLE_SECONDS)
                 continue
-            ticket = state.queue.take(lease.info.id, self._clock())
+            ticket = state.queue.take(
+                lease.info.id,
+                self._clock(),
+                provider=lease.info.provider_id,
+                live_providers=self._providers.values(),
+            )
             if ticket is None:
                 await self._wait(self._idle_seconds(state, lease))
                 continue
             if state.started_seconds is None:
                 state.started_seconds = self._clock()
             outcome = await self._do(lease, state, ticket)
-            failed = failed + 1 if outcome == "failed" else 0
+            if outcome != "doubtful":
+                failed = failed + 1 if outcome == "failed" else 0
             if outcome != "wasted":
                 wasted = 0
             elif not ticket.is_copy:
@@ -292,12 +244,16 @@ class Dispatcher:
                 lease.release("too slow", avoid=True)
                 raise LeaseLost("too slow: others finish its work first")
 
-    def _idle_seconds(self, state: _Round, lease: Lease) -> float:
-        look = state.queue.next_look_seconds(lease.info.id)
+    def _idle_seconds(self, state: OpenRound, lease: Lease) -> float:
+        look = state.queue.next_look_seconds(lease.info.id, provider=lease.info.provider_id)
         return IDLE_SECONDS if look is None else min(IDLE_SECONDS, max(0.01, look - self._clock()))
 
-    async def _do(self, lease: Lease, state: _Round, ticket: Ticket[WorkItem]) -> str:
-        """Have one item executed; return "counted", "wasted" or "failed"; LeaseLost passes."""
+    async def _do(self, lease: Lease, state: OpenRound, ticket: Ticket[WorkItem]) -> str:
+        """Have one item executed; LeaseLost passes.
+
+        Returns "counted", "wasted", "failed", or "doubtful": failed, perhaps by no fault of the
+        lease.
+        """
         item = ticket.item
         self._attempts += 1
         try:
@@ -310,8 +266,7 @@ class Dispatcher:
             claimed = await lease.execute(job)
             delivery = state.desk.receive(item, job, claimed)
         except OrderFailed as error:
-            self._fail(state, ticket, lease, error)
-            return "failed"
+            return "doubtful" if self._fail(state, ticket, lease, error) else "failed"
         except (WireError, UpdateRejected) as error:
             self._fail(state, ticket, lease, error)
             lease.release(f"unusable result: {error}", avoid=True)
@@ -324,21 +279,27 @@ class Dispatcher:
         return self._deliver(state, ticket, delivery, lease)
 
     def _fail(
-        self, state: _Round, ticket: Ticket[WorkItem], lease: Lease, error: Exception
-    ) -> None:
-        """Put an item back after a failure; a lease that was over before costs no attempt."""
+        self, state: OpenRound, ticket: Ticket[WorkItem], lease: Lease, error: Exception
+    ) -> bool:
+        """Put an item back after a failure and tell of it; see `OpenRound.fail`."""
         item = ticket.item
-        if isinstance(error, LeaseOver):
-            state.queue.give_back(ticket)
-        else:
-            state.queue.fail(ticket, f"{lease.info.provider_name}: {error}")
+        had_state = state.desk.has_state(item)
+        is_doubtful = state.fail(ticket, lease.info, error)
         is_unusable = isinstance(error, WireError | UpdateRejected)
         kind = events.UpdateRejected if is_unusable else events.OrderFailed
         self._emit(kind(item.round, item.client, lease.info.id, reason=str(error)))
+        if had_state and not state.desk.has_state(item):
+            self._emit(
+                events.Notice(
+                    f"client {item.client}'s state of earlier rounds was refused by several "
+                    "providers; its order goes out once more without it"
+                )
+            )
         self._ring()
+        return is_doubtful
 
     def _deliver(
-        self, state: _Round, ticket: Ticket[WorkItem], delivery: Delivery, lease: Lease
+        self, state: OpenRound, ticket: Ticket[WorkItem], delivery: Delivery, lease: Lease
     ) -> str:
         item = ticket.item
         now = self._clock()
@@ -381,13 +342,3 @@ class Dispatcher:
         finally:
             for task in tasks:
                 task.cancel()
-
-
-def _quorum_message(state: _Round) -> str:
-    lines = [
-        f"round {state.plan.round + 1}: only {len(state.deliveries)} of "
-        f"{len(state.plan.items)} clients' results came in, the quorum is {state.plan.quorum}"
-    ]
-    for item, reasons in state.queue.abandoned.items():
-        lines.append(f"  client {item.client} was given up after: {'; '.join(reasons)}")
-    return "\n".join(lines)

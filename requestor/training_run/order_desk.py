@@ -10,6 +10,7 @@ from pathlib import Path
 
 from provider_image.wire import (
     MAX_FILE_BYTES,
+    ClientStateMetadata,
     EnvironmentSpec,
     FileRef,
     LearnerSpec,
@@ -19,18 +20,19 @@ from provider_image.wire import (
     TrainResult,
     WireError,
     bundle_bytes,
-    check_tensors,
     decode_metadata,
     encode_order,
     order_digest,
     read_bundle,
     result_specs,
     sha256_file,
+    specs_of,
 )
+from requestor.federation.client_states import StateAssignment, screen_client_state
 from requestor.federation.rounds import ClientUpdate, WorkItem
 from requestor.federation.screening import Assignment, UpdateRejected, screen_update
 from requestor.marketplace.ports import Job, OutputFile
-from requestor.training_run.dispatcher import Delivery
+from requestor.training_run.open_round import Delivery
 
 MODEL_NAME = "model.safetensors"
 STATE_NAME = "state-in.safetensors"
@@ -57,7 +59,7 @@ class RoundFiles:
 
 
 class RoundDesk:
-    """The `dispatcher.OrderDesk` of one round.
+    """The `open_round.OrderDesk` of one round.
 
     A result that passed is kept in the inbox under its order's digest until the round is closed:
     an order is a pure function of its content, so after a crash the same round finds it again.
@@ -67,11 +69,13 @@ class RoundDesk:
         """Serve the round that `files` describe."""
         self._files = files
         self._result_specs = result_specs(files.model_specs)
+        self._without_state: set[int] = set()
+        self._handed_out: dict[int, dict[str, TensorSpec]] = {}
 
     def order(self, item: WorkItem) -> TrainOrder:
-        """Return the order of an item; it depends on nothing but config, model and item."""
+        """Return the order of an item; it depends on nothing but config, model, item and state."""
         files = self._files
-        state = files.client_states.get(item.client)
+        state = self._state(item)
         return TrainOrder(
             run_id=files.run_id,
             round=item.round,
@@ -90,12 +94,12 @@ class RoundDesk:
         )
 
     def job(self, item: WorkItem, lease: str, attempt: int) -> Job:
-        """Return the job of an item; see `dispatcher.OrderDesk`."""
+        """Return the job of an item; see `open_round.OrderDesk`."""
         files = self._files
         inputs = {MODEL_NAME: files.model_path}
         digests = {MODEL_NAME: files.model.sha256}
-        if item.client in files.client_states:
-            reference, path = files.client_states[item.client]
+        if (state := self._state(item)) is not None:
+            reference, path = state
             inputs[STATE_NAME], digests[STATE_NAME] = path, reference.sha256
         stem = f"in-r{item.round:05d}-c{item.client:03d}-{attempt}-{os.getpid()}"
         outputs = {
@@ -116,7 +120,7 @@ class RoundDesk:
         )
 
     def receive(self, item: WorkItem, job: Job, claimed: Mapping[str, str]) -> Delivery:
-        """Read, check and keep what a lease delivered; see `dispatcher.OrderDesk`."""
+        """Read, check and keep what a lease delivered; see `open_round.OrderDesk`."""
         missing = set(job.outputs) - set(claimed)
         if missing:
             raise WireError(f"the worker reports no digest of {', '.join(sorted(missing))}")
@@ -125,7 +129,7 @@ class RoundDesk:
         digest = order_digest(self.order(item))
         state = job.outputs[STATE_OUTPUT_NAME].path if STATE_OUTPUT_NAME in job.outputs else None
         if state is not None:
-            self._check_state(state, claimed[STATE_OUTPUT_NAME])
+            self._check_state(item, state, claimed[STATE_OUTPUT_NAME])
         if self._result_path(digest).exists():
             return delivery  # a late copy: what came first stays, with the state that belongs to it
         if state is not None:
@@ -139,15 +143,35 @@ class RoundDesk:
             with contextlib.suppress(OSError):
                 output.path.unlink()
 
+    def has_state(self, item: WorkItem) -> bool:
+        """Tell whether the order hands its client a state; see `open_round.OrderDesk`."""
+        return self._state(item) is not None
+
+    def leave_state_out(self, item: WorkItem) -> None:
+        """Order an item without its client's state; see `open_round.OrderDesk`."""
+        self._without_state.add(item.client)
+
     def salvage(self, item: WorkItem) -> Delivery | None:
-        """Return an item's kept result, checked as if it had just come in."""
+        """Return an item's kept result, checked as if it had just come in.
+
+        It may be that of the order without the client's state, if that was what went out last.
+        """
+        delivery = self._salvage(item)
+        if delivery is None and self.has_state(item):
+            self._without_state.add(item.client)
+            delivery = self._salvage(item)
+            if delivery is None:
+                self._without_state.remove(item.client)
+        return delivery
+
+    def _salvage(self, item: WorkItem) -> Delivery | None:
         digest = order_digest(self.order(item))
         path = self._result_path(digest)
         if not path.exists():
             return None
         try:
             if self._files.rules.client_has_state:
-                self._check_state(self._state_path(digest), None)
+                self._check_state(item, self._state_path(digest), None)
             return self._read(item, path, None)
         except (WireError, UpdateRejected, OSError):
             path.unlink(missing_ok=True)
@@ -178,14 +202,41 @@ class RoundDesk:
         screen_update(bundle.tensors, result.steps, assignment)
         return Delivery(ClientUpdate(item, bundle.tensors), dict(result.metrics))
 
-    def _check_state(self, path: Path, sha256: str | None) -> None:
-        """Check that a client's state is a whole bundle; what is in it only its learner knows."""
-        bundle = read_bundle(path, max_bytes=self._files.max_state_bytes, sha256=sha256)
-        specs = {
-            name: TensorSpec(tensor.dtype.name, tensor.shape)
-            for name, tensor in bundle.tensors.items()
-        }
-        check_tensors(bundle.tensors, specs)
+    def _state(self, item: WorkItem) -> tuple[FileRef, Path] | None:
+        if item.client in self._without_state:
+            return None
+        return self._files.client_states.get(item.client)
+
+    def _check_state(self, item: WorkItem, path: Path, sha256: str | None) -> None:
+        """Check that a client's state is one that the learner can have left."""
+        files = self._files
+        bundle = read_bundle(path, max_bytes=files.max_state_bytes, sha256=sha256)
+        assignment = StateAssignment(
+            run_id=files.run_id,
+            client=item.client,
+            round=item.round,
+            local_steps=item.local_steps,
+            n_envs=files.environment.n_envs,
+            learner=files.learner,
+            rules=files.rules,
+            model_specs=files.model_specs,
+            previous=self._previous_layout(item),
+        )
+        metadata = decode_metadata(bundle, ClientStateMetadata)
+        screen_client_state(bundle.tensors, metadata, assignment)
+
+    def _previous_layout(self, item: WorkItem) -> dict[str, TensorSpec] | None:
+        """Return the layout of the state that the order hands out."""
+        if (state := self._state(item)) is None:
+            return None
+        if item.client not in self._handed_out:
+            reference, path = state
+            try:
+                bundle = read_bundle(path, max_bytes=reference.bytes, sha256=reference.sha256)
+            except WireError as error:  # our own file: no provider is to blame
+                raise OSError(f"{path} is damaged: {error}") from error
+            self._handed_out[item.client] = specs_of(bundle.tensors)
+        return self._handed_out[item.client]
 
     def _result_path(self, digest: str) -> Path:
         return self._files.inbox / f"{digest}.result"

@@ -27,7 +27,8 @@ from requestor.marketplace.ledger import Ledger
 from requestor.marketplace.ports import Marketplace, MarketplaceLost, ProviderPool
 from requestor.training_run import events
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
-from requestor.training_run.dispatcher import STOP_MARGIN_SECONDS, Delivery, Dispatcher
+from requestor.training_run.dispatcher import STOP_MARGIN_SECONDS, Dispatcher
+from requestor.training_run.open_round import Delivery
 from requestor.training_run.order_desk import RoundDesk, RoundFiles, state_reference
 from requestor.training_run.referee import Candidate, Referee
 from requestor.training_run.run_directory import RunDirectory

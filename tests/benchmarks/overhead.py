@@ -38,7 +38,8 @@ from requestor.marketplace.ledger import Ledger
 from requestor.marketplace.ports import Job, OutputFile, Terms
 from requestor.marketplace.spending import Prices
 from requestor.training_run import events
-from requestor.training_run.dispatcher import Delivery, Dispatcher, DispatchOptions
+from requestor.training_run.dispatcher import Dispatcher, DispatchOptions
+from requestor.training_run.open_round import Delivery
 
 INPUT, OUTPUT = "model.bin", "result.bin"
 INPUT_BYTES = 40_000
@@ -92,6 +93,13 @@ class TrivialDesk:
     def discard(self, job: Job) -> None:
         """Delete the result."""
         job.outputs[OUTPUT].path.unlink(missing_ok=True)
+
+    def has_state(self, item: WorkItem) -> bool:
+        """Return False: there are no states."""
+        return False
+
+    def leave_state_out(self, item: WorkItem) -> None:
+        """Do nothing: there are no states."""
 
     def salvage(self, item: WorkItem) -> Delivery | None:
         """Return None: nothing is kept."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from random import Random
 from statistics import median
 
 import pytest
@@ -133,6 +135,65 @@ def test_an_item_given_back_after_its_last_attempt_stays_given_up() -> None:
     assert queue.take("N", 3.0) is None
 
 
+def test_who_failed_an_item_gets_it_again_when_all_others_have_failed_it_as_often() -> None:
+    queue = WorkQueue(["a"], max_attempts=9)
+    live = {"bad", "worse", "good"}
+
+    def take(provider: str, live_providers: set[str]) -> Ticket[str] | None:
+        return queue.take(
+            f"{provider} again", 0.0, provider=provider, live_providers=live_providers
+        )
+
+    queue.fail(taken(take("bad", live)), "no")
+    assert take("bad", live) is None
+    assert take("bad", live - {"worse"}) is None
+    queue.fail(taken(take("worse", live)), "no")
+    assert take("bad", live) is None
+    assert take("worse", live) is None
+    queue.fail(taken(take("bad", live - {"good"})), "no")
+    assert take("bad", live - {"good"}) is None
+    queue.fail(taken(take("worse", live - {"good"})), "no")
+    queue.fail(taken(take("bad", {"bad"})), "no")
+    assert taken(take("good", live)).provider == "good"
+
+
+def test_an_item_that_a_lease_may_not_try_does_not_block_those_behind_it() -> None:
+    queue = WorkQueue(["a", "b"], max_attempts=3)
+    live = {"bad", "good"}
+    first = taken(queue.take("L", 0.0, provider="bad", live_providers=live))
+    second = taken(queue.take("M", 0.0, provider="good", live_providers=live))
+    queue.fail(first, "no")
+    queue.give_back(second)
+    queue.fail(taken(queue.take("M", 0.0, provider="good", live_providers=live)), "no")
+    assert taken(queue.take("L", 0.0, provider="bad", live_providers=live)).item == "b"
+
+
+def test_who_failed_or_has_an_item_gets_no_copy_of_it() -> None:
+    queue = WorkQueue(["a"], max_attempts=9, typical_seconds=1.0)
+    queue.fail(taken(queue.take("L", 0.0, provider="bad")), "no")
+    queue.take("M", 0.0, provider="slow")
+    for provider in ("bad", "slow"):
+        assert queue.take("N", 99.0, provider=provider) is None
+        assert queue.next_look_seconds("N", provider=provider) is None
+    assert queue.next_look_seconds("N", provider="good") == 1.5
+    assert taken(queue.take("N", 99.0, provider="good")).is_copy
+
+
+def test_an_item_that_was_given_up_can_be_renewed() -> None:
+    queue = WorkQueue(["a"], max_attempts=2)
+    with pytest.raises(ValueError, match="only an item that was given up"):
+        queue.renew("a")
+    for _ in range(2):
+        queue.fail(taken(queue.take("L", 0.0)), "no")
+    assert queue.is_settled
+    queue.renew("a")
+    assert not queue.is_settled
+    assert queue.abandoned == {}
+    queue.fail(taken(queue.take("L", 0.0)), "no")
+    assert queue.finish(taken(queue.take("L", 0.0)), 1.0)
+    assert queue.done == ("a",)
+
+
 def test_a_ticket_counts_once() -> None:
     queue = WorkQueue(["a"], max_attempts=3)
     ticket = taken(queue.take("L", 0.0))
@@ -148,7 +209,7 @@ def test_a_ticket_counts_once() -> None:
 ACTIONS = st.lists(
     st.tuples(
         st.sampled_from(["take", "take", "take", "finish", "fail", "give_back"]),
-        st.integers(0, 2),
+        st.integers(0, 3),
         st.sampled_from([0.0, 0.5, 4.0]),
     ),
     min_size=20,
@@ -169,6 +230,7 @@ class Witness:
         self.out: dict[str, Ticket[int]] = {}
         self.done: set[int] = set()
         self.failures = dict.fromkeys(range(items), 0)
+        self.failed_by: Counter[tuple[int, str]] = Counter()
         self.durations: list[float] = []
 
     def take(self, lease: str) -> bool:
@@ -178,9 +240,12 @@ class Witness:
         holders = {
             item: [t for t in self.out.values() if t.item == item] for item in range(self.items)
         }
-        ticket = self.queue.take(lease, self.now)
+        provider, live = self.providers(lease)
+        ticket = self.queue.take(lease, self.now, provider=provider, live_providers=live)
         if ticket is None:
             return False
+        own = self.failed_by[ticket.item, provider]
+        assert all(self.failed_by[ticket.item, other] >= own for other in live) or own == 0
         others = holders[ticket.item]
         assert ticket.lease == lease
         assert ticket.item not in self.done
@@ -192,6 +257,12 @@ class Witness:
             assert self.now - others[0].started_seconds >= SPECULATION_FACTOR * typical
         self.out[lease] = ticket
         return True
+
+    def providers(self, lease: str) -> tuple[str, list[str]]:
+        """The provider of a lease (two have the same) and all that are at work."""
+        alive = ["last"] if lease == "last" else [f"lease {i}" for i in range(4)]
+        names = {"lease 3": "lease 2"}
+        return names.get(lease, lease), [names.get(one, one) for one in alive]
 
     def finish(self, lease: str) -> None:
         """Deliver what a lease has in hand."""
@@ -208,6 +279,7 @@ class Witness:
         self.queue.fail(ticket, f"failure {self.failures[ticket.item]}")
         if ticket.item not in self.done:
             self.failures[ticket.item] += 1
+            self.failed_by[ticket.item, ticket.provider] += 1
 
     def give_back(self, lease: str) -> None:
         """Give back what a lease has in hand."""
@@ -233,7 +305,7 @@ class Witness:
         assert max(self.failures.values(), default=0) < self.max_attempts + MAX_COPIES
 
 
-@given(st.integers(0, 3), st.integers(1, 2), st.booleans(), ACTIONS)
+@given(st.integers(0, 3), st.integers(1, 4), st.booleans(), ACTIONS)
 @settings(max_examples=300)
 def test_any_course_of_events_ends_with_every_item_done_or_given_up(
     items: int, max_attempts: int, speculate: bool, actions: list[tuple[str, int, float]]
@@ -250,3 +322,44 @@ def test_any_course_of_events_ends_with_every_item_done_or_given_up(
         witness.finish("last")
     witness.check()
     assert witness.queue.is_settled
+
+
+@given(
+    st.integers(1, 5),
+    st.integers(1, 6),
+    st.lists(st.sampled_from(["fail", "finish", "give_back"]), max_size=60),
+    st.randoms(use_true_random=False),
+)
+def test_while_all_ask_and_nobody_has_anything_somebody_always_gets_something(
+    providers: int, max_attempts: int, outcomes: list[str], random: Random
+) -> None:
+    """Nothing waits for ever, whoever failed what; at the end everything is done or given up."""
+    queue = WorkQueue(list(range(3)), max_attempts=max_attempts, speculate=False)
+    live = [f"provider {i}" for i in range(providers)]
+    while not queue.is_settled:
+        random.shuffle(live)
+        tickets = [queue.take(name, 0.0, provider=name, live_providers=live) for name in live]
+        out = [ticket for ticket in tickets if ticket is not None]
+        assert out
+        for ticket in out:
+            match outcomes.pop() if outcomes else "fail":
+                case "finish":
+                    queue.finish(ticket, 1.0)
+                case "give_back":
+                    queue.give_back(ticket)
+                case _:
+                    queue.fail(ticket, "no")
+    assert set(queue.done) | set(queue.abandoned) == set(range(3))
+
+
+@given(st.integers(1, 4), st.integers(0, 3))
+def test_an_honest_provider_is_waited_for_however_others_fail(bad: int, spare: int) -> None:
+    """One failure for each of the others: then the item waits for whoever has not failed it."""
+    queue = WorkQueue(["a"], max_attempts=bad + 1 + spare)
+    live = ["honest", *(f"bad {i}" for i in range(bad))]
+    for _ in range(5):
+        for name in live[1:]:
+            ticket = queue.take(name, 0.0, provider=name, live_providers=live)
+            if ticket is not None:
+                queue.fail(ticket, "no")
+    assert queue.finish(taken(queue.take("honest", 9.0, live_providers=live)), 10.0)

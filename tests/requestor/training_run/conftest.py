@@ -27,7 +27,8 @@ from requestor.marketplace.ports import (
 )
 from requestor.marketplace.spending import Prices, SpendingGuard
 from requestor.training_run import events
-from requestor.training_run.dispatcher import Delivery, Dispatcher, DispatchOptions
+from requestor.training_run.dispatcher import Dispatcher, DispatchOptions
+from requestor.training_run.open_round import Delivery
 
 UNUSABLE = "unusable"
 OPTIONS = DispatchOptions(
@@ -97,9 +98,11 @@ class FakeDesk:
     kept: dict[WorkItem, Delivery] = field(default_factory=dict)
     receive_errors: list[Exception] = field(default_factory=list)
     open_jobs: set[bytes] = field(default_factory=set)
+    states: set[int] = field(default_factory=set)
 
     def job(self, item: WorkItem, lease: str, attempt: int) -> Job:
-        order = f"{item.round}/{item.client}/{attempt}".encode()
+        state = " with state" if self.has_state(item) else ""
+        order = f"{item.round}/{item.client}/{attempt}{state}".encode()
         assert order not in self.open_jobs
         self.open_jobs.add(order)
         outputs = {"result": OutputFile(Path(order.decode()), 100)}
@@ -114,6 +117,12 @@ class FakeDesk:
 
     def discard(self, job: Job) -> None:
         self.open_jobs.remove(job.order)
+
+    def has_state(self, item: WorkItem) -> bool:
+        return item.client in self.states
+
+    def leave_state_out(self, item: WorkItem) -> None:
+        self.states.remove(item.client)
 
     def salvage(self, item: WorkItem) -> Delivery | None:
         return self.kept.get(item)

@@ -81,7 +81,13 @@ class Office:
         return self.desk.job(item, "lease", self._attempts)
 
     def deliver(
-        self, job: Job, *, fill: float = 0.5, order_sha256: str | None = None, steps: int = 64
+        self,
+        job: Job,
+        *,
+        fill: float = 0.5,
+        order_sha256: str | None = None,
+        steps: int = 64,
+        rows: int = 32,
     ) -> dict[str, str]:
         """Put what an honest provider would send in place; return the digests it claims."""
         order = decode_order(job.order)
@@ -105,7 +111,7 @@ class Office:
         }
         if STATE_OUTPUT_NAME in job.outputs:
             path = job.outputs[STATE_OUTPUT_NAME].path
-            claimed[STATE_OUTPUT_NAME] = write_state(path, fill).sha256
+            claimed[STATE_OUTPUT_NAME] = write_state(path, fill, rows).sha256
         return claimed
 
     def names(self) -> list[str]:
@@ -113,10 +119,33 @@ class Office:
         return sorted(path.name for path in self.inbox.iterdir())
 
 
-def write_state(path: Path, fill: float) -> FileRef:
+def replay(rows: int, fill: float = 0.0) -> Tensors:
+    """The replay buffer of two environments, not yet full."""
+    return {
+        "replay/observations": np.full((rows, 2, 3), fill, np.float32),
+        "replay/next_observations": np.full((rows, 2, 3), fill, np.float32),
+        "replay/actions": np.zeros((rows, 2, 1), np.int64),
+        "replay/rewards": np.full((rows, 2), fill, np.float32),
+        "replay/dones": np.zeros((rows, 2), np.float32),
+        "replay/timeouts": np.zeros((rows, 2), np.float32),
+        "replay/position": np.array(rows),
+        "replay/full": np.array(False),
+    }
+
+
+def write_state(path: Path, fill: float, rows: int = 32, tensors: Tensors | None = None) -> FileRef:
     """A client's state."""
     metadata = ClientStateMetadata(run_id="run-1", client=1, round=2, algorithm="dqn")
-    return write_bundle(path, {"replay/rewards": np.full(9, fill, np.float32)}, metadata)
+    return write_bundle(path, tensors or replay(rows, fill), metadata)
+
+
+def with_state(office: Office, rows: int = 40) -> Office:
+    """An office whose client has a state from earlier rounds."""
+    path = office.folder / "client-001-00002.safetensors"
+    state = write_state(path, 3.0, rows)
+    office.files = replace(office.files, client_states={1: (state, path)})
+    office.desk = RoundDesk(office.files)
+    return office
 
 
 @pytest.fixture
@@ -306,6 +335,79 @@ def test_a_state_that_is_no_bundle_is_refused_with_its_result(
     claimed = keeping.deliver(job)
     job.outputs[STATE_OUTPUT_NAME].path.write_bytes(content)
     refused(keeping, job, claimed, r"\.state")
+
+
+@pytest.mark.parametrize("tensors", [{"x": np.zeros(3, np.float32)}, replay(33), {}])
+def test_a_state_that_no_learner_can_have_left_is_refused(
+    keeping: Office, tensors: Tensors
+) -> None:
+    job = keeping.job()
+    claimed = keeping.deliver(job)
+    path = job.outputs[STATE_OUTPUT_NAME].path
+    metadata = ClientStateMetadata(run_id="run-1", client=1, round=2, algorithm="dqn")
+    claimed[STATE_OUTPUT_NAME] = write_bundle(path, tensors, metadata).sha256
+    refused(keeping, job, claimed, "the client's state")
+
+
+def test_a_state_goes_on_from_the_one_that_was_handed_out(keeping: Office) -> None:
+    office = with_state(keeping, rows=40)
+    job = office.job()
+    refused(office, job, office.deliver(job, rows=32), "has 32 rows of replay after 40")
+    job = office.job()
+    office.desk.receive(ITEM, job, office.deliver(job, rows=72))
+
+
+def test_a_damaged_file_of_our_own_is_blamed_on_no_provider(keeping: Office) -> None:
+    office = with_state(keeping)
+    job = office.job()
+    claimed = office.deliver(job, rows=72)
+    office.files.client_states[1][1].write_bytes(b"damaged")
+    with pytest.raises(OSError, match="is damaged"):
+        office.desk.receive(ITEM, job, claimed)
+
+
+def test_an_order_without_the_state_is_a_clients_first_once_more(keeping: Office) -> None:
+    office = with_state(keeping, rows=40)
+    whole = decode_order(office.job().order)
+    assert office.desk.has_state(ITEM)
+    office.desk.leave_state_out(ITEM)
+    assert not office.desk.has_state(ITEM)
+    job = office.job()
+    order = decode_order(job.order)
+    assert isinstance(order, TrainOrder)
+    assert (order.client_state, order.client_state_output) == (None, STATE_OUTPUT_NAME)
+    assert order_digest(order) != order_digest(whole)
+    assert STATE_NAME not in job.inputs
+    office.desk.receive(ITEM, job, office.deliver(job, rows=32))
+    kept = office.desk.client_state(ITEM)
+    assert kept is not None
+    assert kept.name == f"{order_digest(order)}.state"
+
+
+def test_a_client_without_a_state_has_none_to_leave_out(keeping: Office) -> None:
+    assert not keeping.desk.has_state(ITEM)
+
+
+@pytest.mark.parametrize("is_left_out", [False, True])
+def test_after_a_crash_the_result_is_found_with_and_without_the_state(
+    keeping: Office, is_left_out: bool
+) -> None:
+    office = with_state(keeping, rows=40)
+    if is_left_out:
+        office.desk.leave_state_out(ITEM)
+    job = office.job()
+    office.desk.receive(ITEM, job, office.deliver(job, rows=32 if is_left_out else 72))
+    expected = office.desk.client_state(ITEM)
+    again = RoundDesk(office.files)
+    assert again.salvage(ITEM) is not None
+    assert again.client_state(ITEM) == expected
+    assert again.has_state(ITEM) is not is_left_out
+
+
+def test_a_search_that_finds_nothing_leaves_the_state_in(keeping: Office) -> None:
+    office = with_state(keeping)
+    assert office.desk.salvage(ITEM) is None
+    assert office.desk.has_state(ITEM)
 
 
 def test_a_state_above_its_bound_is_refused(keeping: Office) -> None:

@@ -47,7 +47,8 @@ from requestor.mock_golem.daemon import DaemonSettings, MockDaemon
 from requestor.mock_golem.fleet import parse_fleet
 from requestor.mock_golem.money import add, cost
 from requestor.training_run import events
-from requestor.training_run.dispatcher import Delivery, Dispatcher, DispatchOptions
+from requestor.training_run.dispatcher import Dispatcher, DispatchOptions
+from requestor.training_run.open_round import Delivery
 
 INPUT, OUTPUT = "model.safetensors", "result.safetensors"
 IMAGE = "hash:sha3:" + "0" * 56 + ":http://127.0.0.1/provider-image.gvmi"
@@ -113,6 +114,12 @@ class CopyDesk:
             blocks = path.stat().st_blocks * 512
             self.largest_output_bytes = max(self.largest_output_bytes, blocks)
             path.unlink()
+
+    def has_state(self, item: WorkItem) -> bool:
+        return False
+
+    def leave_state_out(self, item: WorkItem) -> None:
+        raise AssertionError("there are no states")
 
     def salvage(self, item: WorkItem) -> Delivery | None:
         return None
