@@ -16,13 +16,13 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.vec_env import VecNormalize
 
 from provider_image.learners.base import LearnerRefused
+from provider_image.learners.optimizer_bounds import bounded
 from provider_image.learners.sb3_environments import load_normalizer, normalizer_tensors
 from provider_image.wire import StateRules, Tensors, check_tensors, specs_of
 
 POLICY_PREFIX = "policy/"
 OPTIMIZER_PREFIX = "optimizer/"
 ENTROPY_NAME = "extra/log_ent_coef"
-_NEVER_NEGATIVE = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "step"})
 
 
 def model_tensors(
@@ -76,26 +76,24 @@ def optimizer_tensors(model: BaseAlgorithm) -> Tensors:
 def load_optimizers(model: BaseAlgorithm, tensors: Tensors) -> None:
     """Set every optimizer's state from `optimizer_tensors`-like tensors, already checked.
 
-    Averaged second moments and step counts cannot be negative; what is, is set to zero.
+    They may be a stranger's, or an average with a stranger's: no number is taken that a run of the
+    optimizer could not have led to, see `optimizer_bounds`.
     """
     for name, optimizer in _optimizers(model).items():
         state: dict[int, dict[str, torch.Tensor | int]] = {}
         for index, (parameter, group) in enumerate(_parameters(optimizer)):
             fresh = _fresh_state(optimizer, parameter, group)
+            stem = f"{OPTIMIZER_PREFIX}{name}/{index}/"
+            held = bounded({field: tensors[stem + field] for field in fresh}, group)
             state[index] = {
-                field: _restored(field, value, tensors[f"{OPTIMIZER_PREFIX}{name}/{index}/{field}"])
-                for field, value in fresh.items()
+                field: _restored(field, value, held[field]) for field, value in fresh.items()
             }
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _restored(field: str, fresh: torch.Tensor | int, received: Any) -> torch.Tensor | int:
-    value = np.array(received)
-    if field in _NEVER_NEGATIVE:
-        value = np.asarray(np.maximum(value, 0))
-    if field == "step":
-        value = np.asarray(np.rint(value))
+    value = np.asarray(np.rint(received)) if field == "step" else received
     return torch.from_numpy(value) if isinstance(fresh, torch.Tensor) else int(value)
 
 

@@ -304,6 +304,31 @@ def test_a_merged_optimizer_travels_with_the_model() -> None:
     assert np.isfinite(second.tensors["policy/action_net.weight"]).all()
 
 
+@pytest.mark.parametrize(
+    ("environment", "learner"),
+    [
+        (CARTPOLE, PPO_SPEC),
+        (CARTPOLE, spec("a2c", {"n_steps": 5})),
+        (PENDULUM, SAC_SPEC),
+        (CARTPOLE, DQN_SPEC),
+    ],
+    ids=lambda value: getattr(value, "algorithm", ""),
+)
+def test_hostile_averaged_moments_do_not_wreck_an_honest_client(
+    environment: EnvironmentSpec, learner: LearnerSpec
+) -> None:
+    """One stranger among eight sent the greatest updates that the screen lets through."""
+    merged = StateRules(optimizer="merged")
+    model = initial(environment, learner, merged)
+    for name, tensor in model.items():
+        if name.startswith("optimizer/") and not name.endswith("_sq"):
+            model[name] = (tensor + np.float32(1e20 / 8)).astype(np.float32)
+    order = order_for(environment, learner, rules=merged)
+    outcome = load_learner(learner.algorithm).train(order, model, None)
+    moved = [t for name, t in outcome.tensors.items() if name.startswith(("policy/", "extra/"))]
+    assert max(float(np.abs(tensor).max()) for tensor in moved) < 10
+
+
 def test_wrong_tensors_are_refused() -> None:
     learner = load_learner("ppo")
     model = initial(CARTPOLE, PPO_SPEC)
