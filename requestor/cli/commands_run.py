@@ -21,6 +21,7 @@ from requestor.config import (
     resolved_yaml,
 )
 from requestor.errors import DerlError, PreflightError, UsageError
+from requestor.marketplace.ledger import read_ledger
 from requestor.reporting.json_output import summary_json
 from requestor.reporting.run_list import read_status
 from requestor.reporting.summary import print_summary
@@ -105,6 +106,9 @@ def resume(
         run_name, overrides = "last", (run_name, *overrides)
     directory = find_run(runs_dir, run_name)
     _check_resumable(overrides)
+    if _is_finished(directory):
+        _print_account(directory, as_json=as_json)
+        return
     loaded = load_config(directory.config, overrides)
     _confirm_spending(loaded, yes)
     if overrides:
@@ -136,13 +140,24 @@ def _execute(
         summary = execute(Launch(directory, config, runs, progress, wire_log))
     except DerlError as error:
         raise _naming(error, directory) from error
+    _print_account(directory, as_json=as_json)
+    if summary.error is not None:
+        raise _naming(summary.error, directory)
+
+
+def _is_finished(directory: RunDirectory) -> bool:
+    """Say whether nothing is left to do: no round, no bill, no model to be written."""
+    state = read_status(directory).state
+    is_settled = not read_ledger(directory.ledger).is_open
+    return state in ("completed", "target_reached") and is_settled and directory.model.exists()
+
+
+def _print_account(directory: RunDirectory, *, as_json: bool) -> None:
     closing = read_status(directory).summary
     if as_json:
         click.echo(summary_json(closing))
     else:
         print_summary(closing, Console())
-    if summary.error is not None:
-        raise _naming(summary.error, directory)
 
 
 def _naming(error: DerlError, directory: RunDirectory) -> DerlError:

@@ -246,6 +246,12 @@ class _Execution:
     def _interrupted(self) -> None:
         if self._stop.is_set():
             self._watchers.close()
+            name = self._launch.directory.name
+            print(
+                f"stopped at once; `derl-request resume {name}` goes on and pays what is open",
+                file=sys.stderr,
+                flush=True,
+            )
             # children end by themselves when our end of their pipes closes
             os._exit(130)
         self._stop.set()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import rich_click as click
 
 from requestor.cli.commands_inspect import evaluate, list_command, status
 from requestor.cli.commands_run import init, resume, run
-from requestor.errors import DerlError, render
+from requestor.errors import DerlError, PreflightError, render
 
 EXIT_CODES = (
     "Exit codes: 0 done, 2 wrong usage, 3 wrong config, 4 daemon, key, funds or machine not fit, "
@@ -38,8 +39,16 @@ def main() -> None:
     try:
         cli(standalone_mode=True)
     except DerlError as error:
-        click.echo(render(error), err=True)
-        sys.exit(error.exit_code)
+        _end(error)
+    except OSError as error:
+        what = error.strerror or str(error)
+        where = f"{error.filename}: " if error.filename else ""
+        _end(PreflightError(f"{where}{what}", fix="give a path that exists and can be written"))
+
+
+def _end(error: DerlError) -> NoReturn:
+    click.echo(render(error), err=True)
+    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

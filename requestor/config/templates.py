@@ -59,7 +59,7 @@ env:
   normalize: false          # true: running normalisation of observations and rewards
 
 algo:
-  name: {algo}                 # any constructor argument of SB3's {upper} may stand here
+  name: {algo}                 # SB3's {upper} hyperparameters, by their names, may stand here
 {hyperparameters}\
   # policy_kwargs: dict(net_arch=[64, 64], activation_fn=nn.Tanh)
 
@@ -68,7 +68,7 @@ federation:
   clients: 8                # virtual workers, independent of how many providers there are
   local_steps: {local_steps}         # environment steps of each client in each round
   optimizer: reset          # of a client between rounds: reset, merged or kept
-  replay: {replay}             # reset, or kept by the client (off-policy algorithms)
+  replay: {replay:<17} # reset, or kept by the client (off-policy algorithms)
   # quorum: 6               # results that close a round; default all
   round_deadline_seconds: 600
 
@@ -86,7 +86,15 @@ evaluation:                 # on this machine, on seeds that training never sees
   episodes: 20
   final_episodes: 100
   # target_return: 475      # the run ends once the mean return reaches it
-  gate: {{rule: not_worse, confidence: 0.95}}   # a worse merged model is rolled back
+{gate}"""
+
+_GATE_ON_POLICY = """\
+  gate: {rule: not_worse, confidence: 0.95}   # a worse merged model is rolled back
+"""
+_GATE_OFF_POLICY = """\
+  # not_worse would roll back a model that is worse than its parent; off-policy learners often
+  # play worse than the untrained network before they play better
+  gate: {rule: none}
 """
 
 
@@ -107,4 +115,5 @@ def commented_template(env_id: str, algo: str) -> str:
         n_envs=8 if on_policy else 1,
         local_steps=2048 if on_policy else 1000,
         replay="reset" if on_policy else "kept",
+        gate=_GATE_ON_POLICY if on_policy else _GATE_OFF_POLICY,
     )

@@ -173,12 +173,10 @@ class SpendingGuard:
             (self._exposure(account, now_seconds) for account in self.accounts.values()), ZERO
         )
 
-    def may_spend_seconds(self, now_seconds: float) -> float:
-        """Return for how long all open agreements may go on before the budget could be exceeded.
-
-        At the rates that were measured so far, with a margin; at the full rate where none was.
-        """
-        rate = sum(
+    @property
+    def expected_rate_glm(self) -> Decimal:
+        """Return the GLM a second that all open agreements together are expected to cost."""
+        return sum(
             (
                 account.expected_rate_glm
                 for account in self.accounts.values()
@@ -186,6 +184,13 @@ class SpendingGuard:
             ),
             ZERO,
         )
+
+    def may_spend_seconds(self, now_seconds: float) -> float:
+        """Return for how long all open agreements may go on before the budget could be exceeded.
+
+        At the rates that were measured so far, with a margin; at the full rate where none was.
+        """
+        rate = self.expected_rate_glm
         left = self.budget_glm - self.spent_before_glm - self.exposure_glm(now_seconds)
         if left <= 0:
             return 0.0

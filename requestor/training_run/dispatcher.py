@@ -151,7 +151,8 @@ class Dispatcher:
             due = spending.spent_before_glm + spending.exposure_glm(self._clock())
             raise BudgetReached(
                 f"the budget of {spending.budget_glm:f} GLM may not pay for another order: "
-                f"up to {due:.3g} GLM are spent or due already",
+                f"up to {due:.3g} GLM are spent or due already, and these providers together "
+                f"cost about {60 * spending.expected_rate_glm:.2g} GLM a minute",
                 fix="`derl-request resume golem.budget_glm=…` goes on with a larger budget",
             )
 

@@ -79,6 +79,8 @@ class TrainingRun:
         self._clock = clock
         self._store = CheckpointStore(directory.checkpoints)
         self._checkpoint: Checkpoint
+        self._exporting: asyncio.Task[None] | None = None
+        self._exported: tuple[str, str] | None = None
 
     async def execute(self) -> RunSummary:
         """Do what is left of the run.
@@ -248,6 +250,18 @@ class TrainingRun:
         states = self._keep_client_states(merged.desk, merged.deliveries)
         self._write(replace(after, client_states=states))
         merged.desk.clear()
+        self._export_soon(referee)
+
+    def _export_soon(self, referee: Referee) -> None:
+        """Write model and best model beside the next round's work: after a crash they are there."""
+        if self._exporting is None or self._exporting.done():
+            self._exporting = asyncio.create_task(self._export(referee, self._checkpoint))
+
+    async def _export(self, referee: Referee, checkpoint: Checkpoint) -> None:
+        models = (checkpoint.model.sha256, checkpoint.best.model.sha256)
+        if models != self._exported:
+            await referee.export(checkpoint, self._directory)
+            self._exported = models
 
     def _desk(self, model: Tensors) -> RoundDesk:
         checkpoint = self._checkpoint
@@ -292,7 +306,9 @@ class TrainingRun:
     ) -> RunSummary:
         checkpoint = self._checkpoint
         final = await referee.final(checkpoint) if self._is_done() else None
-        await referee.export(checkpoint, self._directory)
+        if self._exporting is not None:
+            await asyncio.gather(self._exporting, return_exceptions=True)
+        await self._export(referee, checkpoint)
         outcome = _outcome(error, checkpoint)
         self._emit(
             events.RunFinished(
