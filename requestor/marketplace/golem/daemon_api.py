@@ -168,14 +168,42 @@ class DaemonApi:
             raise DaemonError("GET usage", 200, "a usage is beyond all numbers") from error
 
     async def invoices(self, since_unix_seconds: float) -> list[dict[str, Any]]:
-        """Return invoices to us that are not older than that."""
-        url = f"{self._address.payment_url}/invoices"
-        return [row async for row in self._pages(url, "invoiceId", since_unix_seconds)]
+        """Return invoices to us that are not older than that.
 
-    def debit_notes(self, since_unix_seconds: float) -> AsyncIterator[dict[str, Any]]:
-        """Iterate over debit notes to us that are not older than that; there may be very many."""
-        url = f"{self._address.payment_url}/debitNotes"
-        return self._pages(url, "debitNoteId", since_unix_seconds)
+        The daemon lists them in no order, so that only a page that is not full has them all.
+        """
+        url, count = f"{self._address.payment_url}/invoices", PAGE_ROWS
+        while True:
+            rows = await self._list(_page(url, _moment(since_unix_seconds), count))
+            if len(rows) < count:
+                return rows
+            count *= 2
+
+    async def debit_notes(self, since_unix_seconds: float) -> AsyncIterator[dict[str, Any]]:
+        """Iterate over debit notes to us that are not older than that; there may be very many.
+
+        The daemon lists them oldest first and knows no cursor but "younger than this". So each
+        page begins an instant before the end of the last one, and grows where that leads no
+        further: where a whole page is of one instant (or, in old daemons, newest first).
+        """
+        url, count = f"{self._address.payment_url}/debitNotes", PAGE_ROWS
+        after = _moment(since_unix_seconds)
+        seen: set[str] = set()
+        while True:
+            rows = await self._list(_page(url, after, count))
+            names = [str(row.get("debitNoteId")) for row in rows]
+            for name, row in zip(names, rows, strict=True):
+                if name not in seen:
+                    yield row
+            seen.update(names)
+            if len(rows) < count:
+                return
+            instants = [_timestamp(row) for row in rows]
+            following = instants[-1] - _INSTANT
+            if following > after and instants == sorted(instants):
+                after, count, seen = following, PAGE_ROWS, set(names)
+            else:
+                count *= 2
 
     async def accept_invoice(self, invoice_id: str, amount: str, allocation_id: str) -> None:
         """Accept an invoice in full."""
@@ -183,35 +211,6 @@ class DaemonApi:
         await self._call(
             "POST", url, {"totalAmountAccepted": amount, "allocationId": allocation_id}
         )
-
-    async def _pages(
-        self, url: str, id_field: str, since_unix_seconds: float
-    ) -> AsyncIterator[dict[str, Any]]:
-        """Iterate over bills, oldest first, a page at a time.
-
-        The daemon knows no cursor but "younger than this". So each page begins an instant before
-        the end of the last one, and grows where that leads no further: where a whole page is of
-        one instant, or not in order.
-        """
-        after = datetime.fromtimestamp(max(0.0, since_unix_seconds), UTC)
-        count = PAGE_ROWS
-        seen: set[str] = set()
-        while True:
-            query = urlencode({"afterTimestamp": _instant(after), "maxItems": count})
-            rows = await self._list(f"{url}?{query}")
-            for row in rows:
-                if str(row.get(id_field)) not in seen:
-                    yield row
-            seen.update(str(row.get(id_field)) for row in rows)
-            if len(rows) < count:
-                return
-            instants = [_timestamp(row) for row in rows]
-            following = instants[-1] - _INSTANT
-            if following > after and instants == sorted(instants):
-                after, count = following, PAGE_ROWS
-                seen = {str(row.get(id_field)) for row in rows}
-            else:
-                count *= 2
 
     async def _list(self, url: str) -> list[dict[str, Any]]:
         answer = await self._call("GET", url)
@@ -265,8 +264,13 @@ def decimal_field(row: Mapping[str, Any], name: str) -> Decimal:
     return value
 
 
-def _instant(moment: datetime) -> str:
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+def _moment(unix_seconds: float) -> datetime:
+    return datetime.fromtimestamp(max(0.0, unix_seconds), UTC)
+
+
+def _page(url: str, after: datetime, count: int) -> str:
+    text = after.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return f"{url}?{urlencode({'afterTimestamp': text, 'maxItems': count})}"
 
 
 def _timestamp(row: Mapping[str, Any]) -> datetime:
@@ -274,7 +278,7 @@ def _timestamp(row: Mapping[str, Any]) -> datetime:
     try:
         moment = datetime.fromisoformat(str(row.get("timestamp")))
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return max(moment.astimezone(UTC), datetime.fromtimestamp(0, UTC))
+        return max(moment.astimezone(UTC), _moment(0.0))
     except (ValueError, OverflowError) as error:
         raise DaemonError("answer", 200, "a bill's timestamp is missing or malformed") from error
 

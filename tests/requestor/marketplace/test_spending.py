@@ -17,7 +17,9 @@ from requestor.marketplace.spending import (
     Account,
     Prices,
     SpendingGuard,
+    is_amount,
     marked_allocation_glm,
+    presentable_glm,
 )
 
 AMOUNTS = st.decimals(0, 100, places=9)
@@ -260,3 +262,30 @@ def test_a_mark_on_any_budget_that_a_config_allows() -> None:
 
 def test_fractions_below_the_smallest_unit_are_cut_off() -> None:
     assert marked_allocation_glm(Decimal("0.0000000000000000019"), 0) == Decimal("1e-18")
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ("0.25", "0.25"),
+        ("-3", "-3"),
+        ("0.0000000000000000019", "0.0000000000000000019"),
+        ("1e9999999", "1000000000000"),
+        ("-1e9999999", "-1000000000000"),
+        ("Infinity", "1000000000000"),
+        ("NaN", "1000000000000"),
+        ("1e-9999999", "0.000000000000000000"),
+    ],
+)
+def test_whatever_is_asked_can_be_shown(asked: str, shown: str) -> None:
+    assert f"{presentable_glm(Decimal(asked)):f}" == shown
+
+
+@pytest.mark.parametrize("asked", ["0", "0.000000000000000001", "5e11", "1e-60"])
+def test_amounts(asked: str) -> None:
+    assert is_amount(Decimal(asked))
+
+
+@pytest.mark.parametrize("asked", ["NaN", "Infinity", "-1e-18", "1e13", "1e9999999", "1e-9999999"])
+def test_no_amounts(asked: str) -> None:
+    assert not is_amount(Decimal(asked))

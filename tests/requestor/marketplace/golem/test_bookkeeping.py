@@ -8,12 +8,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
+from ya_payment.exceptions import ApiException
 from yapapi import events
 
 from requestor.marketplace.golem.bookkeeping import Bookkeeper
 from requestor.marketplace.ledger import Ledger, read_ledger
 from requestor.marketplace.spending import BILL_ROUNDING_GLM, SpendingGuard
+
+api_error: Any = ApiException
 
 
 def agreement(agreement_id: str = "g1", name: str = "willow") -> Any:
@@ -163,6 +167,35 @@ def test_an_invoice_that_could_not_be_paid_settles_the_account(office: Office) -
     assert len(office.notices) == 1
     assert office.notices[0].startswith("willow: a bill could not be paid: no allocation")
     assert office.notices[0].isprintable()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError("reset by peer"),
+        aiohttp.ClientConnectionError("reset by peer"),
+        TimeoutError(),
+        api_error(503),
+    ],
+)
+def test_an_invoice_that_may_be_paid_later_stays_owed(office: Office, error: Exception) -> None:
+    office.on(events.InvoiceReceived, **office.invoice("0.2"))
+    office.on(events.PaymentFailed, exc_info=(type(error), error, None))
+    assert office.ledger.summary.refused_agreements == set()
+    assert office.guard.exposure_glm(100.0) > Decimal("0.1")
+    assert office.books.put_off == {"g1"}
+    assert office.books.unpaid() == []  # yapapi will not pay it: there is nothing to wait for
+    assert office.notices[0].endswith("(it will be tried again)")
+    office.on(events.InvoiceAccepted, **office.invoice("0.2"))
+    assert not office.books.put_off
+
+
+def test_an_absurd_amount_is_refused_in_few_words(office: Office) -> None:
+    office.books.bill_refused("g1", "invoice", Decimal("1e9999999"), Decimal(1))
+    office.books.bill_refused("g1", "debit note", Decimal("1e-9999999"), Decimal(1))
+    office.on(events.InvoiceReceived, **office.invoice("9" * 1_000_000))
+    assert len(office.ledger.path.read_bytes()) < 3000
+    assert all(len(notice) < 200 for notice in office.notices)
 
 
 def test_two_providers_of_one_name_are_two(office: Office) -> None:

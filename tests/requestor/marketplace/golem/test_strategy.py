@@ -132,7 +132,10 @@ def test_bills_up_to_what_can_be_due_are_accepted(amount: str) -> None:
     assert not desk.bills
 
 
-@pytest.mark.parametrize("amount", ["1.000000000000000001", "1e30", "-0.5", "-5", "Infinity"])
+@pytest.mark.parametrize(
+    "amount",
+    ["1.000000000000000001", "1e30", "1e9999999", "1e-9999999", "-0.5", "-5", "Infinity"],
+)
 def test_other_bills_are_refused_and_told(amount: str) -> None:
     desk = Desk(bound=Decimal(1))
     assert not desk.invoice(amount)

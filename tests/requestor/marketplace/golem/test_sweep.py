@@ -46,6 +46,7 @@ class FakeDaemon(DaemonApi):
         self.terminated: list[str] = []
         self.payments: list[tuple[str, str, str]] = []
         self.refuse_payments = False
+        self.failures: list[int] = []
         self.dies_at_termination = False
         self.is_gone = False
 
@@ -146,6 +147,8 @@ class FakeDaemon(DaemonApi):
         row = next(row for row in self.invoice_rows if row["invoiceId"] == invoice_id)
         assert allocation_id in self.allocation_rows
         assert Decimal(amount) == Decimal(row["amount"])
+        if self.failures:
+            raise DaemonError("POST accept", self.failures.pop(), "not now")
         if self.refuse_payments:
             raise DaemonError("POST accept", 400, "not enough funds")
         self.payments.append((row["agreementId"], amount, allocation_id))
@@ -163,15 +166,22 @@ class Scene:
 
     def intend(self, amount: str = AMOUNT) -> None:
         """Enter that an allocation was asked for."""
-        self.ledger.write("allocation_intended", amount_glm=amount, budget_glm="1", node_id=NODE)
+        node = self.daemon.node
+        self.ledger.write("allocation_intended", amount_glm=amount, budget_glm="1", node_id=node)
 
-    def open_session(self) -> None:
+    def open_session(self, allocation_id: str = "A", amount: str = AMOUNT) -> None:
         """An allocation, granted and known."""
-        self.intend()
-        self.daemon.allocate("A", AMOUNT)
-        self.ledger.write("allocation_created", allocation_id="A", amount_glm=AMOUNT)
+        self.intend(amount)
+        self.daemon.allocate(allocation_id, amount)
+        self.ledger.write("allocation_created", allocation_id=allocation_id, amount_glm=amount)
 
-    def approve(self, agreement_id: str, *bills: str, name: str = "willow") -> None:
+    def approve(
+        self,
+        agreement_id: str,
+        *bills: str,
+        name: str = "willow",
+        expires_unix_seconds: float | None = None,
+    ) -> None:
         """An agreement that the ledger knows: 0.1 GLM at the start, 0.001 a second."""
         self.daemon.agree(agreement_id, RUN, bills)
         self.ledger.approve(
@@ -181,6 +191,7 @@ class Scene:
             threads=1,
             prices=Prices(Decimal("0.1"), Decimal(0), Decimal("3.6")),
             approved_unix_seconds=self.unix_seconds,
+            expires_unix_seconds=expires_unix_seconds,
         )
 
     def end(self, agreement_id: str) -> None:
@@ -188,12 +199,22 @@ class Scene:
         self.daemon.approved.discard(agreement_id)
         self.ledger.write("agreement_ended", agreement_id=agreement_id)
 
-    async def sweep(self, wait_seconds: float = 10.0) -> SweepReport:
+    async def sweep(self, wait_seconds: float = 10.0, **changes: Any) -> SweepReport:
         """Clean up."""
-        sweep = Sweep(self.daemon, self.ledger, RUN, self.notices.append, lambda: self.unix_seconds)
-        report = await sweep.run(wait_seconds)
+        report = await self.make(**changes).run(wait_seconds)
         self.check_books()
         return report
+
+    async def pay(self, *awaited: str) -> SweepReport:
+        """Pay what is owed at the end of a session."""
+        report = await self.make().pay(frozenset(awaited), 10.0)
+        self.check_books()
+        return report
+
+    def make(self, **changes: Any) -> Sweep:
+        """A sweep."""
+        settings: dict[str, Any] = {"unix_clock": lambda: self.unix_seconds, **changes}
+        return Sweep(self.daemon, self.ledger, RUN, self.notices.append, **settings)
 
     def check_books(self) -> None:
         """The ledger says exactly what the daemon says."""
@@ -448,3 +469,185 @@ def test_a_daemon_that_is_gone_leaves_the_rest_in_the_ledger(
         run_in_virtual_time(scene.sweep())
     assert scene.ledger.summary.open_agreements == {"g1"}
     assert scene.ledger.summary.open_allocations == {"A"}
+
+
+# --- what may work later ---------------------------------------------------------------------
+
+
+def test_a_payment_that_fails_in_passing_is_tried_again(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("g1", "0.12")
+    scene.daemon.failures = [500, 503, 502]
+    scene.unix_seconds += 60
+    report = run_in_virtual_time(scene.sweep())
+    assert report.invoices == 1
+    assert scene.daemon.payments == [("g1", "0.12", "A")]
+    assert scene.notices == [
+        "willow: a bill could not be paid: POST accept: 502 not now (it will be tried again)"
+    ]
+    assert len(scene.ledger.summary.failed_payments) == 1
+
+
+def test_what_fails_until_the_end_of_a_sweep_is_paid_by_the_next_session(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("g1", "0.12")
+    scene.daemon.failures = [500] * 100
+    scene.unix_seconds += 60
+    run_in_virtual_time(scene.sweep(wait_seconds=1.0))
+    assert not scene.daemon.payments
+    assert not scene.daemon.allocation_rows
+    scene.daemon.failures = []
+    scene.open_session("B", "0.8")
+    assert run_in_virtual_time(scene.pay()).invoices == 1
+    assert scene.daemon.payments == [("g1", "0.12", "B")]
+
+
+def test_an_invoice_that_comes_after_its_session_is_paid_in_the_next(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("late")
+    scene.approve("greedy")
+    scene.unix_seconds += 60
+    scene.end("late")
+    scene.end("greedy")
+    run_in_virtual_time(scene.sweep(wait_seconds=0.0))
+    scene.daemon.bill("late", "0.163000001")
+    scene.daemon.bill("greedy", "0.163000002")
+    scene.unix_seconds += 36_000
+    assert run_in_virtual_time(scene.sweep()).is_empty  # no allocation to pay from
+    scene.open_session("B", "0.8")
+    report = run_in_virtual_time(scene.pay())
+    assert str(report) == "0 agreements ended, 1 invoices accepted, 0 allocations released"
+    assert scene.daemon.payments == [("late", "0.163000001", "B")]
+    assert scene.ledger.summary.refused_agreements == {"greedy"}
+    assert list(scene.daemon.allocation_rows) == ["B"]
+
+
+def test_paying_waits_for_what_is_awaited_only(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("slow")
+    scene.approve("idle")
+
+    async def timed() -> float:
+        loop = asyncio.get_running_loop()
+        loop.call_later(4.0, scene.daemon.bill, "slow", "0.1")
+        await scene.pay("slow")
+        return loop.time()
+
+    assert 4 <= run_in_virtual_time(timed()) < 5
+    assert scene.daemon.payments == [("slow", "0.1", "A")]
+
+
+# --- bounds ----------------------------------------------------------------------------------
+
+
+def test_time_after_the_expiry_of_an_agreement_is_not_paid(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    """A process that died two days ago has written no end."""
+    scene.open_session()
+    scene.approve("g1", "5", expires_unix_seconds=scene.unix_seconds + 100)
+    scene.approve("g2", "0.2", expires_unix_seconds=scene.unix_seconds + 100)
+    scene.unix_seconds += 2 * 86_400
+    run_in_virtual_time(scene.sweep())
+    assert scene.daemon.payments == [("g2", "0.2", "A")]
+    assert "at most 0.203000001 GLM can be due" in scene.notices[0]
+
+
+def test_the_expiry_of_an_unknown_agreement_is_that_of_its_demand(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.daemon.agree("g9", RUN, ("5",))
+    demand = scene.daemon.agreements["g9"]["demand"]
+    demand["properties"]["golem.srv.comp.expiration"] = 1_100_000
+    scene.unix_seconds += 86_400
+    run_in_virtual_time(scene.sweep())
+    assert scene.ledger.approvals["g9"]["expires_unix_seconds"] == 1100.0
+    assert not scene.daemon.payments
+
+
+def test_the_budget_is_not_exceeded_by_cleaning_up(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("g1", "0.12")
+    scene.approve("g2", "0.13")
+    scene.daemon.note("g2", "0.01", "ACCEPTED")
+    scene.unix_seconds += 60
+    run_in_virtual_time(scene.sweep(budget_glm=Decimal("0.2499")))
+    assert scene.daemon.payments == [("g1", "0.12", "A")]
+    assert scene.ledger.summary.refused_agreements == set()
+    assert scene.notices == [
+        "willow: invoice over 0.130000000 GLM stays unpaid: it does not fit into the budget of "
+        "0.2499 GLM any more"
+    ]
+    scene.open_session("B", "0.8")
+    run_in_virtual_time(scene.sweep(budget_glm=Decimal("0.25")))
+    assert scene.ledger.summary.total_glm == Decimal("0.25")
+
+
+def test_without_a_budget_that_of_the_last_session_holds(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("g1", "0.9")
+    scene.approve("g2", "0.2")
+    scene.unix_seconds += 1000
+    run_in_virtual_time(scene.sweep())
+    assert scene.daemon.payments == [("g1", "0.9", "A")]
+
+
+@pytest.mark.parametrize("asked", ["1e9999999", "1e-9999999"])
+def test_an_absurd_amount_is_refused_in_few_words(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime, asked: str
+) -> None:
+    scene.open_session()
+    scene.approve("g1", asked)
+    run_in_virtual_time(scene.sweep())
+    assert not scene.daemon.payments
+    assert scene.ledger.summary.refused_agreements == {"g1"}
+    assert scene.ledger.path.stat().st_size < 3000
+    assert len(scene.notices[0]) < 200
+
+
+# --- two nodes -------------------------------------------------------------------------------
+
+
+def test_each_node_ends_what_it_has_made_itself(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("g1", "0.12")
+    scene.unix_seconds += 60
+    first, second, told = scene.daemon, FakeDaemon(), set[tuple[str, str]]()
+    second.node = "0xother"
+
+    async def elsewhere() -> None:
+        scene.daemon = second
+        scene.open_session("B", "0.8")
+        scene.approve("g2", "0.1")
+        assert str(await scene.make(told=told).run(5.0)) == (
+            "1 agreements ended, 1 invoices accepted, 1 allocations released"
+        )
+        assert (await scene.make(told=told).run(5.0)).is_empty
+
+    run_in_virtual_time(elsewhere())
+    summary = scene.ledger.summary
+    assert (summary.open_agreements, summary.open_allocations) == ({"g1"}, {"A"})
+    assert scene.notices == ["what node 0xme still holds can only be ended on its own daemon"]
+    scene.daemon = first
+    first.agree("g9", RUN, ("0.11",))
+    report = run_in_virtual_time(scene.make(told=told).run(5.0))
+    assert str(report) == "2 agreements ended, 2 invoices accepted, 1 allocations released"
+    assert first.payments == [("g1", "0.12", "A"), ("g9", "0.11", "A")]
+    assert scene.ledger.approvals["g9"]["approved_unix_seconds"] == 1000.0
+    assert not summary.is_open
+    assert summary.total_glm == Decimal("0.33")
