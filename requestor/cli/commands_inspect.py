@@ -15,8 +15,8 @@ from rich.console import Console
 from requestor.cli.options import as_json_option, runs_option
 from requestor.config import RunConfig, environment_spec, learner_spec, load_config, state_rules
 from requestor.errors import RunFailed, UsageError
-from requestor.evaluation.judge import Evaluation, Judge
-from requestor.evaluation.local_worker import LocalWorker
+from requestor.evaluation.judge import ARCHIVE_NAME, Evaluation, Judge
+from requestor.evaluation.local_worker import LocalWorker, LocalWorkerError
 from requestor.federation.seeds import held_out_seeds
 from requestor.reporting.run_list import print_runs, print_status, read_status, status_record
 from requestor.training_run.checkpoints import CheckpointStore
@@ -114,7 +114,10 @@ def _subject(text: str, runs: Path, config_file: Path | None, *, best: bool) -> 
     path = Path(text)
     if path.suffix == ".zip":
         return _archive(path, config_file)
-    directory = find_run(runs, text)
+    return _model_of(find_run(runs, text), best=best)
+
+
+def _model_of(directory: RunDirectory, *, best: bool) -> _Subject:
     store = CheckpointStore(directory.checkpoints)
     checkpoint = store.latest()
     if checkpoint is None:
@@ -127,6 +130,18 @@ def _subject(text: str, runs: Path, config_file: Path | None, *, best: bool) -> 
 def _archive(path: Path, config_file: Path | None) -> _Subject:
     if not path.is_file():
         raise UsageError(f"there is no file {path}", fix="give a run's name, or a model.zip")
+    run = RunDirectory(path.parent)
+    if (
+        config_file is None
+        and run.identity.is_file()
+        and path.resolve()
+        in (
+            run.model,
+            run.best_model,
+        )
+    ):
+        # the run's own bundle: the same weights, and the normaliser's statistics with them
+        return _model_of(run, best=path.resolve() == run.best_model)
     beside = RunDirectory(path.parent).config
     source = config_file or (beside if beside.is_file() else None)
     if source is None:
@@ -147,5 +162,16 @@ async def _play(subject: _Subject, seeds: tuple[int, ...]) -> Evaluation:
             model = subject.model
             if subject.is_archive:
                 model = Path(folder) / "imported.safetensors"
-                await judge.import_archive(subject.model, model)
+                await _import(judge, subject.model, model)
             return await judge.evaluate(model, seeds, deterministic=config.evaluation.deterministic)
+
+
+async def _import(judge: Judge, archive: Path, model: Path) -> None:
+    try:
+        await judge.import_archive(archive, model)
+    except LocalWorkerError as error:
+        raise UsageError(
+            error.message.replace(ARCHIVE_NAME, str(archive)),
+            fix="give an archive that Stable-Baselines3 wrote, and with --config the config of "
+            "the same algorithm and environment",
+        ) from error

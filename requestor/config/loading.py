@@ -113,7 +113,7 @@ def _with_fleet(config: RunConfig, document: Document) -> RunConfig:
     if not fleet.is_file():
         origin = document.origin(("golem", "fleet"))
         place = "golem.fleet" + (f" ({origin})" if origin else "")
-        problem = f"no such file: {fleet} @ {place}; paths are relative to the config file"
+        problem = f"no such file: {fleet} @ {place}"
         raise ConfigError(f"{document.source}: 1 problem", problems=(problem,))
     golem = config.golem.model_copy(update={"fleet": fleet})
     return config.model_copy(update={"golem": golem})
