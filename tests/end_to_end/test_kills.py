@@ -19,6 +19,8 @@ import pytest
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Reference, Workbench
 
+pytestmark = pytest.mark.timeout(300)  # several whole runs in a test; machines may be busy
+
 Settled = Callable[[Decimal, dict[str, Any]], None]
 ROOT = Path(__file__).parents[2]
 YAGNA = (

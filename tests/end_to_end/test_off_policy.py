@@ -14,6 +14,8 @@ from safetensors.numpy import load_file
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import RunFolder, Workbench
 
+pytestmark = pytest.mark.timeout(300)  # several whole runs in a test; machines may be busy
+
 Settled = Callable[[Decimal, dict[str, Any]], None]
 CONFIGS = Path(__file__).parents[2] / "configs"
 
