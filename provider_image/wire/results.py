@@ -57,7 +57,7 @@ class EvaluateResult(_Metadata, frozen=True, kw_only=True, tag="evaluate_result"
 
 
 class ClientStateMetadata(_Metadata, frozen=True, kw_only=True, tag="client_state"):
-    """Beside what a client keeps from one round to the next; opaque to the requestor."""
+    """Beside what a client keeps from one round to the next; the requestor knows its layout."""
 
     format: FormatVersion = FORMAT_VERSION
     run_id: RunId
