@@ -23,8 +23,6 @@ from requestor.training_run.settings import EvaluationSettings, RunSettings
 MOCK_IMAGE = "hash:sha3:" + "0" * 56 + ":http://127.0.0.1/provider-image.gvmi"
 """What a mock fleet is asked for when the config names no image: it runs no image anyway."""
 
-INVOICE_TIMEOUT_SECONDS = 15.0
-
 
 def run_settings(config: RunConfig, run_id: str) -> RunSettings:
     """Return the settings of a run under `config`."""
@@ -89,7 +87,7 @@ def run_terms(config: RunConfig, run_id: str) -> Terms:
         payment_network=golem.payment_network,
         expiration_seconds=60 * golem.expiration_minutes,
         deploy_timeout_seconds=golem.deploy_timeout_seconds,
-        invoice_timeout_seconds=INVOICE_TIMEOUT_SECONDS,
+        invoice_timeout_seconds=golem.invoice_timeout_seconds,
     )
 
 

@@ -149,6 +149,7 @@ class GolemConfig(Section):
     deploy_timeout_seconds: Positive = 300.0
     order_timeout_seconds: Positive = 300.0
     startup_timeout_seconds: Positive = 180.0
+    invoice_timeout_seconds: Positive = 15.0
     expiration_minutes: Annotated[Number, Field(ge=5, le=290)] = 120.0
 
 

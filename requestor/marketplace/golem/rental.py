@@ -7,12 +7,11 @@ way out ends every agreement, waits for the bills and releases the allocation.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -23,25 +22,22 @@ from yapapi.services import Cluster
 
 from requestor.errors import BudgetReached, PreflightError
 from requestor.marketplace.golem.bookkeeping import Bookkeeper
+from requestor.marketplace.golem.closing import Closing
 from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, DaemonError
 from requestor.marketplace.golem.engine import (
     make_engine,
     start_engine,
-    stop_engine,
-    stop_paying,
-    within,
 )
 from requestor.marketplace.golem.offer_terms import clean_name
 from requestor.marketplace.golem.payload import ProviderImagePayload, build_payload
 from requestor.marketplace.golem.strategy import CeilingStrategy
-from requestor.marketplace.golem.sweep import Sweep
 from requestor.marketplace.golem.watching import (
     watch_daemon,
     watch_engine,
     watch_time,
     watch_usage,
 )
-from requestor.marketplace.golem.worker_service import GolemLease, WorkerService, describe_failure
+from requestor.marketplace.golem.worker_service import GolemLease, WorkerService
 from requestor.marketplace.history import ProviderHistory, Suspicions
 from requestor.marketplace.ledger import Ledger
 from requestor.marketplace.ports import LeaseInfo, MarketplaceLost, Terms
@@ -52,8 +48,6 @@ logger = logging.getLogger(__name__)
 MIN_ALLOCATION_GLM = Decimal("1e-9")
 """Less than this buys nothing; an allocation's mark takes up to a thousandth of it."""
 
-STOP_GRACE_SECONDS = 15.0
-LOST_GRACE_SECONDS = 4.0
 FAILURES_UNTIL_BARRED = 2
 
 
@@ -364,97 +358,15 @@ class GolemPool:
             monitor.cancel()
         for lease in list(self._leases.values()):
             lease.release("the run is over", avoid=False)
-        if self._cluster is not None:
-            grace = LOST_GRACE_SECONDS if self._is_lost else STOP_GRACE_SECONDS
-            await self._guard("stop the workers", self._terminate_cluster(self._cluster), grace)
-        trouble = await self._trouble_with_daemon()
-        self._suspicions.close(was_daemon_lost=self._is_lost or trouble is not None)
-        if trouble is not None:
-            self._notice(f"{trouble}; `derl-request resume` will clean up")
-            await self._abandon_engine()
-        elif self._golem is not None and not self._is_lost:
-            await self._await_bills()
-            await self._pay_what_is_owed(self._golem)
-            await self._guard("stop the engine", stop_engine(self._golem), STOP_GRACE_SECONDS)
-            await self._settle(0.0)
-        else:
-            # the engine has failed: bills are waited for here, before the allocation goes
-            await self._settle(self._terms.invoice_timeout_seconds)
-            await self._abandon_engine()
-
-    async def _pay_what_is_owed(self, golem: Golem) -> None:
-        """Pay, while the allocation is open, what yapapi could not and what came too late."""
-        wait_seconds = self._terms.invoice_timeout_seconds if self._books.put_off else 0.0
-        patience = STOP_GRACE_SECONDS + wait_seconds
-        await self._guard("stop paying", stop_paying(golem), LOST_GRACE_SECONDS)
-        payment = self._sweep().pay(self._books.put_off, wait_seconds)
-        await self._guard("pay what is owed", payment, patience)
-
-    async def _settle(self, wait_seconds: float) -> None:
-        patience = STOP_GRACE_SECONDS + wait_seconds
-        await self._guard("settle the rest", self._sweep().run(wait_seconds), patience)
-
-    def _sweep(self) -> Sweep:
-        return Sweep(
-            self._api,
-            self._ledger,
-            self._terms.run_id,
-            self._notice,
-            budget_glm=self._terms.budget_glm,
+        closing = Closing(
+            api=self._api,
+            ledger=self._ledger,
+            books=self._books,
+            terms=self._terms,
+            golem=self._golem,
+            cluster=self._cluster,
+            notice=self._notice,
             told=self._told,
+            suspicions=self._suspicions,
         )
-
-    async def _abandon_engine(self) -> None:
-        if self._golem is not None:
-            try:
-                await within(LOST_GRACE_SECONDS, stop_engine(self._golem))
-            except Exception:
-                logger.info("the engine did not stop in good order", exc_info=True)
-
-    async def _trouble_with_daemon(self) -> str | None:
-        try:
-            async with asyncio.timeout(LOST_GRACE_SECONDS):
-                await self._api.identity()
-        except TimeoutError:
-            return "the daemon does not answer"
-        except DaemonError as error:
-            return f"the daemon is out of reach: {error}"
-        return None
-
-    async def _terminate_cluster(self, cluster: Any) -> None:
-        await cluster.terminate()
-
-    async def _await_bills(self) -> None:
-        """Wait for invoices; a provider that died may never send one.
-
-        (yapapi would wait 30 s for it in silence.)
-        """
-        started = time.monotonic()
-        told = False
-        while self._books.unpaid():
-            waited = time.monotonic() - started
-            if waited >= self._terms.invoice_timeout_seconds:
-                names = ", ".join(sorted(self._books.unpaid()))
-                self._notice(f"no invoice from {names}; what they are owed stays unpaid")
-                return
-            if waited > 2 and not told:
-                told = True
-                self._notice(f"waiting for invoices of {len(self._books.unpaid())} agreements")
-            await asyncio.sleep(0.05)
-
-    @property
-    def _is_lost(self) -> bool:
-        return self._lost is not None and self._lost.done()
-
-    async def _guard(self, what: str, step: Awaitable[Any], seconds: float) -> None:
-        try:
-            await within(seconds, step)
-        except (asyncio.CancelledError, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            logger.warning("could not %s: %s", what, error, exc_info=True)
-            reason = "no answer in time"
-            if not isinstance(error, TimeoutError):
-                reason = str(error) if isinstance(error, DaemonError) else describe_failure(error)
-            with contextlib.suppress(Exception):
-                self._notice(f"could not {what}: {reason}; `derl-request resume` will clean up")
+        await closing.run(is_lost=self._lost is not None and self._lost.done())
