@@ -21,6 +21,7 @@ from requestor.reporting.wording import (
     one_line,
     plural,
     return_text,
+    spread_text,
 )
 
 LABEL_WIDTH = 9
@@ -78,6 +79,8 @@ def phase(view: RunView) -> str:
     current = view.current
     if view.started is None:
         return "preparing the model"
+    if view.session_unix_seconds is None:
+        return "resuming"
     if current is None:
         if view.rounds_done >= view.started.rounds:
             return "final evaluation"
@@ -132,8 +135,8 @@ def _returns(view: RunView, canvas: Canvas) -> list[RenderableType]:
         return [_labelled("return", Text("not evaluated yet", style="dim")), Text("")]
     target = view.started.target_return if view.started else None
     color = "green" if target is not None and last.mean_return >= target else ""
-    spread = f" {glyphs.plus_minus} {return_text(last.std_return)}"
-    head = Text.assemble((return_text(last.mean_return), f"bold {color}"), (spread, "dim"))
+    mean, spread = spread_text(last.mean_return, last.std_return, glyphs.plus_minus).split(" ", 1)
+    head = Text.assemble((mean, f"bold {color}"), (f" {spread}", "dim"))
     if view.is_rolled_back(last.round):
         head.append(" rolled back", style="yellow")
     head.append("   ")
@@ -201,7 +204,7 @@ def _cost(view: RunView, canvas: Canvas) -> RenderableType:
 
 
 def _providers(view: RunView, now: float, canvas: Canvas) -> RenderableType:
-    if not view.providers:
+    if not view.session_providers:
         wanted = plural(view.wanted_providers, "provider")
         what = f"asking the market for {wanted}" if view.wanted_providers else ""
         return Text(what, style="dim")
@@ -238,7 +241,7 @@ def _caption(view: RunView) -> str:
 def _choose(view: RunView, canvas: Canvas) -> tuple[list[ProviderView], list[ProviderView]]:
     """Return who is shown and who is not: those who left make room first, the order is kept."""
     room = max(3, canvas.height - LINES_ABOVE_TABLE - 2)
-    everybody = list(view.providers.values())
+    everybody = view.session_providers
     if len(everybody) <= room:
         return everybody, []
     here = [provider for provider in everybody if provider.state != "ended"]
@@ -262,7 +265,7 @@ def _provider_cells(
         name,
         _doing(provider, now, glyphs),
         Text(count_text(provider.orders_done)),
-        Text("" if speed is None else count_text(speed)),
+        Text("-" if speed is None else count_text(speed)),
         _count(provider.wasted_copies, "yellow"),
         _count(provider.troubles, "red"),
     ]
@@ -280,7 +283,7 @@ def _doing(provider: ProviderView, now: float, glyphs: Glyphs) -> Text:
 
 
 def _count(count: int, style: str) -> Text:
-    return Text(count_text(count), style=style) if count else Text("")
+    return Text(count_text(count), style=style if count else "dim")
 
 
 def _bar(share: float, color: str, full_color: str) -> ProgressBar:

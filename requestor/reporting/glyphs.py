@@ -20,6 +20,7 @@ class Glyphs:
     bad: str
     plus_minus: str
     dot: str
+    at_least: str
     rule: str
     ellipsis: str
     encoding: str
@@ -56,6 +57,7 @@ UNICODE = Glyphs(
     bad="✗",
     plus_minus="±",
     dot="·",
+    at_least="≥",
     rule="─",
     ellipsis="…",
     encoding="utf-8",
@@ -70,6 +72,7 @@ ASCII = Glyphs(
     bad="!!",
     plus_minus="+/-",
     dot="-",
+    at_least=">=",
     rule="-",
     ellipsis="...",
     encoding="ascii",

@@ -15,7 +15,7 @@ from rich.text import Text
 from requestor.reporting.event_log import TimedEvent
 from requestor.reporting.frame import Canvas, draw
 from requestor.reporting.glyphs import glyphs_for
-from requestor.reporting.plain_lines import describe_trouble
+from requestor.reporting.plain_lines import describe_streak, describe_trouble
 from requestor.reporting.run_view import RunView
 from requestor.reporting.wording import one_line, stamp_text
 from requestor.training_run import events
@@ -48,6 +48,8 @@ class LiveTable:
         self._glyphs = glyphs_for(console.encoding)
         self._clock = clock
         self._view = RunView.replay(history)
+        self._view.leave_session()
+        self._first_unix_seconds: float | None = None
         self._change = Condition()
         self._is_changed = False
         self._is_closed = False
@@ -59,14 +61,16 @@ class LiveTable:
         with self._change:
             if self._is_closed:
                 return
+            if self._first_unix_seconds is None:
+                self._first_unix_seconds = unix_seconds
             self._view.apply(event, unix_seconds)
-            line = self._line(event, unix_seconds)
+            lines = self._lines(event, unix_seconds - self._first_unix_seconds)
             self._is_changed = True
             self._change.notify()
         if self._live is None:
             self._start()
         # rich has a lock of its own, under which it asks for the picture: never print under ours.
-        if line is not None:
+        for line in lines:
             self._console.print(line)
 
     def close(self) -> None:
@@ -118,8 +122,8 @@ class LiveTable:
             return False
         return True
 
-    def _line(self, event: Event, unix_seconds: float) -> RenderableType | None:
-        """Return what is printed above the picture."""
+    def _lines(self, event: Event, seconds: float) -> list[RenderableType]:
+        """Return what is printed above the picture, stamped with the process' age."""
         match event:
             case events.Notice():
                 text, style = one_line(event.text), ""
@@ -131,9 +135,13 @@ class LiveTable:
             case _:
                 trouble = describe_trouble(self._view, event)
                 if trouble is None:
-                    return None
+                    return []
                 text, style = trouble, "yellow"
-        stamp = stamp_text(self._view.session_seconds(unix_seconds))
+        streak = describe_streak(self._view, event)
+        told = [(text, style)] if streak is None else [(text, style), (streak, "bold yellow")]
+        return [self._line(stamp_text(seconds), *entry) for entry in told]
+
+    def _line(self, stamp: str, text: str, style: str) -> RenderableType:
         row = Table.grid(padding=(0, 1))
         row.add_column(style="dim", no_wrap=True)
         row.add_column(style=style, overflow="fold")

@@ -1,7 +1,7 @@
 """One short line for each event that matters, where there is no terminal to draw on.
 
-The lines are ASCII apart from names and messages, stamped with the time since this session began,
-and stable: scripts may search them.
+The lines are ASCII apart from names and messages, stamped with the time since this process' first
+event, and stable: scripts may search them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from requestor.reporting.wording import glm_text, one_line, stamp_text
 from requestor.training_run import events
 from requestor.training_run.events import Event
 
+STREAK = 3
 BENIGN_ENDS = ("released", "the run is over")
 
 
@@ -26,17 +27,22 @@ class PlainLines:
         """Print to `stream`; `history` is what earlier sessions did, it is not printed."""
         self._stream = stream
         self._view = RunView.replay(history)
+        self._view.leave_session()
+        self._first_unix_seconds: float | None = None
 
     def on_event(self, event: Event, unix_seconds: float) -> None:
         """Print the event's line, if it has one."""
+        if self._first_unix_seconds is None:
+            self._first_unix_seconds = unix_seconds
         self._view.apply(event, unix_seconds)
-        line = describe(self._view, event)
-        if line is not None:
-            stamp = stamp_text(self._view.session_seconds(unix_seconds))
+        stamp = stamp_text(unix_seconds - self._first_unix_seconds)
+        for line in (describe(self._view, event), describe_streak(self._view, event)):
+            if line is None:
+                continue
             encoding = getattr(self._stream, "encoding", None) or "utf-8"
             safe = line.encode(encoding, "replace").decode(encoding)
             self._stream.write(f"[{stamp}] {safe}\n")
-            self._stream.flush()
+        self._stream.flush()
 
     def close(self) -> None:
         """Nothing is left to do; the stream belongs to the caller."""
@@ -51,15 +57,15 @@ def describe(view: RunView, event: Event) -> str | None:
             return one_line(event.text)
         case events.RentingStarted():
             return (
-                f"market: looking for {event.providers} providers in subnet "
+                f"market: looking for {_counted(event.providers, 'provider')} in subnet "
                 f"{one_line(event.subnet)} on {one_line(event.payment_network)}"
             )
         case events.Evaluated(round=0) | events.Evaluated(purpose="final"):
             return _evaluated(event)
         case events.RoundStarted(salvaged=salvaged) if salvaged:
             return (
-                f"round {event.round + 1}: {salvaged} of {event.clients} results were kept "
-                "from before"
+                f"round {event.round + 1}: {salvaged} of {_counted(event.clients, 'result')} "
+                f"{'was' if salvaged == 1 else 'were'} kept from before"
             )
         case events.ModelRolledBack():
             return f"rollback: round {event.round + 1}: {one_line(event.reason)}"
@@ -70,6 +76,14 @@ def describe(view: RunView, event: Event) -> str | None:
         case events.RunFinished():
             return _finished(view, event)
     return describe_trouble(view, event) or _describe_lease(view, event)
+
+
+def describe_streak(view: RunView, event: Event) -> str | None:
+    """Return a hint at every third rollback in a row; None otherwise."""
+    count = view.rollbacks_in_a_row if isinstance(event, events.ModelRolledBack) else 0
+    if not count or count % STREAK:
+        return None
+    return f"{count} rounds in a row were rolled back; see evaluation.gate"
 
 
 def describe_trouble(view: RunView, event: Event) -> str | None:
@@ -108,15 +122,16 @@ def _started(event: events.RunStarted) -> str:
             f"budget {glm_text(Decimal(event.budget_glm))} GLM"
         )
     return (
-        f"run {one_line(event.name)}: {event.rounds} rounds of {event.clients} clients x "
-        f"{event.local_steps} steps, {event.parameters} parameters, "
+        f"run {one_line(event.name)}: {_counted(event.rounds, 'round')} of "
+        f"{_counted(event.clients, 'client')} x {_counted(event.local_steps, 'step')}, "
+        f"{_counted(event.parameters, 'parameter')}, "
         f"budget {glm_text(Decimal(event.budget_glm))} GLM"
     )
 
 
 def _evaluated(event: events.Evaluated) -> str:
     what = "final evaluation" if event.purpose == "final" else "untrained model"
-    return f"{what}: return {_mean_and_spread(event)} over {event.episodes} episodes"
+    return f"{what}: return {_mean_and_spread(event)} over {_counted(event.episodes, 'episode')}"
 
 
 def _mean_and_spread(evaluation: events.Evaluated) -> str:
@@ -135,8 +150,8 @@ def _round(view: RunView, number: int) -> str | None:
     if entry.evaluation is not None:
         best = " (best)" if entry.is_best else ""
         parts.append(f"return {_mean_and_spread(entry.evaluation)}{best}")
-    parts.append(f"{len(entry.merged_clients)} of {entry.clients} clients")
-    parts.append(f"{entry.total_steps} steps")
+    parts.append(f"{len(entry.merged_clients)} of {_counted(entry.clients, 'client')}")
+    parts.append(_counted(entry.total_steps, "step"))
     if entry.seconds > 0:
         parts.append(f"{entry.steps / entry.seconds:.0f} steps/s")
     parts.append(f"{glm_text(view.cost_glm)} GLM")
@@ -145,8 +160,13 @@ def _round(view: RunView, number: int) -> str | None:
 
 def _finished(view: RunView, event: events.RunFinished) -> str:
     reached = "" if event.mean_return is None else f", return {_number(event.mean_return)}"
-    why = f": {one_line(event.message)}" if event.message else ""
+    # Why it ended is told by the closing account.
     return (
-        f"end: {event.outcome} after {event.rounds} rounds, {event.total_steps} steps"
-        f"{reached}, {glm_text(view.cost_glm)} GLM{why}"
+        f"end: {event.outcome} after {_counted(event.rounds, 'round')}, "
+        f"{_counted(event.total_steps, 'step')}{reached}, {glm_text(view.cost_glm)} GLM"
     )
+
+
+def _counted(count: int, noun: str) -> str:
+    """Return `1 round`, `14336 steps`: no thousands separators, scripts read these."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -25,7 +25,8 @@ class Task:
 @dataclass
 class ProviderView:
     """One provider over all its leases; `busy_seconds` is the time its orders took, transfers
-    included, as measured on our side."""
+    included, as measured on our side. `late_steps` are those of `steps` that came in late
+    copies."""
 
     id: str
     name: str
@@ -36,7 +37,9 @@ class ProviderView:
     failures: int = 0
     rejections: int = 0
     steps: int = 0
+    late_steps: int = 0
     busy_seconds: float = 0.0
+    is_of_this_session: bool = False
     end_reason: str = ""
     last_failure: str = ""
 
@@ -66,6 +69,7 @@ class ProviderView:
         """Note that a lease on it is ready."""
         self.leases[lease] = None
         self.agreements.append(agreement_id)
+        self.is_of_this_session = True
         self.end_reason = ""
         self.last_failure = ""
 
@@ -73,6 +77,12 @@ class ProviderView:
         """Note that a lease on it is over."""
         self.leases.pop(lease, None)
         self.end_reason = one_line(reason)
+
+    def leave_session(self, reason: str) -> None:
+        """Note that the process ended, and all leases with it."""
+        for lease in list(self.leases):
+            self.end_lease(lease, reason)
+        self.is_of_this_session = False
 
     def start(self, event: OrderSent, unix_seconds: float) -> None:
         """Note that it took an order."""
@@ -84,6 +94,7 @@ class ProviderView:
         self.orders_done += event.counts
         self.wasted_copies += not event.counts
         self.steps += event.steps
+        self.late_steps += 0 if event.counts else event.steps
         self.busy_seconds += event.seconds
 
     def fail(self, lease: str, reason: str, *, is_rejection: bool) -> None:

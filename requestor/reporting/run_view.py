@@ -62,14 +62,16 @@ class RunView:
 
     def apply(self, event: Event, unix_seconds: float) -> None:
         """Take in the next event."""
+        if isinstance(event, events.Notice):
+            # Not work: a resumed process gives notices before the session that it belongs to.
+            self.notices.append((unix_seconds, one_line(event.text)))
+            return
         if self.session_unix_seconds is None:
             self.session_unix_seconds = unix_seconds
         if isinstance(event, events.RunStarted):
             self._start_session(event, unix_seconds)
         self.last_unix_seconds = max(self.last_unix_seconds, unix_seconds)
         match event:
-            case events.Notice(text=text):
-                self.notices.append((unix_seconds, one_line(text)))
             case events.RentingStarted(providers=providers):
                 self.wanted_providers = providers
             case events.SpendingReported():
@@ -85,6 +87,18 @@ class RunView:
                 self._apply_lease(event, unix_seconds)
                 self._apply_round(event, unix_seconds)
 
+    def leave_session(self) -> None:
+        """Close the last session: a new process takes over, and its session is still to begin."""
+        if self.session_unix_seconds is not None:
+            worked = self.last_unix_seconds - self.session_unix_seconds
+            self._earlier_seconds += max(0.0, worked)
+        self.session_unix_seconds = None
+        self.finished = None
+        self.current = None
+        self.wanted_providers = 0
+        for provider in self.providers.values():
+            provider.leave_session("the session ended")
+
     # --- the numbers ---------------------------------------------------------------------------
 
     @property
@@ -99,16 +113,11 @@ class RunView:
     def elapsed_seconds(self, now_unix_seconds: float | None = None) -> float:
         """Return how long the run has been worked on in all its sessions, pauses left out."""
         if self.session_unix_seconds is None:
-            return 0.0
+            return self._earlier_seconds
         now = self.last_unix_seconds
         if now_unix_seconds is not None and self.finished is None:
             now = max(now, now_unix_seconds)
         return self._earlier_seconds + now - self.session_unix_seconds
-
-    def session_seconds(self, now_unix_seconds: float) -> float:
-        """Return how long this session has been going on."""
-        start = self.session_unix_seconds
-        return 0.0 if start is None else max(0.0, now_unix_seconds - start)
 
     def steps_per_second(self, now_unix_seconds: float | None = None) -> float | None:
         """Return steps per second over the whole run; None before the first step."""
@@ -155,6 +164,27 @@ class RunView:
         return number in self.rounds and self.rounds[number].is_published is False
 
     @property
+    def rollbacks_in_a_row(self) -> int:
+        """How many of the rounds that were judged last were rolled back one after the other."""
+        count = 0
+        for number in sorted(self.rounds, reverse=True):
+            if self.rounds[number].is_published:
+                break
+            count += self.is_rolled_back(number)
+        return count
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether rounds were done and none published: the model is still the untrained one."""
+        is_published = any(entry.is_published for entry in self.rounds.values())
+        return self.is_rolled_back(self.rounds_done) and not is_published
+
+    @property
+    def session_providers(self) -> list[ProviderView]:
+        """Who has worked, or could have worked, in this session."""
+        return [entry for entry in self.providers.values() if entry.is_of_this_session]
+
+    @property
     def best_evaluation(self) -> events.Evaluated | None:
         """The evaluation of the best model."""
         return self.evaluations.get(self.best_round)
@@ -190,15 +220,10 @@ class RunView:
 
     def _start_session(self, event: events.RunStarted, unix_seconds: float) -> None:
         if self.started is not None or event.is_resumed:
-            if self.session_unix_seconds is not None:
-                self._earlier_seconds += self.last_unix_seconds - self.session_unix_seconds
-                self._earlier_seconds = max(0.0, self._earlier_seconds)
+            self.leave_session()
             self.session_unix_seconds = unix_seconds
         self.sessions += 1
         self.started = event
-        self.finished = None
-        self.current = None
-        self._end_leases("the session ended")
         self._rewind(event.round)
 
     def _rewind(self, rounds_done: int) -> None:

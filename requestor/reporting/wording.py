@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from decimal import ROUND_HALF_EVEN, Decimal
 
 NAME_LENGTH = 24
 LINE_LENGTH = 300
+MOST_DECIMALS = 9
 
 
 def one_line(text: str, limit: int = LINE_LENGTH) -> str:
@@ -60,6 +62,19 @@ def return_text(value: float) -> str:
     if size >= 1000:
         return f"{value:,.0f}"
     return f"{value:.1f}" if size >= 1 or size == 0 else f"{value:.3g}"
+
+
+def spread_text(mean: float, spread: float, plus_minus: str) -> str:
+    """Return a mean return and its spread with the same decimals: `9.8 ± 0.5`."""
+    sizes = [abs(value) for value in (mean, spread) if math.isfinite(value)]
+    size = max(sizes, default=0.0)
+    if size >= 1000:
+        decimals = 0
+    elif size >= 1 or size == 0:
+        decimals = 1
+    else:
+        decimals = min(MOST_DECIMALS, 2 - math.floor(math.log10(size)))
+    return f"{mean:,.{decimals}f} {plus_minus} {spread:,.{decimals}f}"
 
 
 def plural(count: int, noun: str) -> str:

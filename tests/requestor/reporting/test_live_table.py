@@ -10,7 +10,7 @@ from requestor.reporting.event_log import TimedEvent
 from requestor.reporting.live_table import LiveTable
 from requestor.reporting.plain_lines import PlainLines
 from requestor.reporting.progress import open_progress
-from requestor.training_run.events import Notice, RunStarted
+from requestor.training_run.events import ModelRolledBack, Notice, RentingStarted, RunStarted
 
 Story = list[TimedEvent]
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*([A-Za-z])")
@@ -59,6 +59,35 @@ def test_last_picture_stays_with_messages_above_it(story: Story) -> None:
         assert above.count(message) == 1, message
     assert "too late" not in above
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1  # the cursor is back
+
+
+def test_resume_begins_without_the_old_sessions_rows(
+    story: Story, start_event: Callable[..., RunStarted]
+) -> None:
+    terminal = Terminal()
+    console = Console(file=terminal, force_terminal=True, width=80, height=30)
+    table = LiveTable(console, story[:20], clock=lambda: 7001.0)
+    table.on_event(Notice("cleaned up after the last process"), 7000.0)
+    table.on_event(start_event(1, is_resumed=True), 7003.0)
+    table.on_event(RentingStarted(2, "public", "hoodi"), 7003.0)
+    table.on_event(Notice("two offers"), 7004.0)
+    table.close()
+    written = ESCAPE.sub("", terminal.getvalue())
+    assert "resuming" in written
+    assert "asking the market for 2 providers" in written
+    assert "willow" not in written and "birch" not in written
+    assert "00:00 cleaned up" in written and "00:04 two offers" in written
+
+
+def test_rollbacks_in_a_row_are_told(start_event: Callable[..., RunStarted]) -> None:
+    terminal = Terminal()
+    console = Console(file=terminal, force_terminal=True, width=80, height=30)
+    show(
+        console,
+        [(0.0, start_event()), *((1.0, ModelRolledBack(n, -1.0, "worse")) for n in range(5))],
+    )
+    written = ESCAPE.sub("", terminal.getvalue())
+    assert written.count("3 rounds in a row were rolled back; see evaluation.gate") == 1
 
 
 def test_no_picture_without_a_change(story: Story) -> None:

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from requestor.reporting.event_log import TimedEvent
 from requestor.reporting.plain_lines import PlainLines
 from requestor.training_run.events import (
+    Evaluated,
     LeaseEnded,
     LeaseOpened,
     MarketplaceWentAway,
+    ModelPublished,
+    ModelRolledBack,
     Notice,
     OrderFailed,
+    RentingStarted,
     RoundStarted,
     RunFinished,
     RunStarted,
@@ -64,10 +70,49 @@ def test_lines_after_a_resume(story: Story, start_event: Callable[..., RunStarte
     )
     assert text.splitlines() == [
         "[00:00] run ppo/CartPole-v1_1: resumed after round 1 of 2, budget 0.5 GLM",
-        "[00:02] round 2: 1 of 2 results were kept from before",
+        "[00:02] round 2: 1 of 2 results was kept from before",
         "[01:15] daemon lost: connection refused",
-        "[1:03:20] end: failed after 1 rounds, 200 steps, 0 GLM: the daemon was lost",
+        "[1:03:20] end: failed after 1 round, 200 steps, 0 GLM",
     ]
+
+
+def test_clock_counts_from_the_process_first_event(
+    story: Story, start_event: Callable[..., RunStarted]
+) -> None:
+    text = printed(
+        [
+            (7000.0, Notice("cleaned up after the last process: 1 agreement ended")),
+            (7004.0, start_event(1, is_resumed=True)),
+            (7006.0, RoundStarted(1, 2, 1)),
+        ],
+        history=story[:18],
+    )
+    assert [line[:7] for line in text.splitlines()] == ["[00:00]", "[00:04]", "[00:06]"]
+
+
+def test_rollbacks_in_a_row(start_event: Callable[..., RunStarted]) -> None:
+    events: Story = [(0.0, start_event())]
+    for number in range(7):
+        if number == 3:  # one is published: the count begins anew
+            events.append((1.0, ModelPublished(number, 1.0, True)))
+        else:
+            events.append((1.0, ModelRolledBack(number, -1.0, "worse")))
+    lines = printed(events).splitlines()
+    hint = "[00:01] 3 rounds in a row were rolled back; see evaluation.gate"
+    assert [index for index, line in enumerate(lines) if line == hint] == [4, 8]
+    assert lines[3] == "[00:01] rollback: round 3: worse"
+
+
+def test_one_of_a_kind(start_event: Callable[..., RunStarted]) -> None:
+    text = printed(
+        [
+            (0.0, RentingStarted(1, "public", "hoodi")),
+            (0.0, Evaluated(0, "initial", 1, 20.0, 4.0, 20.0, 0.5)),
+            (0.0, replace(start_event(), rounds=1, clients=1, local_steps=1, parameters=1)),
+            (0.0, RoundStarted(0, 1, 1)),
+        ]
+    )
+    assert not re.search(r"\b1 \w+s\b", text.replace("1 of", "")), text
 
 
 def test_strangers_texts_stay_on_one_harmless_line() -> None:

@@ -15,6 +15,7 @@ from requestor.training_run.events import (
     LeaseOpened,
     MarketplaceWentAway,
     ModelPublished,
+    Notice,
     OrderDone,
     OrderSent,
     RoundClosed,
@@ -112,10 +113,26 @@ def test_pause_between_sessions_is_not_elapsed_time(
     view = RunView.replay(until(story, CheckpointWritten, 2))  # killed at 1010
     view.apply(start_event(1, is_resumed=True), 5000.0)
     assert view.elapsed_seconds(5003.0) == 13.0
-    assert view.session_seconds(5003.0) == 3.0
     assert view.sessions == 2
     assert view.total_steps == 200
     assert all(provider.state == "ended" for provider in view.providers.values())
+
+
+def test_notices_before_a_resume_are_no_work(
+    story: Story, start_event: Callable[..., RunStarted]
+) -> None:
+    view = RunView.replay(until(story, CheckpointWritten, 2))  # killed at 1010
+    replayed = RunView.replay(until(story, CheckpointWritten, 2))
+    view.leave_session()
+    for each in (view, replayed):
+        each.apply(Notice("cleaned up"), 5000.0)
+    assert view.elapsed_seconds(5001.0) == 10.0
+    assert view.session_providers == []
+    for each in (view, replayed):
+        each.apply(start_event(1, is_resumed=True), 5004.0)
+        assert each.elapsed_seconds(5006.0) == 12.0
+    view.apply(LeaseOpened("L9", "willow", "0xaaaa1111", "A9"), 5005.0)
+    assert [provider.name for provider in view.session_providers] == ["willow"]
 
 
 def test_resume_rewinds_to_what_is_on_the_disk(

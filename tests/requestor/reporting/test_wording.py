@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from requestor.reporting.glyphs import ASCII, UNICODE, glyphs_for, thinned
-from requestor.reporting.wording import clock_text, glm_text, one_line, return_text, stamp_text
+from requestor.reporting.wording import (
+    clock_text,
+    glm_text,
+    one_line,
+    return_text,
+    spread_text,
+    stamp_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +67,21 @@ def test_durations(seconds: float, clock: str, stamp: str) -> None:
 )
 def test_returns(value: float, text: str) -> None:
     assert return_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "text"),
+    [
+        (9.8, 0.512, "9.8 ± 0.5"),
+        (-0.0123, 0.5, "-0.012 ± 0.500"),
+        (3204.4, 12.34, "3,204 ± 12"),
+        (0.0, 0.0, "0.0 ± 0.0"),
+        (1e-300, 0.0, "0.000000000 ± 0.000000000"),
+        (float("nan"), float("inf"), "nan ± inf"),
+    ],
+)
+def test_spreads(mean: float, spread: float, text: str) -> None:
+    assert spread_text(mean, spread, "±") == text
 
 
 @given(st.text(), st.integers(min_value=4, max_value=80))
