@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from requestor.reporting.summary import ProviderAccount, Summary
+from requestor.reporting.closing_account import ProviderAccount, Summary
 
 JSON_FORMAT = 1
 
@@ -25,6 +25,7 @@ def summary_record(summary: Summary) -> dict[str, Any]:
         "rounds_done": summary.rounds_done,
         "rounds_planned": summary.rounds_planned,
         "sessions": summary.sessions,
+        "is_untrained": summary.is_untrained,
         "mean_return": _number(summary.mean_return),
         "std_return": _number(summary.std_return),
         "episodes": summary.episodes,
@@ -36,6 +37,7 @@ def summary_record(summary: Summary) -> dict[str, Any]:
         "wall_seconds": round(summary.wall_seconds, 3),
         "steps_per_second": _number(summary.steps_per_second),
         "cost_glm": _amount(summary.cost_glm),
+        "is_cost_open": summary.is_cost_open,
         "budget_glm": _amount(summary.budget_glm),
         "glm_per_1m_steps": _amount(summary.glm_per_million_steps),
         "providers": [_provider_record(account) for account in summary.providers],
@@ -60,6 +62,7 @@ def _provider_record(account: ProviderAccount) -> dict[str, Any]:
         "failures": account.failures,
         "rejections": account.rejections,
         "steps": account.steps,
+        "late_steps": account.late_steps,
         "steps_per_second": _number(account.steps_per_second),
         "paid_glm": _amount(account.paid_glm),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,15 +12,26 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from provider_image.wire import EnvironmentSpec
+from requestor.config import environment_spec, load_config
+from requestor.errors import DerlError
 from requestor.marketplace.ledger import read_ledger
+from requestor.reporting.closing_account import Summary, summarize_run
 from requestor.reporting.event_log import read_events
 from requestor.reporting.frame import Canvas, draw
-from requestor.reporting.glyphs import glyphs_for
+from requestor.reporting.glyphs import Glyphs, glyphs_for
 from requestor.reporting.json_output import summary_record
+from requestor.reporting.model_files import ModelFiles
+from requestor.reporting.printing import print_trimmed, room
 from requestor.reporting.run_view import RunView
-from requestor.reporting.summary import ModelFiles, Summary, print_summary, summarize_run
+from requestor.reporting.summary import print_summary
 from requestor.reporting.wording import clock_text, count_text, glm_text, return_text
 from requestor.training_run.run_directory import RunDirectory
+
+GAP = 2
+LEFT_ALIGNED = ("run", "state", "started")
+DROPPED_FIRST = ("started", "steps", "time", "GLM", "return", "round", "state")
+"""Columns that make room for the others; the name of a run is never cut."""
 
 STATE_STYLES = {
     "running": "cyan",
@@ -61,13 +72,22 @@ def model_files(directory: RunDirectory) -> ModelFiles:
         best_model=_short(directory.best_model),
         normalizer=_short(directory.normalizer),
         best_normalizer=_short(directory.best_normalizer),
+        environment=_environment(directory) if directory.normalizer.exists() else None,
     )
+
+
+def _environment(directory: RunDirectory) -> EnvironmentSpec | None:
+    try:
+        return environment_spec(load_config(directory.config))
+    except (DerlError, OSError):  # an account is no place to fail over a config
+        return None
 
 
 def read_status(directory: RunDirectory) -> RunStatus:
     """Read a run's log and ledger."""
     view = RunView.replay(read_events(directory.events))
-    summary = summarize_run(view, read_ledger(directory.ledger), model_files(directory))
+    ledger = read_ledger(directory.ledger)
+    summary = summarize_run(view, ledger, model_files(directory), directory.name)
     return RunStatus(directory.name, _short(directory.path), _state(directory, view), view, summary)
 
 
@@ -84,6 +104,7 @@ def status_record(status: RunStatus) -> dict[str, Any]:
     record = summary_record(status.summary)
     if status.state == "running":
         record["cost_glm"] = f"{status.view.cost_glm:f}"
+        record["is_cost_open"] = True
     started = status.started_unix_seconds
     return {
         **record,
@@ -97,55 +118,84 @@ def status_record(status: RunStatus) -> dict[str, Any]:
 def print_status(status: RunStatus, console: Console, now_unix_seconds: float) -> None:
     """Print one run: the live picture where it is at work, else its account."""
     if status.state == "running":
-        canvas = Canvas(console.width, 1000, glyphs_for(console.encoding))
-        console.print(draw(status.view, now_unix_seconds, canvas))
+        canvas = Canvas(room(console), 1000, glyphs_for(console.encoding))
+        print_trimmed(console, draw(status.view, now_unix_seconds, canvas))
         console.print()
         return
-    console.print(Text(f" {status.name}  ", style="bold").append(_state_text(status.state)))
+    title = Text(f" {status.name}  ", style="bold").append(_state_text(status.state))
+    print_trimmed(console, title)
     print_summary(status.summary, console)
 
 
 def print_runs(statuses: Sequence[RunStatus], console: Console) -> None:
-    """Print the table of runs, one line each."""
+    """Print the table of runs, one line each.
+
+    A terminal gets the columns that it has room for, a pipe all of them; nothing is cut.
+    """
     if not statuses:
         console.print(Text("no runs yet; `derl-request run CONFIG` makes one", style="dim"))
         return
     glyphs = glyphs_for(console.encoding)
-    is_wide = console.width >= 78
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    titles = ["run", "state", "round", "return", "steps", "time", "GLM", "started"]
-    for index, title in enumerate(titles):
-        if is_wide or title not in ("time", "started", "steps"):
-            table.add_column(
-                title,
-                justify="left" if index < 2 or title == "started" else "right",
-                no_wrap=True,
-                overflow="crop",
-            )
-    for status in statuses:
-        cells = _cells(status)
-        if not is_wide:
-            cells = [cells[0], cells[1], cells[2], cells[3], cells[6]]
-        cells[0] = Text(glyphs.text(cells[0].plain))
-        table.add_row(*cells)
-    console.print(table)
+    rows = [_cells(status, glyphs) for status in statuses]
+    columns = room(console)
+    titles = _fitting(rows, columns)
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
+    for title in titles:
+        is_left = title in LEFT_ALIGNED
+        table.add_column(title, justify="left" if is_left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[title] for title in titles))
+    print_trimmed(console, table, max(columns, _width(rows, titles)))
+    dead = [status.name for status in statuses if status.state == "stopped"]
+    if dead and console.file.isatty():
+        for note in _stopped_notes(dead):
+            print_trimmed(console, Text(note, style="dim"))
 
 
-def _cells(status: RunStatus) -> list[Text]:
+def _stopped_notes(names: Sequence[str]) -> tuple[str, str]:
+    name = names[0] if len(names) == 1 else "NAME"
+    return (
+        "stopped: the process died; open bills are settled on resume",
+        f"`derl-request resume {name}` goes on from there",
+    )
+
+
+def _fitting(rows: Sequence[Mapping[str, Text]], columns: int) -> list[str]:
+    """Return the titles of the columns that there is room for; the name is always among them."""
+    titles = list(rows[0])
+    for title in DROPPED_FIRST:
+        if _width(rows, titles) <= columns:
+            break
+        titles.remove(title)
+    return titles
+
+
+def _width(rows: Sequence[Mapping[str, Text]], titles: Sequence[str]) -> int:
+    widths = [max(len(title), *(row[title].cell_len for row in rows)) for title in titles]
+    return sum(widths) + GAP * len(titles)
+
+
+def _cells(status: RunStatus, glyphs: Glyphs) -> dict[str, Text]:
+    """Return a run's cells by the titles of their columns."""
     view, summary = status.view, status.summary
-    cost = view.cost_glm if status.state == "running" else summary.cost_glm
+    cost, sign = summary.cost_glm, ""
+    if status.state == "running":
+        cost = view.cost_glm
+    elif summary.is_cost_open:
+        sign = glyphs.at_least
     shown = summary.mean_return
     started = status.started_unix_seconds
-    return [
-        Text(status.name),
-        _state_text(status.state),
-        Text(f"{summary.rounds_done}/{summary.rounds_planned}"),
-        Text("" if shown is None else return_text(shown)),
-        Text(count_text(summary.total_steps)),
-        Text(clock_text(summary.wall_seconds)),
-        Text(glm_text(cost)),
-        Text("" if started is None else f"{datetime.fromtimestamp(started):%Y-%m-%d %H:%M}"),
-    ]
+    moment = "" if started is None else f"{datetime.fromtimestamp(started):%Y-%m-%d %H:%M}"
+    return {
+        "run": Text(glyphs.text(status.name)),
+        "state": _state_text(status.state),
+        "round": Text(f"{summary.rounds_done}/{summary.rounds_planned}"),
+        "return": Text("-" if shown is None else return_text(shown)),
+        "steps": Text(count_text(summary.total_steps)),
+        "time": Text(clock_text(summary.wall_seconds)),
+        "GLM": Text(sign + glm_text(cost)),
+        "started": Text(moment or "-"),
+    }
 
 
 def _state_text(state: str) -> Text:

@@ -1,164 +1,29 @@
-"""The closing account of a run: what came out, what it cost, who worked, where the models lie."""
+"""The closing account as text for a terminal or a pipe."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from requestor.marketplace.ledger import LedgerSummary
+from requestor.reporting.closing_account import ProviderAccount, Summary
 from requestor.reporting.frame import WIDE_COLUMNS
 from requestor.reporting.glyphs import Glyphs, glyphs_for
-from requestor.reporting.provider_view import ProviderView
-from requestor.reporting.run_view import RunView
+from requestor.reporting.printing import PIPE_COLUMNS, print_trimmed, room
 from requestor.reporting.wording import (
     clock_text,
     count_text,
     glm_text,
     one_line,
     plural,
-    provider_label,
     return_text,
+    spread_text,
 )
 
 LABEL_WIDTH = 9
-
-
-@dataclass(frozen=True)
-class ModelFiles:
-    """Where a run leaves its models; files that do not exist are not spoken of."""
-
-    algorithm: str
-    model: Path
-    best_model: Path
-    normalizer: Path
-    best_normalizer: Path
-
-    @property
-    def opening_line(self) -> str | None:
-        """Python that opens the final model in plain Stable-Baselines3."""
-        if not self.model.exists():
-            return None
-        name = self.algorithm.upper()
-        return f'from stable_baselines3 import {name}; model = {name}.load("{self.model}")'
-
-
-@dataclass(frozen=True)
-class ProviderAccount:
-    """What one provider did and got."""
-
-    name: str
-    provider_id: str
-    orders: int
-    wasted_copies: int
-    failures: int
-    rejections: int
-    steps: int
-    steps_per_second: float | None
-    paid_glm: Decimal
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The closing account. Steps and seconds are over all sessions of the run."""
-
-    run_id: str
-    name: str
-    outcome: str
-    message: str
-    rounds_done: int
-    rounds_planned: int
-    sessions: int
-    mean_return: float | None
-    std_return: float | None
-    episodes: int
-    is_final: bool
-    best_return: float | None
-    best_round: int
-    target_return: float | None
-    total_steps: int
-    wall_seconds: float
-    steps_per_second: float | None
-    cost_glm: Decimal
-    budget_glm: Decimal
-    glm_per_million_steps: Decimal | None
-    providers: tuple[ProviderAccount, ...]
-    files: ModelFiles
-
-
-def summarize_run(view: RunView, ledger: LedgerSummary, files: ModelFiles) -> Summary:
-    """Return the account of a run from its events and its ledger (what was really accepted)."""
-    started, finished = view.started, view.finished
-    shown = view.model_evaluation
-    best = view.best_evaluation
-    cost = ledger.total_glm
-    return Summary(
-        run_id=started.run_id if started else "",
-        name=one_line(started.name) if started else "",
-        outcome=finished.outcome if finished else "unfinished",
-        message=finished.message if finished else "",
-        rounds_done=view.rounds_done,
-        rounds_planned=started.rounds if started else 0,
-        sessions=view.sessions,
-        mean_return=shown.mean_return if shown else None,
-        std_return=shown.std_return if shown else None,
-        episodes=shown.episodes if shown else 0,
-        is_final=shown is not None and shown.purpose == "final",
-        best_return=best.mean_return if best else None,
-        best_round=view.best_round,
-        target_return=started.target_return if started else None,
-        total_steps=view.total_steps,
-        wall_seconds=view.elapsed_seconds(),
-        steps_per_second=view.steps_per_second(),
-        cost_glm=cost,
-        budget_glm=view.budget_glm,
-        glm_per_million_steps=view.glm_per_million_steps(cost),
-        providers=_accounts(view, ledger),
-        files=files,
-    )
-
-
-def _accounts(view: RunView, ledger: LedgerSummary) -> tuple[ProviderAccount, ...]:
-    providers = view.providers.values()
-    accounts = [_account(view, provider, ledger) for provider in providers]
-    known = {provider.id for provider in providers}
-    # Agreements that ended before their provider was ready for work: paid, but never a lease.
-    others: dict[str, Decimal] = {}
-    for agreement, amount in ledger.accepted_glm.items():
-        if ledger.provider_ids.get(agreement, "") not in known:
-            name = provider_label(ledger.providers.get(agreement, ""), agreement, is_unique=True)
-            others[name] = others.get(name, Decimal(0)) + amount
-    accounts += [
-        ProviderAccount(name, "", 0, 0, 0, 0, 0, None, amount) for name, amount in others.items()
-    ]
-    return tuple(accounts)
-
-
-def _account(view: RunView, provider: ProviderView, ledger: LedgerSummary) -> ProviderAccount:
-    paid = sum(
-        (
-            amount
-            for agreement, amount in ledger.accepted_glm.items()
-            if ledger.provider_ids.get(agreement) == provider.id
-        ),
-        Decimal(0),
-    )
-    return ProviderAccount(
-        name=view.label(provider),
-        provider_id=provider.id,
-        orders=provider.orders_done,
-        wasted_copies=provider.wasted_copies,
-        failures=provider.failures,
-        rejections=provider.rejections,
-        steps=provider.steps,
-        steps_per_second=provider.steps_per_second,
-        paid_glm=paid,
-    )
 
 
 def outcome_sentence(summary: Summary) -> str:
@@ -172,24 +37,36 @@ def outcome_sentence(summary: Summary) -> str:
         case "budget_reached":
             return f"The run stopped within its budget after {rounds}."
         case "interrupted":
-            return f"The run was stopped after {rounds}; `derl-request resume` goes on."
+            return f"The run was stopped on request after {rounds}."
         case "failed":
             return f"The run failed after {rounds}; what it has reached is kept."
-    return f"The run has done {rounds}."
+    if not summary.sessions:
+        return "The run has not begun."
+    return f"The run's process ended without a word after {rounds}."
+
+
+def resume_hint(summary: Summary) -> str | None:
+    """Return how the run goes on, if it can."""
+    if summary.outcome in ("completed", "target_reached"):
+        return None
+    command = f"derl-request resume {summary.run_name}"
+    if summary.outcome == "budget_reached":
+        return f"`{command} golem.budget_glm=MORE` goes on."
+    return f"`{command}` goes on from there."
 
 
 def print_summary(summary: Summary, console: Console) -> None:
     """Print the account."""
-    console.print(draw_summary(summary, glyphs_for(console.encoding), console.width))
-    opening = summary.files.opening_line
-    if opening is not None:
+    print_trimmed(console, draw_summary(summary, glyphs_for(console.encoding), room(console)))
+    for opening in summary.files.opening_lines:
         # Never wrapped: it is there to be copied.
         console.print(Text(f"  {opening}"), soft_wrap=True)
+    if summary.files.opening_lines:
         console.print()
 
 
 def draw_summary(summary: Summary, glyphs: Glyphs, width: int) -> RenderableType:
-    """Return the account for a terminal of `width` columns, less the line that opens the model."""
+    """Return the account for a terminal of `width` columns, less the lines that open the model."""
     facts = Table.grid(padding=0)
     facts.add_column(width=LABEL_WIDTH, style="dim")
     facts.add_column(overflow="fold")
@@ -199,13 +76,26 @@ def draw_summary(summary: Summary, glyphs: Glyphs, width: int) -> RenderableType
     facts.add_row("steps", _steps_line(summary, glyphs))
     facts.add_row("cost", _cost_line(summary, glyphs))
     models = _models(summary, glyphs)
-    parts: list[RenderableType] = [Text(outcome_sentence(summary), style="bold")]
-    if summary.message and summary.outcome not in ("completed", "target_reached"):
-        parts.append(Text(glyphs.text(one_line(summary.message))))
+    sentence, message = outcome_sentence(summary), one_line(summary.message)
+    parts: list[RenderableType] = [Text(glyphs.text(sentence), style="bold")]
+    if message not in sentence and summary.outcome not in ("completed", "target_reached"):
+        parts.append(Text(glyphs.text(message)))
+    if (hint := resume_hint(summary)) is not None:
+        parts.append(Text(glyphs.text(hint)))
+    if summary.is_untrained:
+        parts.append(Text(_untrained_sentence(summary), style="bold yellow"))
     parts += [Text(""), facts, Text("")]
     if summary.providers:
         parts += [_providers(summary, glyphs, width), Text("")]
     return Padding(Group(*parts, *models), (1, 1, 0, 1))
+
+
+def _untrained_sentence(summary: Summary) -> str:
+    return (
+        f"NO ROUND WAS PUBLISHED: what was judged in {plural(summary.rounds_done, 'round')} was "
+        "rolled back every time, so the model is still the untrained one. See evaluation.gate in "
+        "the config, and whether the learning rate and the steps of a round fit."
+    )
 
 
 def _return_line(summary: Summary, glyphs: Glyphs) -> Text:
@@ -213,10 +103,12 @@ def _return_line(summary: Summary, glyphs: Glyphs) -> Text:
         return Text("never evaluated")
     target = summary.target_return
     is_met = target is not None and summary.mean_return >= target
+    text = spread_text(summary.mean_return, summary.std_return, glyphs.plus_minus)
+    mean, spread = text.split(" ", 1)
     return Text.assemble(
-        (return_text(summary.mean_return), "bold green" if is_met else "bold"),
-        f" {glyphs.plus_minus} {return_text(summary.std_return)}",
-        (f" over {summary.episodes} held-out episodes", "dim"),
+        (mean, "bold green" if is_met else "bold"),
+        f" {spread}",
+        (f" over {plural(summary.episodes, 'held-out episode')}", "dim"),
     )
 
 
@@ -238,15 +130,19 @@ def _steps_line(summary: Summary, glyphs: Glyphs) -> Text:
         speed = count_text(summary.steps_per_second)
         line.append(f" {glyphs.dot} {speed} per second", style="dim")
     if summary.sessions > 1:
-        line.append(f" {glyphs.dot} {summary.sessions} sessions", style="dim")
+        line.append(f" {glyphs.dot} {plural(summary.sessions, 'session')}", style="dim")
     return line
 
 
 def _cost_line(summary: Summary, glyphs: Glyphs) -> Text:
     line = Text.assemble(
-        f"{glm_text(summary.cost_glm)} GLM", (f" of {glm_text(summary.budget_glm)}", "dim")
+        "at least " if summary.is_cost_open else "",
+        f"{glm_text(summary.cost_glm)} GLM",
+        (f" of {glm_text(summary.budget_glm)}", "dim"),
     )
-    if summary.glm_per_million_steps is not None:
+    if summary.is_cost_open:
+        line.append(f" {glyphs.dot} open bills are settled on resume", style="yellow")
+    elif summary.glm_per_million_steps is not None:
         price = glm_text(summary.glm_per_million_steps)
         line.append(f" {glyphs.dot} {price} GLM for a million steps", style="dim")
     return line
@@ -259,14 +155,15 @@ def _providers(summary: Summary, glyphs: Glyphs, width: int) -> RenderableType:
     )
     failed = sum(account.failures + account.rejections for account in summary.providers)
     late = sum(account.wasted_copies for account in summary.providers)
+    steps = sum(account.steps for account in summary.providers)
     columns = [
         ("provider", "total"),
         ("orders", count_text(sum(account.orders for account in summary.providers))),
-        ("late", count_text(late) if late else ""),
-        ("failed", count_text(failed) if failed else ""),
-        ("steps", count_text(sum(account.steps for account in summary.providers))),
+        ("late", count_text(late)),
+        ("failed", count_text(failed)),
+        ("steps", count_text(steps)),
         ("steps/s", ""),
-        ("GLM paid", glm_text(summary.cost_glm)),
+        ("GLM paid", glm_text(sum((a.paid_glm for a in summary.providers), Decimal(0)))),
     ]
     if not is_wide:
         del columns[4], columns[2]
@@ -276,7 +173,7 @@ def _providers(summary: Summary, glyphs: Glyphs, width: int) -> RenderableType:
             footer=Text(footer, style="dim"),
             justify="left" if title == "provider" else "right",
             no_wrap=True,
-            max_width=26,
+            max_width=26 if width < PIPE_COLUMNS else None,
             overflow="crop",
         )
     for account in summary.providers:
@@ -284,7 +181,22 @@ def _providers(summary: Summary, glyphs: Glyphs, width: int) -> RenderableType:
         if not is_wide:
             del cells[4], cells[2]
         table.add_row(*cells)
-    return table
+    notes = _step_notes(summary, steps) if is_wide else []
+    return Group(table, *(Text(note, style="dim") for note in notes))
+
+
+def _step_notes(summary: Summary, steps: int) -> list[str]:
+    """Say why the providers' steps are not the run's."""
+    late = sum(account.late_steps for account in summary.providers)
+    notes = []
+    if late:
+        notes.append(f"late copies did {plural(late, 'more step')} that no round needed")
+    if steps > summary.total_steps:
+        surplus = count_text(steps - summary.total_steps)
+        notes.append(
+            f"{surplus} of these steps are of rounds that were not finished or were done again"
+        )
+    return notes
 
 
 def _account_cells(account: ProviderAccount, glyphs: Glyphs) -> list[Text]:
@@ -293,12 +205,10 @@ def _account_cells(account: ProviderAccount, glyphs: Glyphs) -> list[Text]:
     return [
         Text(glyphs.text(account.name)),
         Text(count_text(account.orders)),
-        Text(count_text(account.wasted_copies), style="yellow")
-        if account.wasted_copies
-        else Text(""),
-        Text(count_text(failed), style="red") if failed else Text(""),
+        Text(count_text(account.wasted_copies), style="yellow" if account.wasted_copies else "dim"),
+        Text(count_text(failed), style="red" if failed else "dim"),
         Text(count_text(account.steps)),
-        Text("" if speed is None else count_text(speed)),
+        Text("-" if speed is None else count_text(speed)),
         Text(glm_text(account.paid_glm)),
     ]
 
