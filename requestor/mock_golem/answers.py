@@ -1,6 +1,7 @@
 """HTTP answers in yagna's manner, and the reading of request bodies and queries."""
 
 import json
+import select
 from datetime import datetime
 from typing import Any
 
@@ -144,4 +145,10 @@ def query_instant(request: web.Request, name: str) -> datetime | None:
 
 def has_gone(request: web.Request) -> bool:
     """Tell whether the client has closed the connection."""
-    return request.transport is None or request.transport.is_closing()
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        return True
+    # under load the kernel knows of a hang-up before the event loop has read of it
+    look = select.poll()
+    look.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+    return bool(look.poll(0))

@@ -1,6 +1,7 @@
 """Market: who is matched with whom, and what providers say in negotiations."""
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -61,12 +62,20 @@ async def test_an_offer_is_what_sdks_expect(serve: Any) -> None:
     assert proposal["issuerId"] == offer["golem.com.payment.platform.erc20-hoodi-tglm.address"]
 
 
-async def test_proposals_come_fast(serve: Any) -> None:
+async def test_what_happens_wakes_the_poll_that_waits_for_it(serve: Any) -> None:
     requestor = await serve(FLEET)
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    await requestor.agreement()
-    assert loop.time() - began < 1.9  # three reactions of 20 ms each, and no poll is in vain
+    events = f"{MARKET}/demands/{{}}/events"
+    async with asyncio.timeout(30):  # half of what any of these would wait for nothing
+        demand = await requestor.demand()
+        (first, *_) = await requestor.ok("GET", events.format(demand), timeout=60)
+        await requestor.counter(demand, first["proposal"]["proposalId"])
+        states: list[str] = []
+        while "Draft" not in states:
+            found = await requestor.ok("GET", events.format(demand), timeout=60)
+            states += [one["proposal"]["state"] for one in found]
+            drafts = [one["proposal"] for one in found if one["proposal"]["state"] == "Draft"]
+        agreement = await requestor.sign(drafts[0]["proposalId"])
+        await requestor.ok("POST", f"{MARKET}/agreements/{agreement}/wait", timeout=60)
 
 
 async def test_negotiable_properties(serve: Any) -> None:
@@ -157,10 +166,10 @@ async def test_unsubscribing_ends_polls_at_once(serve: Any) -> None:
     poll = asyncio.create_task(
         requestor.call("GET", f"{MARKET}/demands/{demand}/events", timeout=30)
     )
-    await asyncio.sleep(0.05)
+    await requestor.call("GET", "/version/get")  # sent after the poll
     assert not poll.done()
     await requestor.ok("DELETE", f"{MARKET}/demands/{demand}")
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(15):  # half of what the poll would wait
         status, answer = await poll
     assert status == 404
     assert answer["message"].endswith("not found. Could be unsubscribed.")
@@ -174,6 +183,23 @@ async def test_events_are_not_lost_on_a_client_that_hung_up(serve: Any) -> None:
     await asyncio.sleep(0)
     poll.cancel()
     assert (await requestor.proposal(demand, "Initial"))["state"] == "Initial"
+
+
+async def test_events_are_not_lost_though_the_daemon_has_not_read_of_the_hang_up(
+    serve: Any,
+) -> None:
+    requestor = await serve(FLEET)
+    demand = await requestor.demand()
+    path = f"{MARKET}/demands/{demand}/events"
+    (first,) = await requestor.ok("GET", path, timeout=60, maxEvents=1)
+    host, port = requestor.address.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(
+            f"GET {path}?timeout=60 HTTP/1.1\r\nHost: {host}\r\n"
+            f"Authorization: Bearer {requestor.address.app_key}\r\n\r\n".encode()
+        )
+    second = await requestor.proposal(demand, "Initial")
+    assert second["proposalId"] != first["proposal"]["proposalId"]
 
 
 async def test_at_most_max_events(serve: Any) -> None:
