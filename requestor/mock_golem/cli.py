@@ -7,24 +7,45 @@ import os
 import shlex
 import signal
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
 import rich_click as click
 
-from requestor.mock_golem.books import Books, read_books
-from requestor.mock_golem.clock import SystemClock, rfc3339
-from requestor.mock_golem.daemon import DaemonAddress, DaemonSettings, MockDaemon
+from requestor.mock_golem.books import read_books
+from requestor.mock_golem.books_view import books_document, books_table
+from requestor.mock_golem.clock import SystemClock
+from requestor.mock_golem.daemon import VERSION, DaemonAddress, DaemonSettings, MockDaemon
 from requestor.mock_golem.faults import DAEMON_FAULTS, PROVIDER_FAULTS, Fault, kind_of
 from requestor.mock_golem.fleet import Fleet, FleetError, load_fleet
 from requestor.mock_golem.journal import JournalError
-from requestor.mock_golem.money import add, plain
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
+_MAX_REFUSALS = 1000
+
+
+def _show_version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if not asked or context.resilient_parsing:
+        return
+    try:
+        own = version("derl")
+    except PackageNotFoundError:
+        own = "(not installed)"
+    click.echo(f"mock-golem {own}, answers as yagna {VERSION}")
+    context.exit()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def main() -> None:
     """A Golem daemon for one laptop, with simulated providers.
 
@@ -62,6 +83,7 @@ def serve(
         app_key=app_key,
         state_directory=state,
         wire_log=wire_log,
+        refused=None if as_json else Refusals().tell,
     )
     try:
         asyncio.run(_serve(settings, stop_on_stdin_eof, as_json))
@@ -83,6 +105,24 @@ async def _serve(settings: DaemonSettings, stop_on_stdin_eof: bool, as_json: boo
         await stopped.wait()
     finally:
         await daemon.stop()
+
+
+class Refusals:
+    """Says on standard error what providers refuse, each refusal once."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, str]] = set()
+
+    def tell(self, provider_name: str, reason: str) -> None:
+        """Write one line, unless the same was written before."""
+        if (provider_name, reason) in self._told or len(self._told) >= _MAX_REFUSALS:
+            return
+        self._told.add((provider_name, reason))
+        # a reason quotes the program's demand, which may hold anything
+        shown = "".join(one if one.isprintable() else "?" for one in reason[:300])
+        click.echo(f"mock-golem: {provider_name} refuses: {shown}", err=True)
+        if len(self._told) == _MAX_REFUSALS:
+            click.echo("mock-golem: further refusals are not shown", err=True)
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
@@ -161,13 +201,36 @@ def check(file: Path) -> None:
 
 
 @main.command("faults")
-def faults_command() -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON list, with all defaults.")
+def faults_command(as_json: bool) -> None:
     """List every fault that a fleet file can switch on, with its settings."""
+    if as_json:
+        click.echo(json.dumps(_faults_document(), indent=2))
+        return
     click.echo("All faults take `after` (chances skipped), `times` (null: always), `probability`.")
     for title, kinds in (("faults:", PROVIDER_FAULTS), ("daemon_faults:", DAEMON_FAULTS)):
         click.echo(f"\n{title}")
         for fault in kinds:
             click.echo(f"  {kind_of(fault)}{_settings_of(fault)}: {fault.description}")
+
+
+def _faults_document() -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": kind_of(fault),
+            "section": section,
+            "description": fault.description,
+            "settings": {
+                name: {"required": True}
+                if setting.is_required()
+                else {"required": False, "default": setting.default}
+                for name, setting in fault.model_fields.items()
+                if name != "kind"
+            },
+        }
+        for section, kinds in (("faults", PROVIDER_FAULTS), ("daemon_faults", DAEMON_FAULTS))
+        for fault in kinds
+    ]
 
 
 def _settings_of(fault: type[Fault]) -> str:
@@ -177,7 +240,7 @@ def _settings_of(fault: type[Fault]) -> str:
 
 @main.command("books")
 @click.option("--state", type=_FOLDER, required=True, help="The daemon's state directory.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document, exact.")
 def books_command(state: Path, as_json: bool) -> None:
     """Show a daemon's own books, running or not: what was reserved, rented, billed and accepted."""
     try:
@@ -185,88 +248,7 @@ def books_command(state: Path, as_json: bool) -> None:
     except JournalError as error:
         _fail(str(error))
     document = books_document(books)
-    if as_json:
-        click.echo(json.dumps(document, indent=2))
-        return
-    for title, rows in document.items():
-        if isinstance(rows, list):
-            click.echo(f"{title.replace('_', ' ')}: {len(rows)}")
-            for row in rows:
-                click.echo("  " + "  ".join(f"{name}={value}" for name, value in row.items()))
-    click.echo("totals: " + "  ".join(f"{k}={v}" for k, v in document["totals"].items()))
-
-
-def books_document(books: Books) -> dict[str, Any]:
-    """Return the books as plain data: one list per kind of record, and totals; amounts as text."""
-    now = SystemClock().now()
-    bills = [*books.debit_notes.values(), *books.invoices.values()]
-    return {
-        "allocations": [
-            {
-                "id": one.allocation_id,
-                "state": "open" if one.is_open(now) else "released",
-                "payment_platform": one.payment_platform,
-                "total_glm": plain(one.total_amount),
-                "spent_glm": plain(one.spent_amount),
-                "remaining_glm": plain(one.remaining_amount),
-            }
-            for one in books.allocations.values()
-        ],
-        "agreements": [
-            {
-                "id": one.agreement_id,
-                "state": one.state,
-                "provider": one.provider_name,
-                "provider_id": one.provider_id,
-                "terminator": one.terminator,
-                "invoice": one.invoice,
-                "charged_glm": plain(books.charged_for(one.agreement_id)),
-            }
-            for one in books.agreements.values()
-        ],
-        "activities": [
-            {
-                "id": one.activity_id,
-                "agreement_id": one.agreement_id,
-                "state": "open" if one.ended_at is None else "terminated",
-                "cpu_seconds": one.cpu_seconds,
-                "duration_seconds": one.duration_seconds,
-            }
-            for one in books.activities.values()
-        ],
-        "debit_notes": [
-            {
-                "id": one.debit_note_id,
-                "agreement_id": one.agreement_id,
-                "activity_id": one.activity_id,
-                "state": one.shown_status(now),
-                "amount_glm": plain(one.total_amount_due),
-                "accepted_glm": plain(one.accepted_amount),
-                "charged_glm": plain(one.charged_amount),
-                "timestamp": rfc3339(one.timestamp),
-            }
-            for one in books.debit_notes.values()
-        ],
-        "invoices": [
-            {
-                "id": one.invoice_id,
-                "agreement_id": one.agreement_id,
-                "state": one.shown_status(now),
-                "payment_platform": one.payment_platform,
-                "amount_glm": plain(one.amount),
-                "accepted_glm": plain(one.accepted_amount),
-                "charged_glm": plain(one.charged_amount),
-                "allocation_id": one.allocation_id,
-            }
-            for one in books.invoices.values()
-        ],
-        "totals": {
-            "spent_glm": plain(books.spent_glm()),
-            "charged_glm": plain(add(*(bill.charged_amount for bill in bills))),
-            "invoiced_glm": plain(add(*(one.amount for one in books.invoices.values()))),
-            "reserved_glm": plain(books.reserved_glm()),
-        },
-    }
+    click.echo(json.dumps(document, indent=2) if as_json else books_table(document))
 
 
 def _fleet(file: Path) -> Fleet:

@@ -33,6 +33,7 @@ from requestor.mock_golem.provider import Provider
 from requestor.mock_golem.surroundings import (
     CommandFaultsOf,
     ExeUnitLauncher,
+    RefusalListener,
     Surroundings,
     TaskSet,
 )
@@ -52,7 +53,8 @@ class DaemonSettings:
     """What a daemon is started with.
 
     `port` 0 takes a free one; `app_key` None makes one up; `state_directory` None keeps the books
-    in a temporary folder that is removed at the end; `launch` None runs real exe-units.
+    in a temporary folder that is removed at the end; `launch` None runs real exe-units;
+    `refused` is called with a provider's name and its reason whenever it refuses a demand's terms.
     """
 
     fleet: Fleet
@@ -62,6 +64,7 @@ class DaemonSettings:
     wire_log: Path | None = None
     clock: Clock = field(default_factory=SystemClock)
     launch: ExeUnitLauncher | None = None
+    refused: RefusalListener | None = None
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,7 @@ class MockDaemon:
             board=DemandBoard(self._settings.clock),
             requestor_id=node_id(fleet.seed, "requestor"),
             launch=self._settings.launch or launch,
+            refused=self._settings.refused or _log_refusal,
             activities_directory=work / "activities",
             command_environment={"PATH": path, "LANG": "C.UTF-8", **fleet.runtime.environment},
         )
@@ -308,7 +312,7 @@ class MockDaemon:
         await self._cut_connections()
         self._around.board.forget_all()
         self._net.forget_all()
-        await asyncio.sleep(fault.down_seconds)
+        await self._settings.clock.sleep(fault.down_seconds)
         self._around.books.restore()
         await self._listen()
 
@@ -318,6 +322,10 @@ class MockDaemon:
             self._site = None
         if self._runner is not None and self._runner.server is not None:
             await self._runner.server.shutdown(_GRACE_SECONDS)
+
+
+def _log_refusal(provider_name: str, reason: str) -> None:
+    _log.info("%s refuses: %s", provider_name, reason)
 
 
 def _end_lost_activities(books: Books) -> None:

@@ -110,6 +110,7 @@ class Provider:
                 raise ProposalRefused("No capacity available. Reached Agreements limit: 1")
             draft = answer_counter(self._offer, counter.properties, self._model, now)
         except ProposalRefused as refusal:
+            self._around.refused(self.name, str(refusal))
             self._around.board.reject_counter(counter, str(refusal))
             return
         constraints = offer_constraints(self._around.fleet.subnet, now)

@@ -16,6 +16,7 @@ from requestor.mock_golem.negotiation import DemandBoard
 
 CommandFaultsOf = Callable[[str], CommandFaults]
 ExeUnitLauncher = Callable[[ContainerSpec, CommandFaultsOf], ExeUnit]
+RefusalListener = Callable[[str, str], None]
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ class Surroundings:
     """Shared by all providers of a daemon.
 
     `activities_directory` holds one folder per activity; `command_environment` is the whole
-    environment that commands see.
+    environment that commands see; `refused` is told a provider's name and why it refuses terms.
     """
 
     fleet: Fleet
@@ -34,6 +35,7 @@ class Surroundings:
     board: DemandBoard
     requestor_id: str
     launch: ExeUnitLauncher
+    refused: RefusalListener
     activities_directory: Path
     command_environment: dict[str, str]
 

@@ -2,13 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -18,6 +24,7 @@ from requestor.mock_golem.fleet import parse_fleet
 
 ONE_PROVIDER = "runtime: {isolation: process}\nproviders: [{name: willow}]"
 START = datetime(2026, 11, 20, 3, 36, 56, tzinfo=UTC)
+ROOT = Path(__file__).parents[3]
 MARKET, ACTIVITY, PAYMENT = "/market-api/v1", "/activity-api/v1", "/payment-api/v1"
 
 
@@ -128,7 +135,7 @@ class Requestor:
     async def agreement(self, **changes: Any) -> str:
         """Return an approved agreement."""
         agreement = await self.sign((await self.draft(**changes))["proposalId"])
-        await self.ok("POST", f"{MARKET}/agreements/{agreement}/wait", timeout=5)
+        await self.ok("POST", f"{MARKET}/agreements/{agreement}/wait", timeout=60)
         return agreement
 
     async def activity(self, agreement: str | None = None, deployed: bool = False) -> str:
@@ -175,11 +182,113 @@ class Requestor:
         await self.until(look)
         return found
 
-    async def until(self, condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+    async def until(self, condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
         """Wait until something holds."""
         async with asyncio.timeout(seconds):
             while not await condition():
                 await asyncio.sleep(0.01)
+
+
+class Program:
+    """A running `mock-golem serve`, spoken to in plain HTTP."""
+
+    def __init__(self, *arguments: str, as_json: bool = True) -> None:
+        if as_json:
+            arguments = ("--json", *arguments)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "requestor.mock_golem", "serve", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.process.communicate()[1]
+        self.ready: dict[str, Any] = json.loads(line) if as_json else self._exported()
+
+    def _exported(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        lines = [self.process.stdout.readline().split() for _ in range(5)]
+        values = dict(words[1].split("=", 1) for words in lines)
+        platform = f"erc20-{values['YAGNA_PAYMENT_NETWORK']}-tglm"
+        return {
+            "url": values["YAGNA_API_URL"],
+            "app_key": values["YAGNA_APPKEY"],
+            "payment_platform": platform,
+        }
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """Send a request that must succeed."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {self.ready['app_key']}"}
+        request = urllib.request.Request(self.ready["url"] + path, data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=60) as response:
+            text = response.read()
+        return json.loads(text) if text else None
+
+    def wait_for(self, look: Callable[[], Any]) -> Any:
+        """Return the first true result of `look`."""
+        deadline = time.monotonic() + 60
+        while not (found := look()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return found
+
+    def proposal(self, demand: str, state: str) -> Any:
+        """Return a proposal in this state."""
+
+        def look() -> Any:
+            events = self.call("GET", f"{MARKET}/demands/{demand}/events?timeout=2")
+            found = [one["proposal"] for one in events if one["proposal"]["state"] == state]
+            return found and found[0]
+
+        return self.wait_for(look)
+
+    def agreement(self) -> str:
+        """Return an approved agreement."""
+        terms = {
+            "properties": {
+                "golem.srv.comp.expiration": int(time.time() + 900) * 1000,
+                "golem.node.debug.subnet": "public",
+                "golem.com.payment.chosen-platform": self.ready["payment_platform"],
+            },
+            "constraints": "(golem.runtime.name=vm)",
+        }
+        demand = self.call("POST", f"{MARKET}/demands", terms)
+        initial = self.proposal(demand, "Initial")
+        self.call("POST", f"{MARKET}/demands/{demand}/proposals/{initial['proposalId']}", terms)
+        draft = self.proposal(demand, "Draft")
+        body = {"proposalId": draft["proposalId"], "validTo": "2100-01-01T00:00:00Z"}
+        agreement: str = self.call("POST", f"{MARKET}/agreements", body)
+        self.call("POST", f"{MARKET}/agreements/{agreement}/confirm")
+        self.call("POST", f"{MARKET}/agreements/{agreement}/wait?timeout=60")
+        return agreement
+
+    def busy_activity(self, agreement: str) -> tuple[str, list[int]]:
+        """Start an activity with two sleeping processes; return their ids."""
+        activity: str = self.call("POST", f"{ACTIVITY}/activity", agreement)
+        script = "sleep 1000 & echo $!; exec sleep 1000"
+        run = {
+            "entry_point": "/bin/sh",
+            "args": ["-c", script],
+            "capture": {"stdout": {"stream": {}}},
+        }
+        text = json.dumps([{"deploy": {}}, {"start": {"args": []}}, {"run": run}])
+        self.call("POST", f"{ACTIVITY}/activity/{activity}/exec", {"text": text})
+        program = psutil.Process(self.process.pid)
+
+        def sleeping() -> list[int]:
+            found = [one for one in program.children(recursive=True) if one.name() == "sleep"]
+            return [one.pid for one in found] if len(found) == 2 else []
+
+        pids: list[int] = self.wait_for(sleeping)
+        return activity, pids
+
+    def expect_end(self, seconds: float = 60.0) -> int:
+        """Wait for the program's end; return its exit code."""
+        return self.process.wait(timeout=seconds)
 
 
 def shell(script: str) -> dict[str, Any]:
@@ -236,3 +345,21 @@ def recorded_answers() -> dict[str, list[dict[str, Any]]]:
         else:
             calls.append(entry)
     return scenarios
+
+
+@pytest.fixture
+def programs() -> Iterator[Callable[..., Program]]:
+    """Start `mock-golem serve` with these arguments; all are stopped at the end."""
+    started: list[Program] = []
+
+    def start(*arguments: str, as_json: bool = True) -> Program:
+        started.append(Program(*arguments, as_json=as_json))
+        return started[-1]
+
+    yield start
+    for program in started:
+        program.process.terminate()
+        program.process.wait(timeout=60)
+        for pipe in (program.process.stdin, program.process.stdout, program.process.stderr):
+            assert pipe is not None
+            pipe.close()

@@ -1,115 +1,34 @@
 """`mock-golem` as a program: what it prints, how it ends, and that it can be killed."""
 
+from __future__ import annotations
+
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from decimal import Decimal
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 from click.testing import CliRunner
 
-from requestor.mock_golem.cli import main
+from requestor.mock_golem.cli import Refusals, main
+from requestor.mock_golem.daemon import VERSION
 from requestor.mock_golem.faults import DAEMON_FAULTS, PROVIDER_FAULTS, kind_of
+from requestor.mock_golem.money import cost
+
+if TYPE_CHECKING:
+    from tests.requestor.mock_golem.conftest import Program
 
 ROOT = Path(__file__).parents[3]
 FLEET = "runtime: {isolation: process}\nproviders: [{name: willow, price: {start_glm: 0.5}}]\n"
 MARKET, ACTIVITY, PAYMENT = "/market-api/v1", "/activity-api/v1/activity", "/payment-api/v1"
-
-
-class Program:
-    """A running `mock-golem serve --json`, spoken to in plain HTTP."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "requestor.mock_golem", "serve", "--json", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, self.process.communicate()[1]
-        self.ready: dict[str, Any] = json.loads(line)
-
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        """Send a request that must succeed."""
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {self.ready['app_key']}"}
-        request = urllib.request.Request(self.ready["url"] + path, data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=20) as response:
-            text = response.read()
-        return json.loads(text) if text else None
-
-    def wait_for(self, look: Callable[[], Any]) -> Any:
-        """Return the first true result of `look`."""
-        deadline = time.monotonic() + 20
-        while not (found := look()):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        return found
-
-    def proposal(self, demand: str, state: str) -> Any:
-        """Return a proposal in this state."""
-
-        def look() -> Any:
-            events = self.call("GET", f"{MARKET}/demands/{demand}/events?timeout=2")
-            found = [one["proposal"] for one in events if one["proposal"]["state"] == state]
-            return found and found[0]
-
-        return self.wait_for(look)
-
-    def agreement(self) -> str:
-        """Return an approved agreement."""
-        terms = {
-            "properties": {
-                "golem.srv.comp.expiration": int(time.time() + 900) * 1000,
-                "golem.node.debug.subnet": "public",
-                "golem.com.payment.chosen-platform": self.ready["payment_platform"],
-            },
-            "constraints": "(golem.runtime.name=vm)",
-        }
-        demand = self.call("POST", f"{MARKET}/demands", terms)
-        initial = self.proposal(demand, "Initial")
-        self.call("POST", f"{MARKET}/demands/{demand}/proposals/{initial['proposalId']}", terms)
-        draft = self.proposal(demand, "Draft")
-        body = {"proposalId": draft["proposalId"], "validTo": "2100-01-01T00:00:00Z"}
-        agreement: str = self.call("POST", f"{MARKET}/agreements", body)
-        self.call("POST", f"{MARKET}/agreements/{agreement}/confirm")
-        self.call("POST", f"{MARKET}/agreements/{agreement}/wait")
-        return agreement
-
-    def busy_activity(self, agreement: str) -> tuple[str, list[int]]:
-        """Start an activity with two sleeping processes; return their ids."""
-        activity: str = self.call("POST", ACTIVITY, agreement)
-        script = "sleep 1000 & echo $!; exec sleep 1000"
-        run = {
-            "entry_point": "/bin/sh",
-            "args": ["-c", script],
-            "capture": {"stdout": {"stream": {}}},
-        }
-        text = json.dumps([{"deploy": {}}, {"start": {"args": []}}, {"run": run}])
-        self.call("POST", f"{ACTIVITY}/{activity}/exec", {"text": text})
-        program = psutil.Process(self.process.pid)
-
-        def sleeping() -> list[int]:
-            found = [one for one in program.children(recursive=True) if one.name() == "sleep"]
-            return [one.pid for one in found] if len(found) == 2 else []
-
-        pids: list[int] = self.wait_for(sleeping)
-        return activity, pids
-
-    def expect_end(self, seconds: float = 2.0) -> int:
-        """Wait for the program's end; return its exit code."""
-        return self.process.wait(timeout=seconds)
 
 
 @pytest.fixture
@@ -117,23 +36,6 @@ def fleet(tmp_path: Path) -> str:
     path = tmp_path / "fleet.yaml"
     path.write_text(FLEET, encoding="utf-8")
     return str(path)
-
-
-@pytest.fixture
-def programs() -> Iterator[Callable[..., Program]]:
-    started: list[Program] = []
-
-    def start(*arguments: str) -> Program:
-        started.append(Program(*arguments))
-        return started[-1]
-
-    yield start
-    for program in started:
-        program.process.terminate()
-        program.process.wait(timeout=10)
-        for pipe in (program.process.stdin, program.process.stdout, program.process.stderr):
-            assert pipe is not None
-            pipe.close()
 
 
 def gone(pids: list[int]) -> bool:
@@ -184,6 +86,8 @@ def test_kill_and_restart(programs: Callable[..., Program], fleet: str, tmp_path
     allocation = first.call("POST", f"{PAYMENT}/allocations", {"totalAmount": "3.0"})
     agreement = first.agreement()
     activity, pids = first.busy_activity(agreement)
+    usage = f"{ACTIVITY}/{activity}/usage"
+    told = first.wait_for(lambda: any(used := first.call("GET", usage)["currentUsage"]) and used)
     first.process.kill()
     first.expect_end()
     first.wait_for(lambda: gone(pids))  # nothing survives the daemon
@@ -198,7 +102,12 @@ def test_kill_and_restart(programs: Callable[..., Program], fleet: str, tmp_path
     second.call("POST", f"{MARKET}/agreements/{agreement}/terminate", {"message": "over"})
     (invoice,) = second.wait_for(lambda: second.call("GET", f"{PAYMENT}/invoices"))
     amount = invoice["amount"]
-    assert amount.startswith("0.50000")  # the start price, and usage as far as it was known
+    known = second.call("GET", usage)["currentUsage"]
+    assert all(after >= before for before, after in zip(told, known, strict=True))
+    shown = second.call("GET", f"{MARKET}/agreements/{agreement}")
+    prices = shown["offer"]["properties"]["golem.com.pricing.model.linear.coeffs"]
+    assert prices[-1] == 0.5
+    assert Decimal(amount) == cost(prices, known)
     body = {"totalAmountAccepted": amount, "allocationId": allocation["allocationId"]}
     second.call("POST", f"{PAYMENT}/invoices/{invoice['invoiceId']}/accept", body)
     second.call("DELETE", f"{PAYMENT}/allocations/{allocation['allocationId']}")
@@ -216,7 +125,62 @@ def test_kill_and_restart(programs: Callable[..., Program], fleet: str, tmp_path
         second.process.terminate()
         second.expect_end()
     text = CliRunner().invoke(main, ["books", "--state", state]).output
-    assert "allocations: 1" in text and f"spent_glm={amount}" in text
+    assert "allocations: 1" in text
+    assert {len(line) <= 100 for line in text.splitlines()} == {True}, text
+    for whole in (allocation["allocationId"], agreement, activity, invoice["invoiceId"]):
+        assert f"  {whole[:8]}  " in text and whole[:13] not in text
+
+
+def expiring(program: Program, seconds: float) -> None:
+    """Twice, ask a provider for terms that it refuses: a demand that expires so soon."""
+    terms = {
+        "properties": {
+            "golem.srv.comp.expiration": (int(time.time()) + seconds) * 1000,
+            "golem.node.debug.subnet": "public",
+            "golem.com.payment.chosen-platform": program.ready["payment_platform"],
+        },
+        "constraints": "(golem.runtime.name=vm)",
+    }
+    for _ in range(2):
+        demand = program.call("POST", f"{MARKET}/demands", terms)
+        path = f"{MARKET}/demands/{demand}"
+        initial = program.proposal(demand, "Initial")
+        program.call("POST", f"{path}/proposals/{initial['proposalId']}", terms)
+        events = program.call("GET", f"{path}/events?timeout=60")
+        assert [one["eventType"] for one in events] == ["ProposalRejectedEvent"]
+        program.call("DELETE", path)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_refusals_are_told_once(
+    programs: Callable[..., Program], fleet: str, as_json: bool
+) -> None:
+    program = programs("--fleet", fleet, as_json=as_json)
+    expiring(program, 100)
+    program.process.terminate()
+    out, errors = program.process.communicate(timeout=60)
+    assert out == ""
+    if as_json:
+        assert errors == ""
+        return
+    (line,) = errors.splitlines()
+    assert line.startswith("mock-golem: willow refuses: Proposal expires at: ")
+    assert line.endswith(", which is less than 300 s from now")
+
+
+def test_refusals_are_shown_safely_and_not_without_limit(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    refusals = Refusals()
+    refusals.tell("oak", "Payment platform \x1b[2J\n is not supported")
+    assert capsys.readouterr().err == (
+        "mock-golem: oak refuses: Payment platform ?[2J? is not supported\n"
+    )
+    for number in range(2000):
+        refusals.tell("oak", f"reason {number}")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1000
+    assert lines[-1] == "mock-golem: further refusals are not shown"
 
 
 def test_killed_while_it_writes(
@@ -263,6 +227,25 @@ def test_faults_are_all_listed() -> None:
     for fault in (*PROVIDER_FAULTS, *DAEMON_FAULTS):
         assert f"  {kind_of(fault)}" in output
         assert fault.description and fault.description in output
+
+
+def test_faults_as_data() -> None:
+    code, output = invoke("faults", "--json")
+    assert code == 0
+    document = json.loads(output)
+    kinds = [*map(kind_of, PROVIDER_FAULTS), *map(kind_of, DAEMON_FAULTS)]
+    assert [one["kind"] for one in document] == kinds
+    by_kind = {one["kind"]: one for one in document}
+    assert by_kind["wrong_key"]["section"] == "daemon_faults"
+    tampered = by_kind["result_tampered"]
+    assert tampered["section"] == "faults" and tampered["description"]
+    assert tampered["settings"]["tamper"] == {"required": True}
+    assert tampered["settings"]["after"] == {"required": False, "default": 0}
+
+
+def test_version() -> None:
+    code, output = invoke("--version")
+    assert (code, output) == (0, f"mock-golem {version('derl')}, answers as yagna {VERSION}\n")
 
 
 def test_serving_errors(fleet: str, tmp_path: Path) -> None:
