@@ -17,10 +17,20 @@ def test_shipped_fleets_are_valid(path: Path) -> None:
     assert load_fleet(path).expanded()
 
 
-def test_the_fleet_of_all_faults_has_all_faults() -> None:
+def test_the_fleet_of_all_faults_has_all_faults_and_lets_a_run_finish() -> None:
     fleet = load_fleet(FLEETS / "all-faults.yaml")
-    used = {fault.kind for provider in fleet.providers for fault in provider.faults}
-    assert used == {kind_of(fault) for fault in PROVIDER_FAULTS}
+    faults = [fault for provider in fleet.providers for fault in provider.faults]
+    assert {fault.kind for fault in faults} == {kind_of(fault) for fault in PROVIDER_FAULTS}
+    assert [fault for fault in faults if fault.times is None] == []
+    assert sum(provider.faults == () for provider in fleet.expanded()) >= 2
+    assert fleet.daemon_faults == ()
+
+
+def test_the_commented_daemon_faults_of_all_faults_are_valid() -> None:
+    text = (FLEETS / "all-faults.yaml").read_text(encoding="utf-8")
+    before, commented = text.split("daemon_faults: []\n")
+    listed = [line[1:] for line in commented.splitlines() if line.startswith("#  ")]
+    fleet = parse_fleet(before + "\n".join(["daemon_faults:", *listed]))
     assert {fault.kind for fault in fleet.daemon_faults} == {
         kind_of(fault) for fault in DAEMON_FAULTS
     }
