@@ -85,7 +85,7 @@ async def test_usage_grows_and_stays(serve: Any, run_shell: Any) -> None:
     busy = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"
     await requestor.execute(activity, [run_shell(busy)])
     cpu, duration = (await requestor.ok("GET", f"{ACTIVITY}/{activity}/usage"))["currentUsage"]
-    assert 0 < cpu < 60 and duration > 0
+    assert 0 < cpu <= duration, "one process uses one core at most"
     await requestor.ok("DELETE", f"{ACTIVITY}/{activity}")
     first = await requestor.ok("GET", f"{ACTIVITY}/{activity}/usage")
     second = await requestor.ok("GET", f"{ACTIVITY}/{activity}/usage")
@@ -102,7 +102,7 @@ async def test_an_activity_that_takes_too_much_memory_is_killed(serve: Any, run_
     )
     hungry = "exec python -S -c \"held = b'x' * (200 << 20); import time; time.sleep(60)\""
     batch = await requestor.send(activity, [run_shell(hungry)])
-    status, answer = await requestor.call("GET", f"{ACTIVITY}/{activity}/exec/{batch}", timeout=20)
+    status, answer = await requestor.call("GET", f"{ACTIVITY}/{activity}/exec/{batch}", timeout=60)
     assert (status, answer) == (500, {"message": "GSB error: Service receiver was cancelled"})
 
     async def terminated() -> bool:

@@ -66,6 +66,6 @@ async def test_signals_wake_waiters() -> None:
     assert not wait.done()
     found.append(1)
     signal.notify()
-    assert await asyncio.wait_for(wait, 1) == [1]
+    assert await asyncio.wait_for(wait, 20) == [1]
     assert await signal.wait_for(lambda: False, 0.01) is False
     assert await signal.wait_for(lambda: True, 0) is True

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from requestor.mock_golem.constraints import (
@@ -115,6 +115,7 @@ def test_deep_but_allowed() -> None:
     assert matches(parse(text), OFFER)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(alphabet="()&|!=<>*ab1. \n\t-", max_size=60))
 def test_any_text_parses_or_is_refused(text: str) -> None:
     try:
@@ -145,11 +146,13 @@ _scalars = st.one_of(
 _properties = st.dictionaries(_names, st.one_of(_scalars, st.lists(_scalars, max_size=3)))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_constraints)
 def test_text_round_trip(constraint: Constraint) -> None:
     assert parse(str(constraint)) == constraint
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_constraints, _properties)
 def test_laws_of_logic(constraint: Constraint, properties: dict[str, Any]) -> None:
     truth = constraint.evaluate(properties)
@@ -164,6 +167,7 @@ def test_laws_of_logic(constraint: Constraint, properties: dict[str, Any]) -> No
     ).evaluate(properties)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(-(10**6), 10**6), st.integers(-(10**6), 10**6))
 def test_numbers_compare_as_numbers(actual: int, wanted: int) -> None:
     properties = {"n": actual}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from requestor.mock_golem.faults import (
@@ -24,6 +24,7 @@ def fails(**trigger: float) -> CommandFails:
     return CommandFails.model_validate({"kind": "command_fails", **trigger})
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 5), st.one_of(st.none(), st.integers(1, 5)))
 def test_after_and_times(after: int, times: int | None) -> None:
     fault = CommandFails(kind="command_fails", after=after, times=times)
@@ -36,6 +37,7 @@ def test_no_fault_never_fires() -> None:
     assert FaultSchedule([], 0, "oak").fires(CommandFails) is None
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(), st.text(max_size=5), st.lists(st.booleans(), max_size=30))
 def test_decisions_do_not_depend_on_other_kinds(
     seed: int, scope: str, interleaving: Sequence[bool]

@@ -3,7 +3,7 @@
 from decimal import Decimal
 from fractions import Fraction
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from requestor.mock_golem.money import add, cost, multiply, plain, subtract
@@ -13,11 +13,13 @@ _amounts = st.decimals(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(_amounts, max_size=20))
 def test_sums_are_exact(amounts: list[Decimal]) -> None:
     assert Fraction(add(*amounts)) == sum(map(Fraction, amounts))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_amounts, _amounts)
 def test_what_is_subtracted_can_be_added_again(amount: Decimal, other: Decimal) -> None:
     assert add(subtract(amount, other), other) == amount
@@ -39,6 +41,7 @@ def test_cost_counts_whole_microseconds() -> None:
     assert cost([1.0, 0.0], [1.0000006]) == Decimal("1.000001")
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1e6), st.floats(0, 1e6))
 def test_cost_has_at_most_18_places_and_grows(
     cpu_price: float, price: float, cpu_seconds: float, seconds: float
@@ -49,6 +52,7 @@ def test_cost_has_at_most_18_places_and_grows(
     assert cost([cpu_price, price, 0.0], [cpu_seconds, seconds + 1]) >= amount
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_amounts)
 def test_amounts_are_written_plainly(amount: Decimal) -> None:
     text = plain(amount)

@@ -53,7 +53,7 @@ async def test_slow_approval(serve: Any, manual_clock: Any) -> None:
     path = f"{MARKET}/agreements/{agreement}/wait"
     assert (await requestor.call("POST", path, timeout=0.1))[0] == 408
     await manual_clock.advance(20)
-    await requestor.ok("POST", path, timeout=5)
+    await requestor.ok("POST", path, timeout=60)
 
 
 @pytest.mark.parametrize(("status", "words"), [(500, "GSB error"), (408, "Timeout")])
@@ -93,7 +93,7 @@ async def test_command_hangs(serve: Any, run_shell: Any) -> None:
 async def test_dies_in_command(
     serve: Any, run_shell: Any, manual_clock: Any, tmp_path: Path
 ) -> None:
-    requestor = await serve(fleet("dies_in_command, after_seconds: 0.2"), clock=manual_clock)
+    requestor = await serve(fleet("dies_in_command, after_seconds: 1.5"), clock=manual_clock)
     agreement = await requestor.agreement()
     activity = await requestor.activity(agreement, deployed=True)
     note = tmp_path / "pid"
@@ -132,7 +132,7 @@ async def test_a_dead_provider_whose_node_is_gone_too_and_its_return(
     activity = await requestor.activity(agreement, deployed=True)
     batch = await requestor.send(activity, [run_shell("sleep 1000")])
     results = f"{ACTIVITY}/{activity}/exec/{batch}"
-    assert (await requestor.call("GET", results, timeout=10))[0] == 500
+    assert (await requestor.call("GET", results, timeout=60))[0] == 500
     path = f"{MARKET}/agreements/{agreement}"
     status, _ = await requestor.call("POST", f"{path}/terminate", {"message": "x"})
     assert status == 500
@@ -149,7 +149,7 @@ async def test_network_stall(serve: Any, run_shell: Any, manual_clock: Any) -> N
     activity = await requestor.activity(deployed=True)
     batch = await requestor.send(activity, [run_shell("echo done")])
     path = f"{ACTIVITY}/{activity}/exec/{batch}"
-    poll = asyncio.create_task(requestor.ok("GET", path, timeout=1))
+    poll = asyncio.create_task(requestor.ok("GET", path, timeout=60))
     state = asyncio.create_task(requestor.ok("GET", f"{ACTIVITY}/{activity}/state"))
     done, _ = await asyncio.wait({poll, state}, timeout=0.3)
     assert not done

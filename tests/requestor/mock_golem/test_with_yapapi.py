@@ -145,7 +145,7 @@ async def test_two_services_in_a_network(engine: Engine) -> None:
             cluster = await golem.run_service(
                 Echo, num_instances=2, network=network, expiration=None
             )
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 got = [await replies.get() for _ in range(4)]
             nodes = await requestor.ok("GET", f"/net-api/v1/net/{network.network_id}/nodes")
             cluster.stop()

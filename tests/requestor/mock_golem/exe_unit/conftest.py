@@ -23,7 +23,7 @@ from requestor.mock_golem.exe_unit import (
 from requestor.mock_golem.gftp import GftpServer, GftpStore
 
 NODE_ID = "0x" + "ab" * 20
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 CAPTURE: dict[str, Any] = {"stdout": {"stream": {}}, "stderr": {"stream": {}}}
 
 

@@ -54,8 +54,7 @@ async def test_hang(make_activity: MakeActivity, name: str) -> None:
     position = ["deploy", "start", "run", "terminate"].index(name)
     batch_id = activity.begin(*commands)
     if position:
-        async with asyncio.timeout(20):
-            await activity.unit.results(batch_id, 20.0, position - 1)
+        await activity.unit.results(batch_id, 60.0, position - 1)
     with pytest.raises(TimeoutError):
         await activity.unit.results(batch_id, 0.1, position)
     assert list(activity.folder.glob("activities/0/volumes/0/started")) == (
@@ -82,7 +81,7 @@ async def test_death_in_mid_command(make_activity: MakeActivity, name: str) -> N
         {"transfer": {"from": "container:/golem/work/x", "to": url}},
     )
     with pytest.raises(ExeUnitGone, match="Service receiver was cancelled"):
-        await activity.unit.results(batch_id, 20.0, 3)
+        await activity.unit.results(batch_id, 60.0, 3)
     await activity.unit.wait_gone()
     assert activity.unit.has_vanished
     assert arrived.read_bytes() == b""
@@ -90,13 +89,17 @@ async def test_death_in_mid_command(make_activity: MakeActivity, name: str) -> N
         await activity.unit.results(batch_id, 0.0)
 
 
-@pytest.mark.parametrize("script", ["touch started; sleep 1000", "touch started"])
-async def test_a_run_that_dies_has_really_started(make_activity: MakeActivity, script: str) -> None:
-    death = CommandFaults(die=True, die_after_seconds=0.15)
+@pytest.mark.parametrize(
+    ("script", "seconds"), [("touch started; sleep 1000", 1.5), ("touch started", 60.0)]
+)
+async def test_a_run_that_dies_has_really_started(
+    make_activity: MakeActivity, script: str, seconds: float
+) -> None:
+    death = CommandFaults(die=True, die_after_seconds=seconds)
     activity = await (await make_activity(only("run", death))).ready()
     started = activity.folder / "activities/0/volumes/0/started"
     batch_id = activity.begin(shell(script))
-    waiting = asyncio.create_task(activity.unit.results(batch_id, 20.0))
+    waiting = asyncio.create_task(activity.unit.results(batch_id, 90.0))
     while not waiting.done() and not started.exists():
         await asyncio.sleep(0.002)
     assert started.exists()

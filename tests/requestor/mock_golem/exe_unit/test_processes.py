@@ -34,7 +34,7 @@ DAEMONIZE = (
 
 
 async def eventually(condition: Any) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -104,7 +104,7 @@ async def test_stopped_and_stubborn_processes_are_ended(make_activity: MakeActiv
         "sleep 1000 > /dev/null 2>&1 & kill -STOP $!; "
         "(trap '' TERM HUP INT; while :; do sleep 1; done) > /dev/null 2>&1 &"
     )
-    assert len(activity.processes()) >= 2
+    await eventually(lambda: len(activity.processes()) >= 2)
     await activity.unit.terminate()
     assert activity.processes() == []
 
@@ -118,7 +118,7 @@ async def test_kill_9_of_the_agent_or_its_guard(make_activity: MakeActivity, vic
     )
     os.kill(agent if victim == "agent" else parent_of(agent), signal.SIGKILL)
     with pytest.raises(Exception, match="Service receiver was cancelled"):
-        await activity.unit.results(waiting, 20.0)
+        await activity.unit.results(waiting, 60.0)
     await activity.unit.wait_gone()
     await eventually(lambda: activity.processes() == [] and is_gone(agent))
     assert activity.unit.state == "Terminated"
@@ -177,7 +177,7 @@ async def test_too_much_memory_ends_the_activity(make_activity: MakeActivity) ->
         }
     )
     with pytest.raises(Exception, match="Service receiver was cancelled"):
-        await activity.unit.results(batch_id, 20.0)
+        await activity.unit.results(batch_id, 60.0)
     await activity.unit.wait_gone()
     assert activity.unit.state == "Terminated"
     assert activity.unit.reason == "OutOfMemory"
@@ -200,7 +200,7 @@ HOLDER = textwrap.dedent(
         await unit.initialize()
         run = {"entry_point": "/bin/sh", "args": ["-c", script]}
         unit.execute("b", [{"deploy": {}}, {"start": {}}, {"run": run}])
-        await unit.results("b", 20.0, 2)
+        await unit.results("b", 60.0, 2)
         unit.execute("c", [{"run": {"entry_point": "/bin/sleep", "args": ["1000"]}}])
         print(unit.agent_pid, flush=True)
         await asyncio.Event().wait()

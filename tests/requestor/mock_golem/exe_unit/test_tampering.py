@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from requestor.mock_golem.exe_unit.lying import falsify_reported_files, take_snapshot
@@ -112,6 +112,7 @@ def test_pickle_would_run_code(tmp_path: Path) -> None:
     assert "REDUCE" in operations and operations[-1] == "STOP"
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(content=st.binary(max_size=200), kind=st.sampled_from(KINDS), seed=st.integers(0, 99))
 def test_no_content_is_too_strange(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, kind: TamperKind, seed: int
@@ -123,6 +124,7 @@ def test_no_content_is_too_strange(
         assert path.read_bytes() != content
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(max_size=3), st.none() | st.integers() | st.lists(st.integers())))
 def test_no_header_is_too_strange(
     tmp_path_factory: pytest.TempPathFactory, header: dict[str, Any]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from requestor.mock_golem.exe_unit.volumes import Location, PathNotFound, Volumes, open_source
@@ -176,6 +176,7 @@ plain_names = names.filter(lambda name: name not in (".", ".."))
 volume_paths = st.lists(plain_names, min_size=1, max_size=3).map(lambda p: "/" + "/".join(p))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sets(volume_paths, min_size=1, max_size=4), st.lists(plain_names, max_size=3), st.data())
 def test_the_longest_prefix_decides(
     tmp_path_factory: pytest.TempPathFactory,
@@ -193,6 +194,7 @@ def test_the_longest_prefix_decides(
     assert "/".join((expected, *location.names)) == path
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(st.sampled_from("/.abé%\0 "), max_size=12))
 def test_no_path_leads_out_of_its_volume(
     tmp_path_factory: pytest.TempPathFactory, path: str
@@ -208,6 +210,7 @@ def test_no_path_leads_out_of_its_volume(
     assert "\0" not in path
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from(["..", ".", "a", "link", "deep", "file"]), min_size=1, max_size=6))
 def test_no_chain_of_links_leads_out_of_its_volume(
     tmp_path_factory: pytest.TempPathFactory, target: list[str]

@@ -14,15 +14,23 @@ from requestor.mock_golem.exe_unit import CommandFaults, ContainerSpec, ExeUnit
 from requestor.mock_golem.gftp import GftpStore
 
 if TYPE_CHECKING:
-    from tests.requestor.mock_golem.exe_unit.conftest import MakeActivity
+    from tests.requestor.mock_golem.exe_unit.conftest import Activity, MakeActivity
 
-# Uses 0.12 CPU seconds and prints how long that took.
+# Uses 0.12 CPU seconds and prints how long that took, and how much it was.
 BURN = (
     "python -I -S -c 'import time\n"
     "begin = time.monotonic()\n"
     "while time.process_time() < 0.12: pass\n"
-    "print(time.monotonic() - begin)'"
+    "print(time.monotonic() - begin, time.process_time())'"
 )
+IN_BACKGROUND = f"(setsid {BURN} > out) & until [ -s out ]; do sleep 0.01; done; cat out; rm out"
+
+
+async def burn(activity: Activity, script: str = BURN) -> tuple[float, float]:
+    """Burn CPU time; return how long it took and how much it was, both in seconds."""
+    result = await activity.shell(script)
+    elapsed, used = map(float, result["stdout"].split())
+    return elapsed, used
 
 
 @pytest.mark.asyncio
@@ -31,15 +39,16 @@ async def test_cpu_time_counts_children_orphans_and_the_living(
 ) -> None:
     activity = await (await make_activity()).ready()
     idle = activity.unit.usage().cpu_seconds
-    assert idle < 0.05, "the agent's own time is not the requestor's to pay"
-    assert (await activity.shell(BURN))["result"] == "Ok"
+    assert idle == 0.0, "the agent's own time is not the requestor's to pay"
+    _, used = await burn(activity)
     child = activity.unit.usage().cpu_seconds
-    assert 0.1 <= child < 0.4
+    # neither forgotten nor counted twice; the shell around it, and clock ticks, come on top
+    assert 0.8 * used <= child < 1.8 * used
     assert await activity.shell(f"(setsid {BURN} > orphan) & until [ -s orphan ]; do :; done")
     orphan = activity.unit.usage().cpu_seconds
     assert orphan >= child + 0.1
     await activity.shell("(while :; do :; done) > /dev/null 2>&1 &")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while activity.unit.usage().cpu_seconds < orphan + 0.1:
             await asyncio.sleep(0.01)
     before = activity.unit.usage()
@@ -90,32 +99,47 @@ async def test_duration_runs_by_the_given_clock_until_the_end(tmp_path: Path) ->
     assert unit.usage().duration_seconds == 10.0
 
 
+async def expect_five_times_as_long(usual: Activity, slow: Activity, script: str) -> float:
+    """Fail if the work never takes about five times as long; return the CPU seconds it took.
+
+    Others on the machine disturb both sides of a comparison, so it may be repeated.
+    """
+    ratios: list[float] = []
+    burnt_seconds = 0.0
+    while not any(3.0 < ratio < 9.0 for ratio in ratios):
+        assert len(ratios) < 8, ratios
+        elapsed, _ = await burn(usual, script)
+        slowed, used = await burn(slow, script)
+        burnt_seconds += used
+        ratios.append(slowed / elapsed)
+    return burnt_seconds
+
+
 @pytest.mark.asyncio
 async def test_a_pace_of_a_fifth_makes_work_take_five_times_as_long(
     make_activity: MakeActivity,
 ) -> None:
-    activity = await (await make_activity(pace=0.2)).ready()
-    seconds = float((await activity.shell(BURN))["stdout"])
-    # A busy machine makes the work itself slower, so only the lower bound is sharp.
-    assert 3.5 * 0.12 < seconds < 30 * 0.12
-    assert activity.unit.usage().cpu_seconds < 0.4, "slow is not the same as expensive"
+    slow = await (await make_activity(pace=0.2)).ready()
+    used = await expect_five_times_as_long(await (await make_activity()).ready(), slow, BURN)
+    assert slow.unit.usage().cpu_seconds < 1.8 * used, "slow is not the same as expensive"
 
 
 @pytest.mark.asyncio
 async def test_background_work_is_slowed_too(make_activity: MakeActivity) -> None:
-    activity = await (await make_activity(pace=0.2)).ready()
-    result = await activity.shell(
-        f"(setsid {BURN} > out) & until [ -s out ]; do sleep 0.01; done; cat out"
-    )
-    assert float(result["stdout"]) > 3.5 * 0.12
+    slow = await (await make_activity(pace=0.2)).ready()
+    await expect_five_times_as_long(await (await make_activity()).ready(), slow, IN_BACKGROUND)
 
 
 @pytest.mark.asyncio
 async def test_waiting_is_not_slowed(make_activity: MakeActivity) -> None:
-    activity = await (await make_activity(pace=0.05)).ready()
-    begin = time.monotonic()
-    assert (await activity.shell("sleep 0.3"))["result"] == "Ok"
-    assert time.monotonic() - begin < 0.3 * 5
+    elapsed = []
+    for pace in (1.0, 0.05):
+        activity = await (await make_activity(pace=pace)).ready()
+        begin = time.monotonic()
+        assert (await activity.shell("sleep 0.5"))["result"] == "Ok"
+        elapsed.append(time.monotonic() - begin)
+    usual, slow = elapsed
+    assert slow < usual + 5, "a slowed sleep would take 10 s"
 
 
 @pytest.mark.parametrize("pace", [0.0, -1.0, 1.5])

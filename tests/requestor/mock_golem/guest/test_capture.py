@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from requestor.mock_golem.guest.capture import Capture
@@ -18,6 +18,7 @@ def captured(mode: dict[str, Any] | None, limit_bytes: int, pieces: list[bytes])
     return b"".join([*(capture.write(piece) for piece in pieces), capture.finish()])
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(pieces_strategy, sizes, sizes)
 def test_modes(pieces: list[bytes], size: int, limit: int) -> None:
     whole = b"".join(pieces)
@@ -35,6 +36,7 @@ def test_modes(pieces: list[bytes], size: int, limit: int) -> None:
     assert whole.endswith(both[(bound + 1) // 2 :])
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(pieces_strategy, sizes)
 def test_streams_pass_on_at_once_and_others_at_the_end(pieces: list[bytes], limit: int) -> None:
     stream, at_end = Capture({"stream": {}}, limit), Capture({"atEnd": {}}, limit)
