@@ -115,8 +115,7 @@ def _glm(amount: str) -> str:
     rounded = exact.quantize(_SHOWN_GLM) if exact.adjusted() < 15 else exact
     if exact and not rounded:
         return "<0.0000001"
-    text = plain(rounded)
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return plain(rounded) if exact else "0"
 
 
 def books_document(books: Books) -> dict[str, Any]:

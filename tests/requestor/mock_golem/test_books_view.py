@@ -87,10 +87,10 @@ def test_ids_are_short_and_amounts_rounded() -> None:
     assert block(text, "debit notes: 1")[2].split()[-1] == "03:36:56"
     assert len(block(text, "activities: 2")) == 4
     assert block(text, "totals")[1:] == [
-        "  spent     0.5",
-        "  charged   0.5",
-        "  invoiced  0.5",
-        "  reserved  12",
+        "  spent     0.5000000",
+        "  charged   0.5000000",
+        "  invoiced  0.5000000",
+        "  reserved  12.0000000",
     ]
 
 
@@ -99,7 +99,7 @@ def test_what_is_tiny_does_not_look_like_nothing() -> None:
         "  <0.0000001"
     )
     assert block(books_table(document("0")), "agreements")[2].endswith("  0")
-    assert block(books_table(document("1000")), "agreements")[2].endswith("  1000")
+    assert block(books_table(document("1000")), "agreements")[2].endswith("  1000.0000000")
 
 
 def test_empty_books() -> None:
