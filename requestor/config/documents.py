@@ -49,11 +49,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
+SCIENTIFIC_NUMBERS: tuple[str, re.Pattern[str], list[str]] = (
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+\Z"),
     list("-+0123456789"),
 )
+"""What YAML 1.1 takes for text and everybody else for a number, as in `1e-3`."""
+
+_Loader.add_implicit_resolver(*SCIENTIFIC_NUMBERS)
 
 
 def read_document(path: Path) -> Document:

@@ -11,7 +11,13 @@ import yaml
 from pydantic import ValidationError
 
 from requestor.config.complaints import complaints
-from requestor.config.documents import Document, apply_overrides, parse_yaml, read_document
+from requestor.config.documents import (
+    SCIENTIFIC_NUMBERS,
+    Document,
+    apply_overrides,
+    parse_yaml,
+    read_document,
+)
 from requestor.config.model import RunConfig
 from requestor.errors import ConfigError
 
@@ -61,12 +67,16 @@ class _Dumper(yaml.SafeDumper):
 def _amount(dumper: yaml.SafeDumper, amount: Decimal) -> yaml.Node:
     """A plain number where that reads back exactly, else text."""
     text = f"{amount:f}"
+    if "." not in text:
+        return dumper.represent_scalar("tag:yaml.org,2002:int", text)
     if Decimal(repr(float(text))) == amount:
         return dumper.represent_scalar("tag:yaml.org,2002:float", text)
     return dumper.represent_str(text)
 
 
 _Dumper.add_representer(Decimal, _amount)
+# text that would be read back as a number is quoted
+_Dumper.add_implicit_resolver(*SCIENTIFIC_NUMBERS)
 
 
 def _writable(data: Any, json: Any) -> Any:

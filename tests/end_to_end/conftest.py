@@ -36,7 +36,7 @@ env: {id: CartPole-v1, n_envs: 2}
 algo: {name: ppo, n_steps: 64, batch_size: 64, n_epochs: 4, gae_lambda: 0.8, gamma: 0.98,
        learning_rate: lin_1e-3}
 federation: {rounds: 3, clients: 4, local_steps: 256}
-golem: {providers: 2, startup_timeout_seconds: 60}
+golem: {providers: 2, startup_timeout_seconds: 60, invoice_timeout_seconds: 4}
 evaluation: {episodes: 5, final_episodes: 10}
 """
 

@@ -23,9 +23,7 @@ def problem(**sections: Any) -> str:
 
 
 def test_local_steps_must_be_whole_rollouts_and_the_nearest_are_named() -> None:
-    assert problem(
-        env={"id": "A-v1", "n_envs": 4}, algo=PPO, federation={"local_steps": 3000}
-    ) == (
+    assert problem(env={"id": "A-v1", "n_envs": 4}, algo=PPO, federation={"local_steps": 3000}) == (
         "must be a multiple of algo.n_steps * env.n_envs = 1024, is 3000 "
         "@ federation.local_steps (line 1); use 2048 or 3072"
     )

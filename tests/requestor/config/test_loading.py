@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from requestor.config import RunConfig, load_config, parse_config, resolved_yaml
@@ -247,6 +247,13 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(configs())
+@example(
+    {
+        "env": {"id": "1e5"},
+        "algo": {"name": "ppo"},
+        "golem": {"mode": "yagna", "image": "0E0", "budget_glm": 1},
+    }
+)
 def test_the_resolved_config_reads_back_as_the_same(data: dict[str, Any]) -> None:
     config = RunConfig.model_validate(data)
     again = parse_config(resolved_yaml(config))

@@ -24,6 +24,7 @@ OWNED_POLICY_KWARGS = {
     "features_extractor_kwargs",
 }
 
+
 def sb3_class(name: str) -> type[BaseAlgorithm]:
     found: type[BaseAlgorithm] = getattr(stable_baselines3, name.upper())
     return found
