@@ -35,9 +35,7 @@ def test_each_kind_has_its_exit_code(kind: type[DerlError], exit_code: int) -> N
 
 def test_the_fix_stands_on_its_own_line() -> None:
     error = PreflightError("no key @ YAGNA_APPKEY", fix="run `yagna app-key create derl`")
-    assert render(error) == (
-        "error: no key @ YAGNA_APPKEY\nfix: run `yagna app-key create derl`"
-    )
+    assert render(error) == ("error: no key @ YAGNA_APPKEY\nfix: run `yagna app-key create derl`")
     assert render(RunFailed("no provider came")) == "error: no provider came"
 
 
