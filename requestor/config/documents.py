@@ -49,14 +49,22 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-SCIENTIFIC_NUMBERS: tuple[str, re.Pattern[str], list[str]] = (
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+\Z"),
-    list("-+0123456789"),
-)
-"""What YAML 1.1 takes for text and everybody else for a number, as in `1e-3`."""
+class Dumper(yaml.SafeDumper):
+    """Writes YAML that reads back here as what it was."""
 
-_Loader.add_implicit_resolver(*SCIENTIFIC_NUMBERS)
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write everything out."""
+        return True
+
+
+for _handler in (_Loader, Dumper):
+    # what YAML 1.1 takes for text and everybody else for a number, as in `1e-3`: read as a
+    # number, and text that looks like it is quoted when written
+    _handler.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+\Z"),
+        list("-+0123456789"),
+    )
 
 
 def read_document(path: Path) -> Document:

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from requestor.config.complaints import complaints
 from requestor.config.documents import (
-    SCIENTIFIC_NUMBERS,
     Document,
+    Dumper,
     apply_overrides,
     parse_yaml,
     read_document,
@@ -59,9 +59,8 @@ def resolved_yaml(config: RunConfig) -> str:
     )
 
 
-class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
+class _Dumper(Dumper):
+    pass
 
 
 def _amount(dumper: yaml.SafeDumper, amount: Decimal) -> yaml.Node:
@@ -75,8 +74,6 @@ def _amount(dumper: yaml.SafeDumper, amount: Decimal) -> yaml.Node:
 
 
 _Dumper.add_representer(Decimal, _amount)
-# text that would be read back as a number is quoted
-_Dumper.add_implicit_resolver(*SCIENTIFIC_NUMBERS)
 
 
 def _writable(data: Any, json: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import yaml
 
 from requestor.config.algorithms import ALGORITHMS
+from requestor.config.documents import Dumper
 from requestor.errors import UsageError
 
 _ALGORITHMS = {
@@ -108,7 +109,7 @@ def commented_template(env_id: str, algo: str) -> str:
         raise UsageError(f"unknown algorithm {algo!r}", fix=f"use one of {', '.join(ALGORITHMS)}")
     on_policy = ALGORITHMS[name].is_on_policy
     return _TEMPLATE.format(
-        env_line=yaml.safe_dump({"id": env_id}, width=10_000).strip(),
+        env_line=yaml.dump({"id": env_id}, Dumper=Dumper, width=10_000).strip(),
         algo=name,
         upper=name.upper(),
         hyperparameters=_ALGORITHMS[name],

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from requestor.config import commented_template, load_config, parse_config
@@ -35,6 +35,7 @@ def test_what_is_commented_out_can_be_switched_on(algo: str) -> None:
 
 
 @given(st.text(min_size=1, max_size=60))
+@example("0E0")
 def test_any_environment_id_is_written_safely(env_id: str) -> None:
     assert parse_config(commented_template(env_id, "ppo")).env.id == env_id
 
