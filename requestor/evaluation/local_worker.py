@@ -22,6 +22,7 @@ from requestor.errors import RunFailed
 
 START_SECONDS = 120.0
 ORDER_NAME = "order.json"
+SOCKET_NAME = "worker.sock"
 EXIT_ORDER_FAILED = 3
 _PROGRAM = (sys.executable, "-m", "provider_image.worker_cli")
 
@@ -69,13 +70,13 @@ class LocalWorker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop the worker."""
+        """Stop the worker; its socket goes too, so that the run's folder can be copied."""
         process = self._process
-        if process is None or process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        (self.folder / SOCKET_NAME).unlink(missing_ok=True)
 
     async def execute(self, order: Order, inputs: Mapping[str, Path]) -> None:
         """Do an order; `inputs` are put into the folder under their names, outputs appear in it.
@@ -113,7 +114,7 @@ class LocalWorker:
 
     async def _wait_until_ready(self) -> None:
         assert self._process is not None
-        socket = self.folder / "worker.sock"
+        socket = self.folder / SOCKET_NAME
         deadline = asyncio.get_running_loop().time() + START_SECONDS
         while not socket.exists():
             if self._process.returncode is not None:

@@ -125,7 +125,8 @@ class Closing:
                 return
             if waited > 2 and not told:
                 told = True
-                self.notice(f"waiting for invoices of {len(self.books.unpaid())} agreements")
+                count = len(self.books.unpaid())
+                self.notice(f"waiting for {count} invoice{'s' if count > 1 else ''}")
             await asyncio.sleep(0.05)
 
     async def _guard(self, what: str, step: Awaitable[Any], seconds: float) -> None:

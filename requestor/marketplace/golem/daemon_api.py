@@ -237,7 +237,7 @@ class DaemonApi:
                     raise DaemonError(call, response.status, "the answer is too large")
                 text = raw.decode(errors="replace")
                 if response.status >= 300:
-                    raise DaemonError(call, response.status, _message(text))
+                    raise DaemonError(call, response.status, message_of(text))
                 return json.loads(text) if text.strip() else None
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise DaemonError(call, 0, str(error) or type(error).__name__) from error
@@ -287,7 +287,8 @@ def _path(url: str) -> str:
     return "/" + url.split("/", 3)[-1]
 
 
-def _message(text: str) -> str:
+def message_of(text: str) -> str:
+    """Return the sentence in a daemon's answer to what went wrong, which is JSON with one in it."""
     try:
         answer = json.loads(text)
     except ValueError:

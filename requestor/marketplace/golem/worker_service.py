@@ -15,6 +15,7 @@ from yapapi.rest.activity import BatchError, BatchTimeoutError, CommandExecution
 from yapapi.script import Script
 from yapapi.services import Service, ServiceState
 
+from requestor.marketplace.golem.daemon_api import message_of
 from requestor.marketplace.ports import (
     Job,
     LeaseError,
@@ -313,7 +314,7 @@ def describe_failure(error: BaseException) -> str:
     elif isinstance(error, BatchTimeoutError):
         text = "no answer in time"
     elif (status := getattr(error, "status", None)) is not None:
-        text = f"the daemon answered {status}: {getattr(error, 'body', '')}"
+        text = f"the daemon answered {status}: {message_of(str(getattr(error, 'body', '')))}"
     else:
         text = str(error).strip() or type(error).__name__
     line = "".join(c if c.isprintable() else " " for c in text)
