@@ -10,6 +10,7 @@ from pathlib import Path
 
 from provider_image.wire import (
     MAX_FILE_BYTES,
+    Bundle,
     ClientStateMetadata,
     EnvironmentSpec,
     FileRef,
@@ -192,7 +193,7 @@ class RoundDesk:
 
     def _read(self, item: WorkItem, path: Path, sha256: str | None) -> Delivery:
         limit = bundle_bytes(self._result_specs)
-        bundle = read_bundle(path, max_bytes=limit, sha256=sha256)
+        bundle = _received(path, RESULT_NAME, limit, sha256)
         result = decode_metadata(bundle, TrainResult)
         if result.order_sha256 != order_digest(self.order(item)):
             raise UpdateRejected("the result belongs to another order")
@@ -210,7 +211,7 @@ class RoundDesk:
     def _check_state(self, item: WorkItem, path: Path, sha256: str | None) -> None:
         """Check that a client's state is one that the learner can have left."""
         files = self._files
-        bundle = read_bundle(path, max_bytes=files.max_state_bytes, sha256=sha256)
+        bundle = _received(path, STATE_OUTPUT_NAME, files.max_state_bytes, sha256)
         assignment = StateAssignment(
             run_id=files.run_id,
             client=item.client,
@@ -248,6 +249,14 @@ class RoundDesk:
 def state_reference(path: Path, name: str) -> FileRef:
     """Return the reference of a client's state file under `name`."""
     return FileRef(name=name, sha256=sha256_file(path, MAX_FILE_BYTES), bytes=path.stat().st_size)
+
+
+def _received(path: Path, name: str, max_bytes: int, sha256: str | None) -> Bundle:
+    """Read what a worker sent as `name`, under which complaints about it make sense."""
+    try:
+        return read_bundle(path, max_bytes=max_bytes, sha256=sha256)
+    except WireError as error:
+        raise WireError(str(error).replace(path.name, name)) from error
 
 
 def _renamed(file: FileRef, name: str) -> FileRef:

@@ -63,7 +63,7 @@ def test_a_state_that_is_no_bundle_is_refused_with_its_result(
     job = keeping.job()
     claimed = keeping.deliver(job)
     job.outputs[STATE_OUTPUT_NAME].path.write_bytes(content)
-    keeping.refuses(job, claimed, r"\.state")
+    keeping.refuses(job, claimed, r"state-out\.safetensors: SHA-256")
 
 
 @pytest.mark.parametrize(
