@@ -46,18 +46,3 @@ class RunningMoments:
             variance=np.array(self._squares / max(self._count, 1)),
             count=float(self._count),
         )
-
-
-def combine(first: Moments, second: Moments) -> Moments:
-    """The moments of both streams together."""
-    count = first.count + second.count
-    if count == 0:
-        return first
-    delta = second.mean - first.mean
-    mean = first.mean + delta * (second.count / count)
-    variance = (
-        first.variance * first.count
-        + second.variance * second.count
-        + np.square(delta) * (first.count * second.count / count)
-    ) / count
-    return Moments(np.asarray(mean), np.asarray(variance), count)

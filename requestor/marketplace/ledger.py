@@ -250,14 +250,6 @@ def read_ledger(path: Path) -> LedgerSummary:
     return _add_up(path, _read(path)[0])
 
 
-def summarize(entries: Iterable[Mapping[str, Any]]) -> LedgerSummary:
-    """Add the entries up."""
-    summary = LedgerSummary()
-    for entry in entries:
-        summary.add(entry)
-    return summary
-
-
 def _add_up(path: Path, entries: Iterable[Mapping[str, Any]]) -> LedgerSummary:
     summary = LedgerSummary()
     for number, entry in enumerate(entries, 1):

@@ -102,6 +102,11 @@ class ProviderPool(Protocol):
         ...
 
     @property
+    def market_view(self) -> str:
+        """One line on what the market offered, for the message that nobody came."""
+        ...
+
+    @property
     def seconds_left(self) -> float:
         """How long its agreements still run; after that a new pool is needed."""
         ...

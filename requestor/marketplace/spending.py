@@ -3,7 +3,7 @@
 The numbers rest on *our* clock and on usage as last reported; they are upper bounds. A bill above
 its bound is not accepted, nor one that would take the sum over the budget, and work stops while
 the sum of all bounds still fits the budget. So what is accepted can never exceed the budget,
-whatever a provider claims, and an honest provider is paid in full.
+whatever a provider claims, and an honest provider is paid in full unless the budget ends first.
 """
 
 from __future__ import annotations

@@ -162,9 +162,8 @@ class Dispatcher:
             return
         waited = self._clock() - self._no_lease_since
         if waited >= self._options.startup_timeout_seconds:
-            view = getattr(self._pool, "market_view", "")
             raise RunFailed(
-                f"no provider was at work for {waited:.0f} s ({view})",
+                f"no provider was at work for {waited:.0f} s ({self._pool.market_view})",
                 fix="raise golem.max_price, lower golem.memory_gib or golem.threads, or check "
                 "golem.subnet and golem.payment_network; `derl-request resume` then goes on",
             )

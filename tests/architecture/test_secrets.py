@@ -11,7 +11,9 @@ FORBIDDEN = {
     "package index": re.compile(
         r"pypi\.(org|python)|pythonhosted\.|download\.pytorch\.|conda\.anaconda\.|--index-url\s+\S+:"
     ),
-    "path of a machine": re.compile(r"(?<![\w.$}\])-])/(work|root|home/\w+|Users/\w+)/"),
+    "path of a machine": re.compile(
+        rf"(?<![\w.$}}\])-])(/root|/home/\w+|/Users/\w+|{re.escape(str(ROOT))})/"
+    ),
     "key": re.compile(
         r"BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}\b"
         r"|\bhf_[A-Za-z0-9]{30,}\b|\bsk-[A-Za-z0-9]{32,}\b"
@@ -46,7 +48,7 @@ def test_tracked_files_hold_none_of_it() -> None:
     "text",
     [
         "pip install --index-url https://pypi.org/simple derl",
-        "open('/work/main/x')",
+        f"open('{ROOT}/x')",
         "cd /root/project",
         "/home/anna/x",
         "-----BEGIN RSA PRIVATE KEY-----",

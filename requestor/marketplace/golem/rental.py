@@ -24,10 +24,7 @@ from requestor.errors import BudgetReached, PreflightError
 from requestor.marketplace.golem.bookkeeping import Bookkeeper
 from requestor.marketplace.golem.closing import Closing
 from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, DaemonError
-from requestor.marketplace.golem.engine import (
-    make_engine,
-    start_engine,
-)
+from requestor.marketplace.golem.engine import make_engine, start_engine
 from requestor.marketplace.golem.offer_terms import clean_name
 from requestor.marketplace.golem.payload import ProviderImagePayload, build_payload
 from requestor.marketplace.golem.strategy import CeilingStrategy
@@ -110,7 +107,6 @@ class GolemPool:
         self._cluster: Cluster[WorkerService] | None = None
         self._monitors: list[asyncio.Task[None]] = []
         self._allocation_glm: Decimal | None = None
-        self._allocation_id: str | None = None
         self._told = {
             (terms.run_id, str(node)) for node in ledger.summary.open_payers()
         }  # whoever cleans up before a session has told of them
@@ -149,11 +145,6 @@ class GolemPool:
             return lease.result()
         finally:
             lease.cancel()
-
-    async def lost(self) -> None:
-        """Wait until the daemon is lost, then raise `MarketplaceLost`."""
-        assert self._lost is not None
-        await asyncio.shield(self._lost)
 
     # --- opening -------------------------------------------------------------------------------
 
@@ -220,10 +211,9 @@ class GolemPool:
     async def _find_allocation(self) -> None:
         for row in await self._api.allocations():
             if Decimal(str(row.get("totalAmount", "NaN"))) == self._allocation_glm:
-                self._allocation_id = str(row["allocationId"])
                 self._ledger.write(
                     "allocation_created",
-                    allocation_id=self._allocation_id,
+                    allocation_id=str(row["allocationId"]),
                     amount_glm=f"{self._allocation_glm:f}",
                     platform=str(row.get("paymentPlatform", "")),
                 )

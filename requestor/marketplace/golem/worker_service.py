@@ -314,7 +314,11 @@ def describe_failure(error: BaseException) -> str:
     elif isinstance(error, BatchTimeoutError):
         text = "no answer in time"
     elif (status := getattr(error, "status", None)) is not None:
-        text = f"the daemon answered {status}: {message_of(str(getattr(error, 'body', '')))}"
+        said = message_of(str(getattr(error, "body", "")))
+        is_gone = "GSB error" in said  # yagna's bus does not reach the provider
+        text = (
+            f"the provider is gone ({said})" if is_gone else f"the daemon answered {status}: {said}"
+        )
     else:
         text = str(error).strip() or type(error).__name__
     line = "".join(c if c.isprintable() else " " for c in text)

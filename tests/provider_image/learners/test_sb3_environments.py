@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+from native_kernels import merge_moments
 from provider_image.environments import make_environment
 from provider_image.learners.base import LearnerRefused
-from provider_image.learners.moments import Moments, combine
 from provider_image.learners.sb3_environments import (
     load_normalizer,
     normalizer_tensors,
@@ -38,15 +38,18 @@ def test_the_received_statistics_and_the_moments_give_the_running_statistics() -
     moments, running = walk(seed=2, steps=80, start=start)
     for what, count in (("observation", 81 * 4), ("return", 80 * 4)):
         assert float(moments[f"moments/{what}/count"]) == count
-        parts = [
-            Moments(t[f"{p}/{what}/mean"], t[f"{p}/{what}/var"], float(t[f"{p}/{what}/count"]))
-            for p, t in (("normalizer", start), ("moments", moments))
-        ]
-        merged = combine(*parts)
+        parts = [(start, f"normalizer/{what}"), (moments, f"moments/{what}")]
+        mean, variance, merged_count = merge_moments(
+            np.stack([np.atleast_1d(tensors[f"{at}/mean"]) for tensors, at in parts]),
+            np.stack([np.atleast_1d(tensors[f"{at}/var"]) for tensors, at in parts]),
+            np.array([float(tensors[f"{at}/count"]) for tensors, at in parts]),
+        )
         prefix = f"normalizer/{what}"
-        assert merged.count == pytest.approx(float(running[f"{prefix}/count"]), rel=1e-12)
-        np.testing.assert_allclose(merged.mean, running[f"{prefix}/mean"], rtol=0, atol=1e-6)
-        np.testing.assert_allclose(merged.variance, running[f"{prefix}/var"], rtol=1e-5)
+        assert merged_count == pytest.approx(float(running[f"{prefix}/count"]), rel=1e-12)
+        np.testing.assert_allclose(
+            mean, np.atleast_1d(running[f"{prefix}/mean"]), rtol=0, atol=1e-6
+        )
+        np.testing.assert_allclose(variance, np.atleast_1d(running[f"{prefix}/var"]), rtol=1e-5)
 
 
 def test_moments_are_those_of_the_raw_stream_to_the_last_digits() -> None:

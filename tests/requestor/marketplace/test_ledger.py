@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from requestor.errors import PreflightError
-from requestor.marketplace.ledger import Ledger, Session, read_ledger, summarize
+from requestor.marketplace.ledger import Ledger, LedgerSummary, Session, read_ledger
 from requestor.marketplace.spending import Prices
 
 AMOUNTS = st.decimals(0, 1000, places=18)
@@ -28,6 +28,13 @@ class Clock:
 
     def __call__(self) -> float:
         return self.seconds
+
+
+def summarize(entries: Iterable[dict[str, Any]]) -> LedgerSummary:
+    summary = LedgerSummary()
+    for entry in entries:
+        summary.add(entry)
+    return summary
 
 
 @pytest.fixture
