@@ -315,10 +315,9 @@ def describe_failure(error: BaseException) -> str:
         text = "no answer in time"
     elif (status := getattr(error, "status", None)) is not None:
         said = message_of(str(getattr(error, "body", "")))
-        is_gone = "GSB error" in said  # yagna's bus does not reach the provider
-        text = (
-            f"the provider is gone ({said})" if is_gone else f"the daemon answered {status}: {said}"
-        )
+        text = f"the daemon answered {status}: {said}"
+        if "GSB error" in said:  # yagna's bus does not reach the provider
+            text = f"the provider is gone: {text}"
     else:
         text = str(error).strip() or type(error).__name__
     line = "".join(c if c.isprintable() else " " for c in text)
