@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from pathlib import Path
 
 from requestor.config import (
     RunConfig,
-    default_fleet,
     environment_spec,
     learner_spec,
     state_rules,
@@ -89,11 +87,6 @@ def run_terms(config: RunConfig, run_id: str) -> Terms:
         deploy_timeout_seconds=golem.deploy_timeout_seconds,
         invoice_timeout_seconds=golem.invoice_timeout_seconds,
     )
-
-
-def fleet_path(config: RunConfig) -> Path:
-    """Return the file of the mock fleet."""
-    return config.golem.fleet or default_fleet()
 
 
 def first_hour_glm(config: RunConfig) -> Decimal:

@@ -14,20 +14,20 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TextIO
 
-from requestor.cli.assembly import fleet_path, run_settings
+from requestor.cli.assembly import run_settings
+from requestor.cli.daemons import DaemonFolder, open_daemon
 from requestor.config import RunConfig, load_config, resolved_yaml
 from requestor.errors import DerlError, PreflightError, RunFailed
 from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, DaemonError
 from requestor.marketplace.golem.preflight import check_daemon, wait_for_daemon
-from requestor.marketplace.golem.private_daemon import private_daemon
 from requestor.marketplace.golem.rental import GolemMarketplace
 from requestor.marketplace.golem.sweep import Sweep
 from requestor.marketplace.history import ProviderHistory
@@ -155,21 +155,12 @@ class _Execution:
         )
         return await run.execute()
 
-    @asynccontextmanager
-    async def _daemon(self) -> AsyncIterator[DaemonAddress]:
-        """The daemon of the config: a private mock, or the one that the environment names."""
+    def _daemon(self) -> AbstractAsyncContextManager[DaemonAddress]:
+        """The daemon of the config; a private one lives in the run's folder."""
         directory = self._launch.directory
-        if self._launch.config.golem.mode != "mock":
-            yield DaemonAddress.from_environment(os.environ)
-            return
         wire_log = directory.logs / "wire.jsonl" if self._launch.wire_log else None
-        async with private_daemon(
-            fleet_path(self._launch.config),
-            directory.daemon_state,
-            directory.logs / "mock-golem.log",
-            wire_log,
-        ) as address:
-            yield address
+        folder = DaemonFolder(directory.daemon_state, directory.logs / "mock-golem.log", wire_log)
+        return open_daemon(self._launch.config.golem, folder)
 
     async def _clean_up_after_others(self, address: DaemonAddress) -> None:
         """End what other runs of this folder, whose processes died, hold in the same daemon."""

@@ -125,6 +125,29 @@ class DaemonApi:
             if error.status not in (404, 410):
                 raise
 
+    async def subscribe_demand(self, properties: Mapping[str, Any], constraints: str) -> str:
+        """Publish a demand; return its id."""
+        body = {"properties": dict(properties), "constraints": constraints}
+        answer = await self._call("POST", f"{self._address.market_url}/demands", body)
+        if not isinstance(answer, str) or not answer:
+            raise DaemonError("POST demands", 200, "the answer is no id")
+        return answer
+
+    async def demand_events(
+        self, demand_id: str, wait_seconds: float, max_events: int
+    ) -> list[dict[str, Any]]:
+        """Wait for what the market says to a demand; an empty list if it says nothing in time."""
+        query = urlencode({"timeout": f"{wait_seconds:.2f}", "maxEvents": max_events})
+        return await self._list(f"{self._address.market_url}/demands/{demand_id}/events?{query}")
+
+    async def unsubscribe_demand(self, demand_id: str) -> None:
+        """Take a demand back; one that is gone already is fine."""
+        try:
+            await self._call("DELETE", f"{self._address.market_url}/demands/{demand_id}")
+        except DaemonError as error:
+            if error.status not in (404, 410):
+                raise
+
     async def approved_agreements(self) -> list[str]:
         """Return the ids of agreements in force in which we are the requestor."""
         rows = await self._list(f"{self._address.market_url}/agreements?state=Approved")
@@ -241,7 +264,7 @@ class DaemonApi:
                 return json.loads(text) if text.strip() else None
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise DaemonError(call, 0, str(error) or type(error).__name__) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DaemonError(call, 200, f"the answer is not JSON: {error}") from error
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 from requestor.errors import PreflightError
 from requestor.marketplace.golem.daemon_api import DaemonAddress
@@ -25,16 +26,20 @@ STOP_SECONDS = 10.0
 
 @asynccontextmanager
 async def private_daemon(
-    fleet: Path, state: Path, log: Path, wire_log: Path | None = None
+    fleet: Path,
+    state: Path,
+    log: Path,
+    wire_log: Path | None = None,
+    program: Literal["serve", "testnet"] = "serve",
 ) -> AsyncIterator[DaemonAddress]:
-    """Start `mock-golem serve` with its books in `state`; stop it on the way out.
+    """Start `mock-golem serve` (or `testnet`) with its books in `state`; stop it on the way out.
 
     It ends with us whatever happens: its standard input is a pipe from this process.
 
     Raises:
         PreflightError: it does not start.
     """
-    command = [sys.executable, "-m", "requestor.mock_golem", "serve", "--json"]
+    command = [sys.executable, "-m", "requestor.mock_golem", program, "--json"]
     command += ["--stop-on-stdin-eof", "--fleet", str(fleet), "--state", str(state)]
     if wire_log is not None:
         command += ["--wire-log", str(wire_log)]
