@@ -66,6 +66,7 @@ DOORS = {
     "safetensors": ["provider_image.wire*"],
     "pydantic": ["requestor.config*", "requestor.mock_golem*"],
     "yaml": ["requestor.config*", "requestor.mock_golem*", "requestor.cli*"],
+    "flatbuffers": ["requestor.mock_golem.testnet*"],
     "pydantic_core": ["requestor.config*", "requestor.mock_golem*"],
     "pickle": ["provider_image.learners.sb3_export"],  # writes VecNormalize as SB3 reads it
     "cloudpickle": [],
@@ -74,7 +75,11 @@ DOORS = {
     "shelve": [],
 }
 # Started often or on bare machines: nothing but the standard library.
-STANDARD_LIBRARY_ONLY = ["provider_image.worker_cli", "requestor.mock_golem.guest*"]
+STANDARD_LIBRARY_ONLY = [
+    "provider_image.worker_cli",
+    "requestor.mock_golem.guest*",
+    "requestor.mock_golem.testnet.keeper",
+]
 
 
 @dataclass(frozen=True)
