@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from requestor.config.algorithms import PPO, Algorithm, OffPolicy, OnPolicy
-from requestor.config.sections import EnvConfig, FederationConfig, GolemConfig
+from requestor.config.sections import (
+    EnvConfig,
+    FederationConfig,
+    GolemConfig,
+    ManifestConfig,
+)
 
 REAL_MONEY_NETWORKS = frozenset({"mainnet", "polygon"})
 _IMAGE_HASH = re.compile(r"(hash:sha3:)?[0-9a-f]{56}(:.+)?")
@@ -105,16 +110,41 @@ def _federation(federation: FederationConfig) -> Iterator[Contradiction]:
         )
 
 
+def _manifest(manifest: ManifestConfig) -> Iterator[Contradiction]:
+    if (manifest.signature is None) != (manifest.certificate is None):
+        yield Contradiction(
+            "a signature and its certificate go together",
+            "golem.manifest",
+            "give both, or neither",
+        )
+    if manifest.node_descriptor is not None and manifest.signature is not None:
+        yield Contradiction(
+            "a node descriptor stands for a signature; there are both",
+            "golem.manifest",
+            "leave one of them out",
+        )
+
+
 def _golem(golem: GolemConfig) -> Iterator[Contradiction]:
+    if golem.gpu is not None and golem.runtime != "vm-nvidia":
+        yield Contradiction(
+            f"runtime {golem.runtime} has no GPU", "golem.gpu", "use golem.runtime: vm-nvidia"
+        )
+    if golem.manifest is not None:
+        yield from _manifest(golem.manifest)
     if golem.mode != "yagna":
         return
-    if golem.image is None:
+    if golem.image is None and golem.manifest is None:
         yield Contradiction(
             "is missing; mode yagna needs an image",
             "golem.image",
             "give the image's hash or tag",
         )
-    elif golem.payment_network in REAL_MONEY_NETWORKS and not _IMAGE_HASH.fullmatch(golem.image):
+    elif (
+        golem.image is not None
+        and golem.payment_network in REAL_MONEY_NETWORKS
+        and not _IMAGE_HASH.fullmatch(golem.image)
+    ):
         yield Contradiction(
             f"real money on {golem.payment_network} needs the image's hash, is {golem.image!r}; "
             "what a tag stands for can change",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from requestor.errors import ConfigError
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a YAML or TOML file and write `key.sub=value` overrides over it.
 
-    `golem.fleet` is relative to the file, in an override to the current directory; the result
-    has it as an absolute path.
+    Paths (`golem.fleet`, `golem.manifest`) are relative to the file, in an override to the
+    current directory; the result has them as absolute paths.
 
     Raises ConfigError with one line for each problem: what, at which key and line, and the fix.
     """
@@ -35,7 +35,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def parse_config(text: str, overrides: Sequence[str] = (), *, source: str = "config") -> RunConfig:
-    """As `load_config`, from YAML text; `golem.fleet` is relative to the current directory."""
+    """As `load_config`, from YAML text; paths are relative to the current directory."""
     return _checked(parse_yaml(text, source), overrides, Path())
 
 
@@ -86,11 +86,10 @@ def _writable(data: Any, json: Any) -> Any:
 
 
 def _checked(document: Document, overrides: Sequence[str], folder: Path) -> RunConfig:
-    _anchor_fleet(document.data, folder)
-    before = _fleet(document.data)
+    _anchor(document.data, folder)
+    before = {key: value for key, (_, value) in _paths(document.data).items()}
     problems = apply_overrides(document, overrides)
-    if _fleet(document.data) != before:
-        _anchor_fleet(document.data, Path())
+    _anchor(document.data, Path(), unless=before)
     try:
         config = RunConfig.model_validate(document.data)
     except ValidationError as error:
@@ -99,28 +98,64 @@ def _checked(document: Document, overrides: Sequence[str], folder: Path) -> RunC
     if config is None or problems:
         count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
         raise ConfigError(f"{document.source}: {count}", problems=tuple(problems))
-    return _with_fleet(config, document)
+    config = _with_fleet(config, document)
+    _require_files(config, document)
+    return config
 
 
-def _fleet(data: dict[str, Any]) -> Any:
-    golem = data.get("golem")
-    return golem.get("fleet") if isinstance(golem, dict) else None
+_PATHS: tuple[tuple[str, ...], ...] = (
+    ("fleet",),
+    ("manifest",),
+    ("manifest", "path"),
+    ("manifest", "signature"),
+    ("manifest", "certificate"),
+    ("manifest", "node_descriptor"),
+)
+"""Keys of `golem` that name a file."""
 
 
-def _anchor_fleet(data: dict[str, Any], folder: Path) -> None:
-    fleet = _fleet(data)
-    if isinstance(fleet, str):
-        data["golem"]["fleet"] = str((folder / Path(fleet).expanduser()).resolve())
+def _paths(data: dict[str, Any]) -> dict[tuple[str, ...], tuple[dict[str, Any], str]]:
+    """Return the paths that the config gives, each with the section that holds it."""
+    found: dict[tuple[str, ...], tuple[dict[str, Any], str]] = {}
+    for key in _PATHS:
+        section: Any = data.get("golem")
+        for name in key[:-1]:
+            section = section.get(name) if isinstance(section, dict) else None
+        if isinstance(section, dict) and isinstance(text := section.get(key[-1]), str):
+            found[key] = (section, text)
+    return found
+
+
+def _anchor(
+    data: dict[str, Any], folder: Path, unless: Mapping[tuple[str, ...], str] | None = None
+) -> None:
+    """Make paths absolute from `folder`, except those that are still as in `unless`."""
+    for key, (section, text) in _paths(data).items():
+        if unless is None or unless.get(key) != text:
+            section[key[-1]] = str((folder / Path(text).expanduser()).resolve())
 
 
 def _with_fleet(config: RunConfig, document: Document) -> RunConfig:
-    if config.golem.mode != "mock":
+    if config.golem.mode == "yagna":
         return config
     fleet = config.golem.fleet or default_fleet()
-    if not fleet.is_file():
-        origin = document.origin(("golem", "fleet"))
-        place = "golem.fleet" + (f" ({origin})" if origin else "")
-        problem = f"no such file: {fleet} @ {place}"
-        raise ConfigError(f"{document.source}: 1 problem", problems=(problem,))
+    _require_file(fleet, ("golem", "fleet"), document)
     golem = config.golem.model_copy(update={"fleet": fleet})
     return config.model_copy(update={"golem": golem})
+
+
+def _require_files(config: RunConfig, document: Document) -> None:
+    manifest = config.golem.manifest
+    if manifest is None:
+        return
+    for name in ("path", "signature", "certificate", "node_descriptor"):
+        if (path := getattr(manifest, name)) is not None:
+            _require_file(path, ("golem", "manifest", name), document)
+
+
+def _require_file(path: Path, location: tuple[str, ...], document: Document) -> None:
+    if not path.is_file():
+        origin = document.origin(location)
+        place = ".".join(location) + (f" ({origin})" if origin else "")
+        problem = f"no such file: {path} @ {place}"
+        raise ConfigError(f"{document.source}: 1 problem", problems=(problem,))

@@ -119,30 +119,96 @@ Network: TypeAlias = Literal[
 
 
 class PriceCeilings(Section):
-    """`golem.max_price`: the most a provider may ask."""
+    """`golem.max_price`: the most a provider may ask, and the most one agreement may come to."""
 
     start_glm: Glm = Decimal("0.01")
     cpu_hour_glm: Glm = Decimal("0.5")
     hour_glm: Glm = Decimal("0.2")
+    agreement_glm: Annotated[Glm, Field(gt=0)] | None = None
+
+
+def _texts(value: Any) -> Any:
+    """Accept one text where several may stand."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+Texts: TypeAlias = Annotated[tuple[Text, ...], Field(max_length=1000), BeforeValidator(_texts)]
+"""A list of texts, or one."""
+
+
+def _provider_names(value: Any) -> Any:
+    """Undo what YAML does to a node id without quotes: it reads `0x…` as a number."""
+    entries = value if isinstance(value, list) else [value]
+    if any(type(entry) is int and 2**64 <= entry < 2**160 for entry in entries):
+        return [f"0x{entry:040x}" if type(entry) is int else entry for entry in entries]
+    return value
+
+
+ProviderNames: TypeAlias = Annotated[Texts, BeforeValidator(_provider_names)]
+"""Node ids, wallets or names of providers."""
+
+
+class GpuConfig(Section):
+    """`golem.gpu`, for runtime vm-nvidia: the least memory, and which models will do (empty: any).
+
+    Models are as offers write them, e.g. `NVIDIA GeForce RTX 4090`; `derl-request offers` shows
+    them.
+    """
+
+    memory_gib: NonNegative = 0.0
+    model: Texts = ()
+
+
+class ManifestConfig(Section):
+    """`golem.manifest`: a computation manifest and what vouches for it; a path alone will do.
+
+    Either a signature with its certificate, or a signed node descriptor (partner scheme).
+    """
+
+    path: Path
+    signature: Path | None = None
+    certificate: Path | None = None
+    algorithm: Text = "sha256"
+    node_descriptor: Path | None = None
+
+
+def _manifest(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
 
 
 class GolemConfig(Section):
     """`golem`: where compute is rented, how much of it, and for how much.
 
-    `fleet` (mode mock) is read relative to the config file; null is the fleet of four that comes
-    with DeRL.
+    `fleet` (modes mock and testnet) and the files of `manifest` are read relative to the config
+    file; a null fleet is the fleet of four that comes with DeRL. `allow` and `block` hold node
+    ids, wallets or provider names. `max_per_wallet` bounds how many nodes of one wallet are
+    rented at a time; whatever it is, nodes of one wallet share their standing.
     """
 
-    mode: Literal["mock", "yagna"] = "mock"
+    mode: Literal["mock", "testnet", "yagna"] = "mock"
     fleet: Path | None = None
     providers: Annotated[PositiveWhole, Field(le=1000)] = 4
     subnet: Text = "public"
     payment_driver: Text = "erc20"
     payment_network: Network = "hoodi"
+    runtime: Literal["vm", "vm-nvidia"] = "vm"
+    gpu: GpuConfig | None = None
     image: Text | None = None
     image_url: Text | None = None
+    registry_url: Text = "https://registry.golem.network"
+    manifest: Annotated[ManifestConfig | None, BeforeValidator(_manifest)] = None
     budget_glm: Annotated[Glm, Field(gt=0)] = Decimal(1)
     max_price: PriceCeilings = PriceCeilings()
+    choose: Literal["steps_per_glm", "cheapest"] = "steps_per_glm"
+    gather_seconds: Annotated[NonNegative, Field(le=300)] = 5.0
+    replace_slow: Bool = True
+    allow: ProviderNames = ()
+    block: ProviderNames = ()
+    max_per_wallet: PositiveWhole | None = None
     memory_gib: Positive = 2.0
     storage_gib: Positive = 2.0
     threads: PositiveWhole = 1

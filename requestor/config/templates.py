@@ -74,14 +74,20 @@ federation:
   round_deadline_seconds: 600
 
 golem:
-  mode: mock                # yagna: the network, through the daemon on this machine
+  mode: mock                # testnet: real yagna, local; yagna: the network, through your daemon
   providers: 4
-  # fleet: my_fleet.yaml    # mock: prices, paces and faults of the providers
+  # fleet: my_fleet.yaml    # mock, testnet: prices, paces and faults of the providers
   # subnet: public
   # payment_network: hoodi  # test GLM; polygon and mainnet cost real money
   # image: <hash>           # mode yagna: the gvmi image
   budget_glm: 1             # the run stops before it has spent more
-  max_price: {{start_glm: 0.01, cpu_hour_glm: 0.5, hour_glm: 0.2}}
+  max_price: {{start_glm: 0.01, cpu_hour_glm: 0.5, hour_glm: 0.2}}   # and agreement_glm
+  choose: steps_per_glm     # by prices and measured speed; or cheapest
+  # allow: [my-provider]    # node ids, wallets or names; nobody else is rented
+  # block: [slow-provider]  # these never
+  # max_per_wallet: 1       # nodes of one wallet at a time; null: as many as there are
+  # runtime: vm-nvidia      # GPUs
+  # gpu: {{memory_gib: 16, model: []}}   # runtime vm-nvidia: what the card must be
 
 evaluation:                 # on this machine, on seeds that training never sees
   episodes: 20

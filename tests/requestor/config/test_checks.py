@@ -126,3 +126,46 @@ def test_a_config_made_in_code_is_checked_too() -> None:
         RunConfig.model_validate(
             {"env": {"id": "A-v1"}, "algo": {"name": "ppo"}, "federation": {"quorum": 9}}
         )
+
+
+def test_a_gpu_needs_the_runtime_that_has_one() -> None:
+    text = problem(golem={"gpu": {"memory_gib": 16}})
+    assert text == "runtime vm has no GPU @ golem.gpu (line 1); use golem.runtime: vm-nvidia"
+    golem = {"runtime": "vm-nvidia", "gpu": {"memory_gib": 16, "model": "A30"}}
+    data = {"env": {"id": "A-v1"}, "algo": {"name": "ppo"}, "golem": golem}
+    gpu = RunConfig.model_validate(data).golem.gpu
+    assert gpu is not None
+    assert gpu.model == ("A30",)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "words"),
+    [
+        ({"path": "m", "signature": "s"}, "a signature and its certificate go together"),
+        (
+            {"path": "m", "signature": "s", "certificate": "c", "node_descriptor": "n"},
+            "a node descriptor stands for a signature",
+        ),
+    ],
+)
+def test_what_vouches_for_a_manifest_fits_together(manifest: Any, words: str) -> None:
+    assert words in problem(golem={"manifest": manifest})
+
+
+def test_a_manifest_stands_for_an_image() -> None:
+    golem = {"mode": "yagna", "manifest": "m.json", "budget_glm": 1}
+    data = {"env": {"id": "A-v1"}, "algo": {"name": "ppo"}, "golem": golem}
+    assert RunConfig.model_validate(data).golem.image is None
+
+
+def test_node_ids_need_no_quotes() -> None:
+    node = "0x00a2f034232b7b571a886a485d425cacbf76f916"
+    config = parse_config(
+        f"{{env: {{id: A-v1}}, algo: {{name: ppo}}, golem: {{allow: [{node}, oak], block: {node}}}}}"
+    )
+    assert config.golem.allow == (node, "oak")
+    assert config.golem.block == (node,)
+
+
+def test_a_number_is_nobodys_name() -> None:
+    assert "must be text, is 7" in problem(golem={"allow": [7]})

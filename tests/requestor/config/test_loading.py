@@ -183,6 +183,29 @@ def test_fleets_are_relative_to_the_config_and_in_overrides_to_the_current_direc
         load_config(path, ["golem.fleet=h.yaml"])
 
 
+def test_the_files_of_a_manifest_are_relative_to_the_config_and_must_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "here.json").touch()
+    manifest = tmp_path / "sub" / "m.json"
+    manifest.touch()
+    path = tmp_path / "sub" / "x.yaml"
+    text = "env: {id: A}\nalgo: {name: ppo}\ngolem: {manifest: m.json}"
+    path.write_text(text)
+
+    def read(*overrides: str) -> Path:
+        found = load_config(path, overrides).golem.manifest
+        assert found is not None
+        return found.path
+
+    assert read() == manifest.resolve()
+    assert read("golem.manifest=here.json") == (tmp_path / "here.json").resolve()
+    with pytest.raises(ConfigError, match=r"no such file: .*gone.json @ golem.manifest"):
+        read("golem.manifest=gone.json")
+
+
 def test_without_a_fleet_the_one_that_comes_with_derl_is_taken(tmp_path: Path) -> None:
     config = load_config(written(tmp_path, "env: {id: A}\nalgo: {name: ppo}"))
     assert config.golem.fleet is not None
