@@ -53,6 +53,7 @@ class WireLog:
             "body": None if response is None else await _body(request),
             "status": None if response is None else response.status,
             "response": _answer(response),
+            "content_type": _content_type(response),
         }
         if response is None:
             line["cut"] = True
@@ -77,6 +78,12 @@ def _answer(response: web.StreamResponse | None) -> Any:
     if isinstance(response, web.Response):
         return _decoded(response.text or "")
     return None if response is None else "(event stream)"
+
+
+def _content_type(response: web.StreamResponse | None) -> str | None:
+    if response is None or (isinstance(response, web.Response) and not response.body):
+        return None
+    return response.content_type
 
 
 def _decoded(text: str) -> Any:
