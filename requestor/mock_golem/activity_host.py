@@ -22,6 +22,7 @@ from requestor.mock_golem.faults import (
     ResultTampered,
 )
 from requestor.mock_golem.identifiers import new_activity_id
+from requestor.mock_golem.images import image_of
 from requestor.mock_golem.records import Activity, Agreement
 from requestor.mock_golem.surroundings import ProviderContext
 
@@ -210,10 +211,14 @@ class ActivityHost:
             raise Refusal(408, "Timeout")
         raise endpoint_not_found(f"/net/{self._node_id}/activity/CreateActivity")
 
-    def _container(self, activity_id: str) -> ContainerSpec:
+    def _container(self, activity_id: str, agreement: Agreement) -> ContainerSpec:
+        image = image_of(agreement.demand["properties"], self._around.fleet.images)
         return ContainerSpec(
             directory=self._around.activities_directory / activity_id,
-            environment=self._around.command_environment,
+            root=image.root,
+            volumes=image.volumes,
+            working_dir=image.working_dir,
+            environment={**self._around.command_environment, **image.environment},
             isolation=self._around.fleet.runtime.isolation,
             pace=self._model.pace,
             memory_bytes=int(self._model.memory_gib * 2**30),

@@ -24,6 +24,7 @@ from requestor.mock_golem.faults import DaemonRestart, FaultSchedule, WrongKey
 from requestor.mock_golem.fleet import Fleet
 from requestor.mock_golem.gftp import GftpStore, write_launcher
 from requestor.mock_golem.identifiers import node_id
+from requestor.mock_golem.images import RegistryApi
 from requestor.mock_golem.journal import Journal
 from requestor.mock_golem.market import MarketApi
 from requestor.mock_golem.negotiation import DemandBoard
@@ -209,6 +210,7 @@ class MockDaemon:
             PaymentApi(self._around),
             self._net,
         ):
+            RegistryApi(self._around.fleet.images),
             app.add_routes(api.routes())
         return app
 
@@ -251,7 +253,7 @@ class MockDaemon:
             return json_answer({"message": f"mock-golem failed: {error!r}"}, 500)
 
     def _check_key(self, request: web.Request) -> None:
-        if request.path == "/version/get":
+        if request.path == "/version/get" or RegistryApi.serves(request.path):
             return
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key:

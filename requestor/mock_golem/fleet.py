@@ -27,6 +27,7 @@ from requestor.mock_golem.faults import (
     ProviderFault,
     kind_of,
 )
+from requestor.mock_golem.images import Image
 
 MAX_FLEET_FILE_BYTES = 1 << 20
 MAX_PROVIDERS = 1000
@@ -124,6 +125,7 @@ class Fleet(_Section):
     requestor: Requestor = Requestor()
     runtime: Runtime = Runtime()
     seed: int = 0
+    images: tuple[Image, ...] = ()
     providers: tuple[ProviderModel, ...]
     daemon_faults: tuple[DaemonFault, ...] = ()
 
@@ -172,7 +174,18 @@ def load_fleet(path: Path) -> Fleet:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise FleetError(f"{path}: cannot be read: {reason}. Check the path.") from error
-    return parse_fleet(text, str(path))
+    return _with_roots(parse_fleet(text, str(path)), path)
+
+
+def _with_roots(fleet: Fleet, path: Path) -> Fleet:
+    """Make the folders of images absolute: they are relative to the fleet file."""
+    images = []
+    for number, image in enumerate(fleet.images):
+        root = None if image.root is None else (path.parent / image.root).resolve()
+        if root is not None and not root.is_dir():
+            raise FleetError(f"{path}: {root} is not a folder @ images[{number}].root")
+        images.append(image.model_copy(update={"root": root}))
+    return fleet.model_copy(update={"images": tuple(images)})
 
 
 def parse_fleet(text: str, source: str = "fleet") -> Fleet:
@@ -254,6 +267,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "payment": Payment,
     "requestor": Requestor,
     "runtime": Runtime,
+    "images": Image,
     "faults": Fault,
     "daemon_faults": Fault,
 }

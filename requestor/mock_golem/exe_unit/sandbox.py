@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from requestor.mock_golem.exe_unit.spec import ContainerSpec, IsolationError
+from requestor.mock_golem.exe_unit.spec import CommandFailed, ContainerSpec, IsolationError
 
 ROOT_BYTES = 128 << 20  # what a real VM gives to files outside its volumes
+IMAGE_FOLDER = "/run/image"  # from where the agent lays the image over the root
 PROBE_SECONDS = 20.0
 _PACKAGE_ROOT = Path(__file__).resolve().parents[3]
 _AGENT_FOLDER = Path(__file__).resolve().parents[1]
@@ -90,7 +91,10 @@ def bubblewrap_problem() -> str | None:
 def build_sandbox(
     isolation: ActiveIsolation, spec: ContainerSpec, volumes: Sequence[tuple[str, Path]]
 ) -> Sandbox:
-    """The agent's command line for one activity."""
+    """The agent's command line for one activity.
+
+    Raises `CommandFailed` if the image needs an isolation other than this.
+    """
     agent = (sys.executable, "-I", "-S", "-c", _AGENT_PROGRAM)
     config = {
         "is_init": isolation == "bubblewrap",
@@ -98,11 +102,15 @@ def build_sandbox(
         "memory_bytes": spec.memory_bytes,
         "output_limit_bytes": spec.output_limit_bytes,
         "memory_folders": ["/", "/tmp", "/dev/shm"] if isolation == "bubblewrap" else [],
+        "image": None if spec.root is None else IMAGE_FOLDER,
+        "volumes": [path for path, _ in volumes],
     }
     if isolation == "bubblewrap":
         options = _bubblewrap_options(shutil.which("bwrap") or "bwrap", spec, volumes)
         argv = (*options, *agent, json.dumps(config))
         return Sandbox(argv, spec.working_dir, dict(spec.environment))
+    if spec.root is not None:
+        raise CommandFailed("Runtime error: an image with a root folder needs bubblewrap")
     outside_volumes = os.fspath(spec.directory / "root") + spec.working_dir
     working_dir = _to_host(spec.working_dir, volumes) or outside_volumes
     os.makedirs(working_dir, exist_ok=True)
@@ -131,7 +139,8 @@ def _bubblewrap_options(
     if os.geteuid() != 0:
         options += ["--unshare-user", "--uid", "0", "--gid", "0"]
     options += ["--size", str(ROOT_BYTES), "--tmpfs", "/"]
-    options += _show_folder("/", [path for path, _ in volumes])
+    laid = [] if spec.root is None else _laid_over(spec.root)
+    options += _show_folder("/", [*(path for path, _ in volumes), *laid])
     options += ["--proc", "/proc", "--dev", "/dev", "--dir", "/run"]
     for folder in ("/tmp", "/dev/shm"):
         options += ["--size", str(temporary_bytes), "--tmpfs", folder]
@@ -144,6 +153,8 @@ def _bubblewrap_options(
     is_seen = not _is_hidden(siblings) or any(_is_below(siblings, path) for path in needed)
     if is_seen and not any(_is_below(path, siblings) for path in needed):
         options += ["--tmpfs", siblings]
+    if spec.root is not None:
+        options += ["--ro-bind", os.fspath(spec.root), IMAGE_FOLDER]
     for volume, source in volumes:
         options += ["--bind", os.fspath(source), volume]
     options += ["--dir", spec.working_dir, "--chdir", "/", "--"]
@@ -171,6 +182,24 @@ def _show_folder(folder: str, volumes: Sequence[str]) -> Iterator[str]:
             yield from _show_folder(path, volumes)
         elif stat.S_ISDIR(mode) or stat.S_ISREG(mode):
             yield from ("--ro-bind-try", path, path)
+
+
+def _laid_over(root: Path) -> list[str]:
+    """Places in the container that an image's files take from the host's.
+
+    Of each file the highest folder that the host does not have, else the file itself, its folder's
+    links resolved.
+    """
+    found = set()
+    for parent, folders, files in os.walk(root):
+        place = os.path.realpath("/" + os.path.relpath(parent, root))
+        names = [*files, *(name for name in folders if os.path.islink(f"{parent}/{name}"))]
+        for name in (*names, *folders):
+            path = os.path.join(place, name)
+            if name in names or not os.path.isdir(path):
+                found.add(path)
+        folders[:] = [name for name in folders if os.path.isdir(os.path.join(place, name))]
+    return sorted(found)
 
 
 def _needed_folders(spec: ContainerSpec) -> list[str]:

@@ -19,10 +19,12 @@ class ContainerSpec:
 
     `environment` is the whole environment of commands: nothing is inherited. `visible_folders`
     are host folders that commands can read even where they lie below a folder that bubblewrap
-    hides (the machine's `/tmp`, other activities).
+    hides (the machine's `/tmp`, other activities). `root` is a folder whose files are laid over
+    the container's root; it needs bubblewrap.
     """
 
     directory: Path
+    root: Path | None = None
     volumes: tuple[str, ...] = ("/golem/work",)
     working_dir: str = "/golem/work"
     environment: Mapping[str, str] = field(default_factory=dict)

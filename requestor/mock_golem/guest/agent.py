@@ -2,7 +2,8 @@
 
 Usage: `agent.py CONFIG`, CONFIG being a JSON object: `is_init` (true as PID 1 of an own PID
 namespace, false as a plain process, which then becomes a child-subreaper), `pace`, `memory_bytes`
-(or null), `output_limit_bytes`, `memory_folders`.
+(or null), `output_limit_bytes`, `memory_folders`, `image` (a folder to lay over the root, or null)
+and `volumes` (where nothing of it is laid).
 
 One JSON object per line. Requests on stdin: `{"run": number, "entry_point", "args", "cwd",
 "environment", "stdout": capture or null, "stderr": capture or null}`. The end of stdin ends all.
@@ -30,6 +31,7 @@ import time
 from typing import Any, NoReturn
 
 from .capture import Capture
+from .image import lay_over
 from .pacing import MemoryGuard, Pacer
 from .processes import kill_descendants
 
@@ -211,6 +213,8 @@ def main(arguments: list[str]) -> None:
     os.umask(0o022)
     if not config["is_init"]:
         _stand_guard()
+    if config.get("image") is not None:
+        lay_over(config["image"], "/", config["volumes"])
     agent = Agent(config)
     with contextlib.suppress(BrokenPipeError):
         agent.serve()

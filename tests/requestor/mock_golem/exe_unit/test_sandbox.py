@@ -150,3 +150,78 @@ async def test_a_container_that_cannot_be_made_says_why(make_activity: MakeActiv
     results = await activity.execute({"deploy": {}}, {"start": {}})
     assert results[1]["result"] == "Error"
     assert "the guest agent ended at its start: bwrap: " in results[1]["message"]
+
+
+def image_root(folder: Path) -> Path:
+    """An image with a program where the host has none, one among the host's, a link, a volume."""
+    root = folder / "image"
+    for name in ("golem/entrypoints/run.sh", "usr/sbin/of-the-image", "golem/work/hidden"):
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("#!/bin/sh\necho $0\n")
+        file.chmod(0o755)
+    (root / "golem" / "empty").mkdir()
+    (root / "golem" / "link").symlink_to("/golem/entrypoints")
+    return root
+
+
+@needs_bubblewrap
+@pytest.mark.asyncio
+@pytest.mark.parametrize("isolation", ["bubblewrap"])
+class TestImageRoot:
+    async def test_its_files_lie_among_the_host_s(
+        self, make_activity: MakeActivity, tmp_path: Path
+    ) -> None:
+        activity = await (await make_activity(root=image_root(tmp_path))).ready()
+        result = await activity.shell(
+            "/golem/link/run.sh; /usr/sbin/of-the-image; ls /golem /usr/bin/env"
+        )
+        assert result["stdout"].split() == [
+            "/golem/link/run.sh",
+            "/usr/sbin/of-the-image",
+            "/usr/bin/env",
+            *("/golem:", "empty", "entrypoints", "link", "work"),
+        ], result
+
+    async def test_volumes_start_empty_all_the_same(
+        self, make_activity: MakeActivity, tmp_path: Path
+    ) -> None:
+        activity = await (await make_activity(root=image_root(tmp_path))).ready()
+        assert (await activity.shell("ls -A /golem/work"))["stdout"] is None
+
+    async def test_a_guest_can_change_its_copy_only(
+        self, make_activity: MakeActivity, tmp_path: Path
+    ) -> None:
+        root = image_root(tmp_path)
+        activity = await (await make_activity(root=root)).ready()
+        result = await activity.shell(
+            "rm /usr/sbin/of-the-image && echo x > /golem/entrypoints/run.sh && touch /golem/new; "
+            "touch /run/image/x; rm -r /run/image/golem"
+        )
+        assert result["stderr"].count("Read-only file system") >= 2, result
+        assert (root / "usr" / "sbin" / "of-the-image").exists()
+        assert "echo $0" in (root / "golem" / "entrypoints" / "run.sh").read_text()
+        assert not (root / "golem" / "new").exists()
+        other = await (await make_activity(root=root)).ready()
+        assert "of-the-image" in (await other.shell("/usr/sbin/of-the-image"))["stdout"]
+
+    async def test_one_that_is_too_big_fails_at_the_start(
+        self, make_activity: MakeActivity, tmp_path: Path
+    ) -> None:
+        root = image_root(tmp_path)
+        with (root / "golem" / "huge").open("wb") as file:
+            file.truncate(200 << 20)
+        activity = await make_activity(root=root)
+        deployed, started = await activity.execute({"deploy": {}}, {"start": {}})
+        assert deployed["result"] == "Ok"
+        assert started["result"] == "Error" and "No space left" in started["message"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("isolation", ["process"])
+async def test_an_image_s_root_needs_bubblewrap(
+    make_activity: MakeActivity, tmp_path: Path
+) -> None:
+    activity = await make_activity(root=image_root(tmp_path))
+    _, started = await activity.execute({"deploy": {}}, {"start": {}})
+    assert started["message"] == "Runtime error: an image with a root folder needs bubblewrap"
