@@ -89,7 +89,9 @@ class ActivityHost:
         """
         await self._perhaps_fail(timeout_seconds)
         activity_id = new_activity_id()
-        unit = self._around.launch(self._container(activity_id), self._command_faults)
+        unit = self._around.launch(
+            self._container(activity_id, agreement), self._command_faults
+        )
         try:
             await asyncio.wait_for(unit.initialize(), timeout_seconds)
         except TimeoutError:
