@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import logging
 import os
 import platform
-import re
 import shlex
 import signal
 import sys
@@ -37,6 +37,7 @@ from requestor.reporting.metrics import MetricsWriter
 from requestor.reporting.observer import Observers
 from requestor.reporting.progress import open_progress
 from requestor.reporting.tensorboard_log import TensorBoardLog
+from requestor.secrecy import redact
 from requestor.training_run import events
 from requestor.training_run.run_directory import (
     RunDirectory,
@@ -52,7 +53,6 @@ DAEMON_PATIENCE_SECONDS = 120.0
 SWEEP_SECONDS = 10.0
 
 _REST_LOGGERS = ("ya_activity", "ya_market", "ya_net", "ya_payment")
-_BEARER = re.compile(r"Bearer [^'\"\s,}]+")
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def create_run(config: RunConfig, runs: Path) -> RunDirectory:
     identity = {
         "run_id": uuid.uuid4().hex,
         "created_unix_seconds": time.time(),
-        "command": shlex.join(sys.argv),
+        "command": redact(shlex.join(sys.argv)),
         "versions": _versions(),
     }
     write_whole(directory.identity, json.dumps(identity, indent=1).encode() + b"\n")
@@ -222,6 +222,7 @@ class _Execution:
     def _emit(self, event: events.Event) -> None:
         """Tell the log, whose loss would be the run's, and everybody else."""
         now = time.time()
+        event = _without_secrets(event)
         assert self._log is not None
         self._log.on_event(event, now)
         self._watchers.on_event(event, now)
@@ -249,6 +250,15 @@ class _Execution:
         self._notice("stopping; agreements are ended and paid. Ctrl-C again stops at once")
 
 
+def _without_secrets(event: events.Event) -> events.Event:
+    """Return the event as it may be written: a daemon's or a provider's words may quote a key."""
+    texts = {
+        name: value for name, value in vars(event).items() if isinstance(value, str) and value
+    }
+    changed = {name: safe for name, text in texts.items() if (safe := redact(text)) != text}
+    return dataclasses.replace(event, **changed) if changed else event
+
+
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in PACKAGES:
@@ -263,10 +273,8 @@ class _Redacted(logging.Formatter):
     """Keeps keys out of the log, whoever logs them."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line with every bearer token and the app key blotted out."""
-        line = _BEARER.sub("Bearer <redacted>", super().format(record))
-        key = os.environ.get("YAGNA_APPKEY")
-        return line.replace(key, "<redacted>") if key else line
+        """Return the line, and the traceback below it, without secrets."""
+        return redact(super().format(record))
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import traceback
+from types import TracebackType
 from typing import NoReturn
 
 import rich_click as click
@@ -10,6 +12,7 @@ import rich_click as click
 from requestor.cli.commands_inspect import evaluate, list_command, status
 from requestor.cli.commands_run import init, resume, run
 from requestor.errors import DerlError, PreflightError, render
+from requestor.secrecy import redact
 
 EXIT_CODES = (
     "Exit codes: 0 done, 2 wrong usage, 3 wrong config, 4 daemon, key, funds or machine not fit, "
@@ -36,6 +39,7 @@ for command in (run, resume, status, list_command, evaluate, init):
 
 def main() -> None:
     """Run the program; print errors a user can meet, with their exit codes."""
+    sys.excepthook = _crashed
     try:
         cli(standalone_mode=True)
     except DerlError as error:
@@ -47,8 +51,16 @@ def main() -> None:
 
 
 def _end(error: DerlError) -> NoReturn:
-    click.echo(render(error), err=True)
+    click.echo(redact(render(error)), err=True)
     sys.exit(error.exit_code)
+
+
+def _crashed(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print the traceback of a fault of ours, without secrets."""
+    lines = traceback.format_exception(kind, error, trace)
+    click.echo(redact("".join(lines)), err=True, nl=False)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from requestor.config.documents import (
     read_document,
 )
 from requestor.config.model import RunConfig
+from requestor.config.secret_values import secrets_in
 from requestor.errors import ConfigError
 
 
@@ -86,6 +87,10 @@ def _writable(data: Any, json: Any) -> Any:
 
 
 def _checked(document: Document, overrides: Sequence[str], folder: Path) -> RunConfig:
+    secrets = secrets_in(document, overrides)
+    if secrets:
+        # nothing else is said: other complaints quote values
+        raise ConfigError(f"{document.source}: secrets in the config", problems=tuple(secrets))
     _anchor(document.data, folder)
     before = {key: value for key, (_, value) in _paths(document.data).items()}
     problems = apply_overrides(document, overrides)

@@ -19,6 +19,7 @@ from typing import Self
 
 from provider_image.wire import Order, encode_order
 from requestor.errors import RunFailed
+from requestor.secrecy import without_secrets
 
 START_SECONDS = 120.0
 ORDER_NAME = "order.json"
@@ -61,6 +62,7 @@ class LocalWorker:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                env=without_secrets(os.environ),
             )
         return self
 
@@ -99,6 +101,7 @@ class LocalWorker:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
+                env=without_secrets(os.environ),
             )
             try:
                 _, stderr = await client.communicate()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from types import TracebackType
@@ -17,37 +16,14 @@ from urllib.parse import urlencode
 
 import aiohttp
 
+from requestor.marketplace.golem.daemon_address import DaemonAddress
+
+__all__ = ["DaemonAddress", "DaemonApi", "DaemonError", "decimal_field", "is_passing", "message_of"]
+
 MAX_ANSWER_BYTES = 8 << 20
 PAGE_ROWS = 500
 _INSTANT = timedelta(microseconds=1)
 _PASSING_STATUSES = (401, 403, 408, 429)
-
-
-@dataclass(frozen=True)
-class DaemonAddress:
-    """Where the daemon is and the key to it."""
-
-    url: str
-    app_key: str
-    market_url: str
-    payment_url: str
-    activity_url: str
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Read `YAGNA_API_URL`, `YAGNA_APPKEY` and the URLs of the single APIs."""
-        url = environment.get("YAGNA_API_URL", "http://127.0.0.1:7465").rstrip("/")
-        return cls(
-            url=url,
-            app_key=environment.get("YAGNA_APPKEY", ""),
-            market_url=environment.get("YAGNA_MARKET_URL", f"{url}/market-api/v1"),
-            payment_url=environment.get("YAGNA_PAYMENT_URL", f"{url}/payment-api/v1"),
-            activity_url=environment.get("YAGNA_ACTIVITY_URL", f"{url}/activity-api/v1"),
-        )
-
-    def __repr__(self) -> str:
-        """Leave the key out: it must not reach a log."""
-        return f"DaemonAddress(url={self.url!r})"
 
 
 class DaemonError(Exception):
@@ -178,6 +154,14 @@ class DaemonApi:
         except DaemonError as error:
             if error.is_unreachable:
                 raise
+
+    async def activity_state(self, activity_id: str) -> str:
+        """Return the state of an activity, e.g. `Ready` or `Terminated`."""
+        answer = await self._dict(f"{self._address.activity_url}/activity/{activity_id}/state")
+        pair = answer.get("state")
+        if not isinstance(pair, list) or not pair or not isinstance(pair[0], str):
+            raise DaemonError("GET state", 200, "the answer has no state")
+        return pair[0]
 
     async def usage(self, activity_id: str) -> list[float]:
         """Return the usage vector of an activity, in the order of the offer's."""

@@ -19,6 +19,7 @@ from typing import Literal
 from requestor.errors import PreflightError
 from requestor.marketplace.golem.daemon_api import DaemonAddress
 from requestor.marketplace.golem.preflight import prepend_path
+from requestor.secrecy import without_secrets
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
@@ -50,6 +51,7 @@ async def private_daemon(
             stdout=asyncio.subprocess.PIPE,
             stderr=output,
             start_new_session=True,
+            env=_environment(),
         )
     try:
         ready = await _ready(process, log)
@@ -59,6 +61,12 @@ async def private_daemon(
         )
     finally:
         await _stop(process)
+
+
+def _environment() -> dict[str, str]:
+    """Return ours without what is meant for the user's own daemon: its key, its addresses."""
+    own = without_secrets(os.environ)
+    return {name: value for name, value in own.items() if not name.startswith("YAGNA_")}
 
 
 async def _ready(process: asyncio.subprocess.Process, log: Path) -> dict[str, object]:
