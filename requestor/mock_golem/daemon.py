@@ -98,6 +98,7 @@ class MockDaemon:
         self._providers: dict[str, Provider] = {}
         self._faults = FaultSchedule(settings.fleet.daemon_faults, settings.fleet.seed, "daemon")
         self._net = NetApi()
+        self._board = DemandBoard(settings.clock)
         self._around: Surroundings
 
     @property
@@ -188,7 +189,7 @@ class MockDaemon:
             fleet=fleet,
             clock=self._settings.clock,
             books=books,
-            board=DemandBoard(self._settings.clock),
+            market=self._board,
             requestor_id=node_id(fleet.seed, "requestor"),
             launch=self._settings.launch or launch,
             refused=self._settings.refused or _log_refusal,
@@ -204,13 +205,13 @@ class MockDaemon:
         app = web.Application(middlewares=[handle], client_max_size=MAX_BODY_BYTES)
         app.add_routes([web.get("/me", self._me), web.get("/version/get", self._version)])
         for api in (
-            MarketApi(self._around, self._providers, self._faults),
+            MarketApi(self._around, self._board, self._providers, self._faults),
             ActivityApi(self._around, self._providers),
             AllocationsApi(self._around, self._faults),
             PaymentApi(self._around),
             self._net,
-        ):
             RegistryApi(self._around.fleet.images),
+        ):
             app.add_routes(api.routes())
         return app
 
@@ -312,7 +313,7 @@ class MockDaemon:
         """Be away for a while, and know afterwards only what the journal says."""
         _log.warning("restarting: away for %g s", fault.down_seconds)
         await self._cut_connections()
-        self._around.board.forget_all()
+        self._board.forget_all()
         self._net.forget_all()
         await self._settings.clock.sleep(fault.down_seconds)
         self._around.books.restore()

@@ -21,7 +21,7 @@ from requestor.mock_golem.answers import (
 from requestor.mock_golem.clock import parse_instant, rfc3339
 from requestor.mock_golem.faults import FaultSchedule, SubscriptionLost
 from requestor.mock_golem.identifiers import new_agreement_id, new_subscription_id
-from requestor.mock_golem.negotiation import Proposal
+from requestor.mock_golem.negotiation import DemandBoard, Proposal
 from requestor.mock_golem.provider import Provider
 from requestor.mock_golem.records import Agreement
 from requestor.mock_golem.surroundings import Surroundings
@@ -35,7 +35,8 @@ class MarketApi:
     """Routes of the market API.
 
     Args:
-        surroundings: books, demands, time.
+        surroundings: books and time.
+        board: demands and proposals.
         providers: by node id.
         faults: the daemon's faults.
     """
@@ -43,10 +44,12 @@ class MarketApi:
     def __init__(
         self,
         surroundings: Surroundings,
+        board: DemandBoard,
         providers: Mapping[str, Provider],
         faults: FaultSchedule,
     ) -> None:
         self._around = surroundings
+        self._board = board
         self._providers = providers
         self._faults = faults
 
@@ -76,9 +79,7 @@ class MarketApi:
 
     async def _subscribe(self, request: web.Request) -> web.Response:
         properties, constraints = await _terms(request)
-        demand = self._around.board.subscribe(properties, constraints)
-        for provider in self._providers.values():
-            provider.consider(demand)
+        demand = self._board.subscribe(properties, constraints)
         return json_answer(demand.demand_id, 201)
 
     async def _list_demands(self, request: web.Request) -> web.Response:
@@ -90,17 +91,17 @@ class MarketApi:
                 "requestorId": self._around.requestor_id,
                 "timestamp": rfc3339(demand.timestamp),
             }
-            for demand in self._around.board.demands.values()
+            for demand in self._board.demands.values()
         ]
         return json_answer(shown)
 
     async def _unsubscribe(self, request: web.Request) -> web.Response:
-        self._around.board.unsubscribe(request.match_info["demand_id"])
+        self._board.unsubscribe(request.match_info["demand_id"])
         return no_content()
 
     async def _events(self, request: web.Request) -> web.Response:
         demand_id = request.match_info["demand_id"]
-        board = self._around.board
+        board = self._board
         board.demand(demand_id)
         if self._faults.fires(SubscriptionLost) is not None:
             board.unsubscribe(demand_id)
@@ -116,15 +117,15 @@ class MarketApi:
     # ------------------------------------------------------------------ proposals
 
     def _proposal(self, request: web.Request) -> Proposal:
-        demand = self._around.board.demand(request.match_info["demand_id"])
-        return self._around.board.proposal(request.match_info["proposal_id"], demand.demand_id)
+        demand = self._board.demand(request.match_info["demand_id"])
+        return self._board.proposal(request.match_info["proposal_id"], demand.demand_id)
 
     async def _show_proposal(self, request: web.Request) -> web.Response:
         return json_answer(self._proposal(request).as_json())
 
     async def _counter(self, request: web.Request) -> web.Response:
         properties, constraints = await _terms(request)
-        counter = self._around.board.add_counter(
+        counter = self._board.add_counter(
             self._proposal(request), self._around.requestor_id, properties, constraints
         )
         self._providers[counter.provider_id].countered(counter)
@@ -151,7 +152,7 @@ class MarketApi:
             valid_to = parse_instant(body["validTo"])
         except ValueError as error:
             raise Refusal(400, f"Json deserialize error: {error}") from error
-        proposal = self._around.board.proposal(body["proposalId"])
+        proposal = self._board.proposal(body["proposalId"])
         agreement = self._draft_agreement(proposal, new_agreement_id(), body["validTo"])
         agreement = agreement.changed(valid_to=valid_to)
         proposal.has_agreement = True

@@ -1,13 +1,21 @@
 """Demands, proposals and the events that a requestor collects."""
 
+import asyncio
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from requestor.mock_golem.answers import Refusal
 from requestor.mock_golem.clock import Clock, rfc3339
-from requestor.mock_golem.constraints import Constraint, ConstraintError, flatten, parse
+from requestor.mock_golem.constraints import (
+    Constraint,
+    ConstraintError,
+    flatten,
+    matches,
+    parse,
+)
 from requestor.mock_golem.identifiers import (
     is_subscription_id,
     new_proposal_id,
@@ -16,6 +24,7 @@ from requestor.mock_golem.identifiers import (
 from requestor.mock_golem.signals import Signal
 
 SUBSCRIPTION_LIFETIME = timedelta(hours=1)
+MATCH_SECONDS = 0.02
 
 
 @dataclass
@@ -61,6 +70,31 @@ class Proposal:
         return shown
 
 
+class OfferMarket(Protocol):
+    """A provider's way to the market: this daemon's own board, or a real daemon."""
+
+    def publish(self, provider_id: str, properties: Mapping[str, Any], constraints: str) -> None:
+        """Put an offer before all fitting demands, anew if it was published before."""
+
+    def withdraw(self, provider_id: str) -> None:
+        """Take the offer back; nothing happens if there is none."""
+
+    def add_draft(self, counter: Proposal, properties: dict[str, Any], constraints: str) -> None:
+        """Answer a counter-proposal with the provider's own."""
+
+    def reject_counter(self, counter: Proposal, reason: str) -> None:
+        """Refuse a counter-proposal."""
+
+
+@dataclass(frozen=True)
+class PublishedOffer:
+    """What a provider offers, and what it demands of a demand."""
+
+    provider_id: str
+    properties: Mapping[str, Any]
+    constraints: str
+
+
 class DemandBoard:
     """All open demands with their negotiations; forgotten when the daemon restarts."""
 
@@ -68,6 +102,7 @@ class DemandBoard:
         self._clock = clock
         self.changed = Signal()
         self.demands: dict[str, Demand] = {}
+        self._offers: dict[str, PublishedOffer] = {}
         self._proposals: dict[str, Proposal] = {}
 
     def subscribe(self, properties: dict[str, Any], constraints: str) -> Demand:
@@ -84,7 +119,19 @@ class DemandBoard:
             timestamp=self._clock.now(),
         )
         self.demands[demand.demand_id] = demand
+        for offer in self._offers.values():
+            self._match_soon(demand, offer)
         return demand
+
+    def publish(self, provider_id: str, properties: Mapping[str, Any], constraints: str) -> None:
+        """Put an offer before all fitting demands, open ones and those to come."""
+        offer = self._offers[provider_id] = PublishedOffer(provider_id, properties, constraints)
+        for demand in self.demands.values():
+            self._match_soon(demand, offer)
+
+    def withdraw(self, provider_id: str) -> None:
+        """Show a provider's offer to nobody any more."""
+        self._offers.pop(provider_id, None)
 
     def unsubscribe(self, demand_id: str) -> None:
         """Close a demand; polls for its events end at once.
@@ -135,19 +182,27 @@ class DemandBoard:
             raise Refusal(404, f"Proposal [{proposal_id}] not found.")
         return proposal
 
-    def add_initial(
-        self, demand: Demand, provider_id: str, properties: dict[str, Any], constraints: str
-    ) -> None:
-        """Put a provider's offer before a demand."""
+    def _match_soon(self, demand: Demand, offer: PublishedOffer) -> None:
+        asyncio.get_running_loop().call_later(MATCH_SECONDS, self._match, demand, offer)
+
+    def _match(self, demand: Demand, offer: PublishedOffer) -> None:
+        """Put an offer before a demand if both are still there and want each other."""
+        published = self._offers.get(offer.provider_id) is offer
+        if not published or demand.demand_id not in self.demands:
+            return
+        if not matches(demand.constraint, offer.properties):
+            return
+        if not matches(parse(offer.constraints), demand.properties):
+            return
         self._post_proposal(
             Proposal(
                 proposal_id=new_proposal_id(),
                 demand_id=demand.demand_id,
-                provider_id=provider_id,
-                issuer_id=provider_id,
+                provider_id=offer.provider_id,
+                issuer_id=offer.provider_id,
                 state="Initial",
-                properties=properties,
-                constraints=constraints,
+                properties=dict(offer.properties),
+                constraints=offer.constraints,
                 timestamp=self._clock.now(),
             )
         )

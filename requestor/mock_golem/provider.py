@@ -8,7 +8,6 @@ from typing import Any, Literal
 from requestor.mock_golem.activity_host import ActivityHost, endpoint_not_found, not_approved
 from requestor.mock_golem.answers import Refusal
 from requestor.mock_golem.billing import Biller
-from requestor.mock_golem.constraints import matches, parse
 from requestor.mock_golem.faults import (
     DiesInCommand,
     FaultSchedule,
@@ -20,7 +19,7 @@ from requestor.mock_golem.faults import (
 )
 from requestor.mock_golem.fleet import ProviderModel
 from requestor.mock_golem.identifiers import node_id
-from requestor.mock_golem.negotiation import Demand, Proposal
+from requestor.mock_golem.negotiation import Proposal
 from requestor.mock_golem.offers import (
     ProposalRefused,
     answer_counter,
@@ -58,7 +57,7 @@ class Provider:
         self._offer = offer_properties(model, fleet.subnet, fleet.payment.platform, self.node_id)
 
     def resume(self) -> None:
-        """Take up what the books say: agreements in force or to be decided, invoices owed."""
+        """Take up what the books say: agreements, and invoices owed; offer itself if free."""
         for agreement in self._around.books.agreements.values():
             if agreement.provider_id != self.node_id:
                 continue
@@ -69,18 +68,17 @@ class Provider:
                 self._tasks.spawn(self._decide(agreement.agreement_id))
             elif agreement.invoice == "owed":
                 self._tasks.spawn(self._wind_up(agreement.agreement_id))
+        if self._is_free():
+            self._publish()
 
     async def stop(self) -> None:
         """End every activity and every background task."""
         self._alive = False
+        self._around.market.withdraw(self.node_id)
         await self._tasks.cancel_all()
         await self.host.destroy_all()
 
     # ------------------------------------------------------------------ negotiation
-
-    def consider(self, demand: Demand) -> None:
-        """Look at a new demand; if it fits, an Initial proposal follows shortly."""
-        asyncio.get_running_loop().call_later(REACTION_SECONDS, self._propose, demand)
 
     def countered(self, counter: Proposal) -> None:
         """Take notice of a counter-proposal; a Draft or a refusal follows shortly."""
@@ -92,14 +90,9 @@ class Provider:
         if self._alive:
             self._tasks.spawn(self._decide(agreement_id))
 
-    def _propose(self, demand: Demand) -> None:
-        if not self._is_free() or demand.demand_id not in self._around.board.demands:
-            return
+    def _publish(self) -> None:
         constraints = offer_constraints(self._around.fleet.subnet, self._around.clock.now())
-        if matches(demand.constraint, self._offer) and matches(
-            parse(constraints), demand.properties
-        ):
-            self._around.board.add_initial(demand, self.node_id, dict(self._offer), constraints)
+        self._around.market.publish(self.node_id, self._offer, constraints)
 
     def _answer(self, counter: Proposal) -> None:
         if not self._alive:
@@ -111,10 +104,10 @@ class Provider:
             draft = answer_counter(self._offer, counter.properties, self._model, now)
         except ProposalRefused as refusal:
             self._around.refused(self.name, str(refusal))
-            self._around.board.reject_counter(counter, str(refusal))
+            self._around.market.reject_counter(counter, str(refusal))
             return
         constraints = offer_constraints(self._around.fleet.subnet, now)
-        self._around.board.add_draft(counter, draft, constraints)
+        self._around.market.add_draft(counter, draft, constraints)
 
     def _is_free(self) -> bool:
         return self._alive and self._agreement_id is None
@@ -137,6 +130,7 @@ class Provider:
             reason = {"message": "No capacity available. Reached Agreements limit: 1"}
         else:
             self._agreement_id = agreement_id
+            self._around.market.withdraw(self.node_id)
             books.commit(agreement.changed(state="Approved", approved_at=now))
             self._tasks.spawn(self._watch(agreement_id))
             return
@@ -186,12 +180,8 @@ class Provider:
             self._biller.send_invoice(agreement)
         if self._agreement_id == agreement_id:
             self._agreement_id = None
-        self._offer_again()
-
-    def _offer_again(self) -> None:
         if self._is_free():
-            for demand in self._around.board.demands.values():
-                self.consider(demand)
+            self._publish()
 
     async def _watch(self, agreement_id: str) -> None:
         """End the agreement when it expires, idles too long, or as its faults have it."""
@@ -271,6 +261,7 @@ class Provider:
 
     def _died(self, fault: DiesInCommand) -> None:
         self._alive = False
+        self._around.market.withdraw(self.node_id)
         self._unreachable = fault.unreachable
         self._tasks.spawn(self._stay_dead(fault))
 
@@ -297,4 +288,4 @@ class Provider:
                 )
                 books.commit(ended)
             self._agreement_id = None
-        self._offer_again()
+        self._publish()

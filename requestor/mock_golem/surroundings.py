@@ -12,7 +12,7 @@ from requestor.mock_golem.clock import Clock
 from requestor.mock_golem.exe_unit import CommandFaults, ContainerSpec, ExeUnit
 from requestor.mock_golem.faults import FaultSchedule
 from requestor.mock_golem.fleet import Fleet, ProviderModel
-from requestor.mock_golem.negotiation import DemandBoard
+from requestor.mock_golem.negotiation import OfferMarket
 
 CommandFaultsOf = Callable[[str], CommandFaults]
 ExeUnitLauncher = Callable[[ContainerSpec, CommandFaultsOf], ExeUnit]
@@ -32,7 +32,7 @@ class Surroundings:
     fleet: Fleet
     clock: Clock
     books: Books
-    board: DemandBoard
+    market: OfferMarket
     requestor_id: str
     launch: ExeUnitLauncher
     refused: RefusalListener
