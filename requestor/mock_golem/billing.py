@@ -88,7 +88,8 @@ class Biller:
         return Invoice(
             invoice_id=new_document_id(),
             issuer_id=self._node_id,
-            recipient_id=self._around.requestor_id,
+            payee_address=self._model.wallet,
+            recipient_id=agreement.requestor_id,
             payment_platform=platform,
             timestamp=now,
             agreement_id=agreement.agreement_id,
@@ -122,7 +123,8 @@ class Biller:
         note = DebitNote(
             debit_note_id=new_document_id(),
             issuer_id=self._node_id,
-            recipient_id=self._around.requestor_id,
+            payee_address=self._model.wallet,
+            recipient_id=agreement.requestor_id,
             payment_platform=agreement.platform,
             timestamp=self._around.books.stamp(),
             agreement_id=agreement.agreement_id,

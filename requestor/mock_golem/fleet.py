@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
@@ -71,12 +72,30 @@ class Terms(_Section):
     idle_agreement_seconds: PositiveFloat = 90.0
 
 
+class Gpu(_Section):
+    """A kind of graphics card that a provider offers; `names`: which property names it uses."""
+
+    model: Annotated[str, Field(min_length=1, max_length=100)]
+    memory_gib: PositiveFloat = 8.0
+    quantity: PositiveInt = 1
+    cuda_cores: PositiveInt = 4096
+    names: Literal["gap-35", "current"] = "current"
+
+
 class ProviderModel(_Section):
-    """One provider, or `count` alike."""
+    """One provider, or `count` alike.
+
+    `wallet` is where its payments go (null: its own node); `properties` are put into its offer as
+    they are, over those that follow from the rest (null takes one out).
+    """
 
     name: Name
     count: int = Field(default=1, ge=1, le=MAX_PROVIDERS)
     price: Price = Price()
+    wallet: Annotated[str, Field(pattern=r"^0x[0-9a-f]{40}$")] | None = None
+    runtime: Name = "vm"
+    gpu: Gpu | None = None
+    properties: dict[str, JsonValue] = Field(default_factory=dict, max_length=200)
     threads: PositiveInt = 1
     memory_gib: PositiveFloat = 4.0
     storage_gib: PositiveFloat = 20.0
@@ -263,6 +282,7 @@ _KINDS: dict[str, type[Fault]] = {**_PROVIDER_KINDS, **_DAEMON_KINDS}
 _SECTIONS: dict[str, type[BaseModel]] = {
     "providers": ProviderModel,
     "price": Price,
+    "gpu": Gpu,
     "terms": Terms,
     "payment": Payment,
     "requestor": Requestor,

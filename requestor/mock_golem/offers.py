@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from requestor.mock_golem.fleet import ProviderModel
+from requestor.mock_golem.fleet import Gpu, ProviderModel
 
 DEBIT_NOTE_INTERVAL = "golem.com.scheme.payu.debit-note.interval-sec?"
 PAYMENT_TIMEOUT = "golem.com.scheme.payu.payment-timeout-sec?"
@@ -27,11 +27,11 @@ def offer_properties(
     provider: ProviderModel, subnet: str, platform: str, address: str
 ) -> dict[str, Any]:
     """Return the flat properties of a provider's offer; price coefficients are floats."""
-    return {
+    properties: dict[str, Any] = {
         "golem.activity.caps.transfer.protocol": ["gftp"],
         "golem.activity.caps.transfer.report-progress": True,
         DEBIT_NOTE_ACCEPT_TIMEOUT: provider.terms.debit_note_accept_seconds,
-        f"golem.com.payment.platform.{platform}.address": address,
+        f"golem.com.payment.platform.{platform}.address": provider.wallet or address,
         "golem.com.payment.protocol.version": 3,
         "golem.com.pricing.model": "linear",
         "golem.com.pricing.model.linear.coeffs": provider.price.coefficients,
@@ -48,11 +48,33 @@ def offer_properties(
         "golem.node.id.name": provider.name,
         "golem.node.net.is-public": False,
         "golem.runtime.capabilities": list(provider.capabilities),
-        "golem.runtime.name": "vm",
+        "golem.runtime.name": provider.runtime,
         "golem.runtime.version": "0.5.3",
         "golem.srv.caps.multi-activity": True,
         "golem.srv.caps.payload-manifest": False,
+        **_gpu_properties(provider.gpu),
+        **provider.properties,
     }
+    return {name: value for name, value in properties.items() if value is not None}
+
+
+def _gpu_properties(gpu: Gpu | None) -> dict[str, Any]:
+    """Return a card's properties: by device as they are named now, or as GAP-35 first had them."""
+    if gpu is None:
+        return {}
+    is_current = gpu.names == "current"
+    prefix = "golem.inf.gpu.d0." if is_current else "golem.!exp.gap-35.v1.inf.gpu."
+    capability = "cuda.caps" if is_current else "cuda.compute-capability"
+    named = {
+        "model": gpu.model,
+        "cuda.enabled": True,
+        "cuda.cores": gpu.cuda_cores,
+        capability: "8.6",
+        "memory.total.gib": gpu.memory_gib,
+    }
+    if is_current:
+        named["quantity"] = gpu.quantity
+    return {f"{prefix}{name}": value for name, value in named.items()}
 
 
 def offer_constraints(subnet: str, now: datetime) -> str:

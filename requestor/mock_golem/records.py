@@ -111,6 +111,11 @@ class Agreement(Record):
         return values
 
     @property
+    def requestor_id(self) -> str:
+        """The node id of the other side."""
+        return str(self.demand["requestorId"])
+
+    @property
     def platform(self) -> str:
         """The payment platform agreed."""
         return str(self.demand["properties"]["golem.com.payment.chosen-platform"])
@@ -180,6 +185,7 @@ class _Bill(Record):
     accepted_amount: Decimal = Decimal(0)
     allocation_id: str | None = None
     charged_amount: Decimal = Decimal(0)
+    payee_address: str | None = None
 
     def shown_status(self, now: datetime) -> str:
         """The status, SETTLED once five seconds have passed since it was accepted."""
@@ -191,7 +197,7 @@ class _Bill(Record):
         shown = {
             "issuerId": self.issuer_id,
             "recipientId": self.recipient_id,
-            "payeeAddr": self.issuer_id,
+            "payeeAddr": self.payee_address or self.issuer_id,
             "payerAddr": self.recipient_id,
             "paymentPlatform": self.payment_platform,
             "timestamp": rfc3339(self.timestamp),
