@@ -8,6 +8,7 @@ whatever a provider claims, and an honest provider is paid in full unless the bu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_DOWN, Decimal, localcontext
 from functools import cached_property
@@ -58,19 +59,41 @@ class Prices:
 
 
 @dataclass(frozen=True)
+class Meter:
+    """What one activity costs by the usage that was last reported, and when that was."""
+
+    reported_glm: Decimal
+    reported_seconds: float
+
+
+@dataclass(frozen=True)
 class Account:
-    """One agreement's money."""
+    """One agreement's money. Each activity has a start price and a usage of its own."""
 
     agreement_id: str
     provider_id: str
     prices: Prices
     threads: int
     approved_seconds: float
-    reported_glm: Decimal = ZERO
-    reported_seconds: float | None = None
+    activities: int = 1
+    """How many were begun; bills are expected for one at least."""
+
+    meters: Mapping[str, Meter] = field(default_factory=dict)
+    """By activity, in the order in which they began; one works at a time."""
+
     ended_seconds: float | None = None
     accepted_glm: Decimal = ZERO
     is_settled: bool = False
+
+    @property
+    def reported_glm(self) -> Decimal:
+        """The cost of the usage that was last reported, over all activities."""
+        return sum((meter.reported_glm for meter in self.meters.values()), ZERO)
+
+    @property
+    def reported_seconds(self) -> float | None:
+        """When usage was last reported."""
+        return max((meter.reported_seconds for meter in self.meters.values()), default=None)
 
     def bound_glm(self, now_seconds: float, slack_seconds: float = BILL_SLACK_SECONDS) -> Decimal:
         """Return the most that can be due at `now_seconds`.
@@ -79,19 +102,43 @@ class Account:
         been reported, that usage's cost and the full rate since the report; whichever is less.
         Both times are lengthened by `slack_seconds`. Never less than was accepted already.
         """
-        end = self._end_seconds(now_seconds)
         due = self.clock_bound_glm(now_seconds, slack_seconds)
-        if self.reported_seconds is not None:
-            since_report = max(0.0, end - self.reported_seconds) + slack_seconds
-            due = min(due, self.reported_glm + self._full_rate_glm(since_report))
+        if len(self.meters) >= max(1, self.activities):
+            unreported = self._unreported_seconds(now_seconds, slack_seconds)
+            due = min(due, self.reported_glm + self._full_rate_glm(unreported))
         return max(due + BILL_ROUNDING_GLM, self.accepted_glm)
 
     def clock_bound_glm(
         self, now_seconds: float, slack_seconds: float = BILL_SLACK_SECONDS
     ) -> Decimal:
-        """Return the start price and the full rate since approval, whatever was reported."""
+        """Return the start prices and the full rate since approval, whatever was reported."""
         elapsed = self._end_seconds(now_seconds) - self.approved_seconds
-        return self.prices.start_glm + self._full_rate_glm(elapsed + slack_seconds)
+        return self.start_glm + self._full_rate_glm(elapsed + slack_seconds)
+
+    @property
+    def start_glm(self) -> Decimal:
+        """The start prices of all activities."""
+        return self.prices.start_glm * max(1, self.activities)
+
+    def reported(self, activity_id: str, due_glm: Decimal, now_seconds: float) -> Account:
+        """Return the account after a report of what an activity has cost; see `SpendingGuard`."""
+        before = self.meters.get(activity_id, Meter(ZERO, now_seconds)).reported_glm
+        others = self.reported_glm - before
+        due_glm = min(due_glm, self.clock_bound_glm(now_seconds) - others)
+        if due_glm < before:
+            return self
+        meters = {**self.meters, activity_id: Meter(due_glm, now_seconds)}
+        return replace(self, meters=meters, activities=max(self.activities, len(meters)))
+
+    def _unreported_seconds(self, now_seconds: float, slack_seconds: float) -> float:
+        """Return for how long nobody knows what was used, the slack of each activity included.
+
+        After its last report an activity may have gone on until the next one's first.
+        """
+        times = [meter.reported_seconds for meter in self.meters.values()]
+        ends = [*times[1:], self._end_seconds(now_seconds)]
+        gaps = (max(0.0, end - time) for time, end in zip(times, ends, strict=True))
+        return sum(gaps) + slack_seconds * len(times)
 
     def _end_seconds(self, now_seconds: float) -> float:
         return now_seconds if self.ended_seconds is None else min(now_seconds, self.ended_seconds)
@@ -103,7 +150,7 @@ class Account:
         if self.reported_seconds is None or self.reported_seconds <= self.approved_seconds:
             return full
         elapsed = Decimal(repr(self.reported_seconds - self.approved_seconds))
-        measured = (self.reported_glm - self.prices.start_glm) / elapsed
+        measured = (self.reported_glm - self.start_glm) / elapsed
         return min(full, RATE_MARGIN * max(measured, ZERO))
 
     def _full_rate_glm(self, seconds: float) -> Decimal:
@@ -116,27 +163,47 @@ class Account:
 
 @dataclass
 class SpendingGuard:
-    """The state of one run's money. Times are seconds of one monotone clock."""
+    """The state of one run's money. Times are seconds of one monotone clock.
+
+    spent_before_glm: what was accepted of agreements that have no account here.
+    owed_before_glm: by agreement, what those may still cost beyond that: it is kept back.
+    spent_before_by_provider: the parts of `spent_before_glm`, for accounts by provider only.
+    """
 
     budget_glm: Decimal
     spent_before_glm: Decimal = ZERO
     accounts: dict[str, Account] = field(default_factory=dict)
+    owed_before_glm: dict[str, Decimal] = field(default_factory=dict)
+    spent_before_by_provider: dict[str, Decimal] = field(default_factory=dict)
 
     def open_account(self, account: Account) -> None:
-        """Start to count an agreement."""
+        """Start to count an agreement.
+
+        One of an earlier session, taken up again, comes with what was accepted of it; from now on
+        that is counted here and not as spent or owed before.
+        """
+        self.owed_before_glm.pop(account.agreement_id, None)
+        if account.accepted_glm:
+            self.spent_before_glm -= account.accepted_glm
+            provider = account.provider_id
+            before = self.spent_before_by_provider.get(provider, ZERO)
+            self.spent_before_by_provider[provider] = max(ZERO, before - account.accepted_glm)
         self.accounts[account.agreement_id] = account
 
-    def report_usage(self, agreement_id: str, due_glm: Decimal, now_seconds: float) -> None:
-        """Note what the usage reported by the provider costs, up to what the clock allows.
+    def begin_activity(self, agreement_id: str, count: int) -> None:
+        """Note how many activities an agreement has had: each costs its start price."""
+        account = self.accounts[agreement_id]
+        self.accounts[agreement_id] = replace(account, activities=max(count, account.activities))
+
+    def report_usage(
+        self, agreement_id: str, due_glm: Decimal, now_seconds: float, activity_id: str = ""
+    ) -> None:
+        """Note what the usage of an activity costs as reported, up to what the clock allows.
 
         It is ignored if it runs backwards.
         """
         account = self.accounts[agreement_id]
-        due_glm = min(due_glm, account.clock_bound_glm(now_seconds))
-        if due_glm >= account.reported_glm:
-            self.accounts[agreement_id] = replace(
-                account, reported_glm=due_glm, reported_seconds=now_seconds
-            )
+        self.accounts[agreement_id] = account.reported(activity_id, due_glm, now_seconds)
 
     def end(self, agreement_id: str, now_seconds: float) -> None:
         """Note that the agreement is terminated: nothing more can become due."""
@@ -163,14 +230,22 @@ class SpendingGuard:
         What can be due by usage and clock, and never so much that all that is accepted together
         exceeds the budget.
         """
-        account = self.accounts[agreement_id]
-        left = self.budget_glm - (self.accepted_glm - account.accepted_glm)
-        return min(account.bound_glm(now_seconds), max(left, ZERO))
+        bound = self.accounts[agreement_id].bound_glm(now_seconds)
+        return min(bound, self.affordable_glm(agreement_id))
+
+    def affordable_glm(self, agreement_id: str) -> Decimal:
+        """Return the most that the budget allows to accept of this agreement in all."""
+        left = self.budget_glm - (self.accepted_glm - self.accounts[agreement_id].accepted_glm)
+        return max(left, ZERO)
 
     def exposure_glm(self, now_seconds: float) -> Decimal:
-        """Return the most this session can owe for what has happened until `now_seconds`."""
+        """Return the most that can be owed for what has happened until `now_seconds`.
+
+        That is what this session has done, and what is still open of earlier ones.
+        """
+        owed = sum(self.owed_before_glm.values(), ZERO)
         return sum(
-            (self._exposure(account, now_seconds) for account in self.accounts.values()), ZERO
+            (self._exposure(account, now_seconds) for account in self.accounts.values()), owed
         )
 
     @property
@@ -206,21 +281,27 @@ class SpendingGuard:
     @property
     def due_glm(self) -> Decimal:
         """Best estimate of the run's cost so far: accepted where settled, else usage reported."""
-        return self.spent_before_glm + sum(
-            (
-                account.accepted_glm
-                if account.is_settled
-                else max(account.accepted_glm, account.reported_glm, account.prices.start_glm)
-                for account in self.accounts.values()
-            ),
-            ZERO,
-        )
+        return self.spent_before_glm + sum(map(_due, self.accounts.values()), ZERO)
+
+    @property
+    def due_by_provider(self) -> dict[str, Decimal]:
+        """The same by provider (node id); providers that cost nothing are left out."""
+        due = dict(self.spent_before_by_provider)
+        for account in self.accounts.values():
+            due[account.provider_id] = due.get(account.provider_id, ZERO) + _due(account)
+        return {provider: glm for provider, glm in due.items() if glm}
 
     @staticmethod
     def _exposure(account: Account, now_seconds: float) -> Decimal:
         if account.is_settled:
             return account.accepted_glm
         return account.bound_glm(now_seconds, PLAN_SLACK_SECONDS)
+
+
+def _due(account: Account) -> Decimal:
+    if account.is_settled:
+        return account.accepted_glm
+    return max(account.accepted_glm, account.reported_glm, account.start_glm)
 
 
 def marked_allocation_glm(amount_glm: Decimal, mark: int) -> Decimal:

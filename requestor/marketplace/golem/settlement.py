@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
-from requestor.marketplace.golem.daemon_api import (
-    DaemonApi,
-    DaemonError,
-    decimal_field,
-    is_passing,
-)
-from requestor.marketplace.ledger import EntryKind, Ledger
-from requestor.marketplace.spending import Account, Prices, is_amount, presentable_glm
+from requestor.marketplace.bills import Bill, Parties, find_fault, read_bill
+from requestor.marketplace.golem.auditing import lacks_funds, may_pass, put_off_notice
+from requestor.marketplace.golem.daemon_api import DaemonApi, DaemonError
+from requestor.marketplace.ledger import Ledger
+from requestor.marketplace.spending import ZERO, is_amount, presentable_glm
+
+logger = logging.getLogger(__name__)
 
 CLOCK_MARGIN_SECONDS = 86_400.0
 """Bills carry the time of a provider's clock: we look this much further back than the run."""
@@ -43,117 +42,165 @@ class Settlement:
     unix_clock: Callable[[], float]
     budget_glm: Decimal | None = None
     over_budget: set[str] = field(default_factory=set)
-    """Agreements whose invoice is here and does not fit into the budget; it stays owed."""
+    """Agreements whose invoice is here and finds no money now; it stays owed."""
 
     _warned: set[str] = field(default_factory=set)
 
-    def _is_ours_to_pay(self, bill: Mapping[str, Any]) -> bool:
-        agreement_id = bill.get("agreementId")
-        known = self.ledger.summary
-        return agreement_id in known.providers and known.payers.get(agreement_id) == self.node_id
-
-    @property
-    def _since_unix_seconds(self) -> float:
-        return (self.ledger.summary.first_unix_seconds or 0.0) - CLOCK_MARGIN_SECONDS
-
     async def enter_debit_notes(self) -> None:
         """Enter what has been accepted without the ledger knowing."""
-        if not self.ledger.summary.providers:
+        summary = self.ledger.summary
+        if not summary.providers:
             return
-        async for note in self.api.debit_notes(self._since_unix_seconds):
-            if self._is_ours_to_pay(note) and note.get("status") in _PAID:
-                self._enter_accepted("debit_note_accepted", note, "totalAmountDue")
+        found: dict[str, dict[str, Decimal]] = {}
+        async for row in self.api.debit_notes(self._since_unix_seconds):
+            note = read_bill("debit note", row)
+            if not self._is_ours_to_pay(note) or row.get("status") not in _PAID:
+                continue
+            if is_amount(note.asked_glm):
+                totals = found.setdefault(note.agreement_id, {})
+                totals[note.activity_id] = max(note.asked_glm, totals.get(note.activity_id, ZERO))
+        for agreement_id, totals in found.items():
+            total = sum(totals.values(), ZERO)
+            if summary.accepted_glm.get(agreement_id, Decimal(-1)) < total:
+                self.ledger.write(
+                    "debit_note_accepted", agreement_id=agreement_id, total_glm=f"{total:f}"
+                )
 
     async def settle(self, allocations: Mapping[str, Decimal]) -> int:
         """Accept what is due, and enter what has been accepted without the ledger knowing.
 
         Returns how many invoices were accepted.
         """
-        if not self.ledger.summary.providers:
-            return 0
-        rows = await self.api.invoices(self._since_unix_seconds)
-        invoices = [row for row in rows if self._is_ours_to_pay(row)]
         accepted = 0
-        # paid ones first: a second invoice of the same agreement must not be paid as well
-        for invoice in sorted(invoices, key=lambda row: row.get("status") not in _PAID):
-            if invoice.get("status") in _PAID:
-                self._enter_accepted("invoice_accepted", invoice, "amount")
-            elif invoice.get("status") in _OPEN and allocations:
-                accepted += await self._accept(invoice, allocations)
+        for bill in await self.open_invoices():
+            if allocations and self.judge(bill):
+                accepted += await self._accept(bill, allocations)
         return accepted
 
-    def _enter_accepted(self, kind: EntryKind, bill: Mapping[str, Any], field: str) -> None:
-        agreement_id = str(bill["agreementId"])
-        total = decimal_field(bill, field)
-        summary = self.ledger.summary
-        is_new_invoice = kind == "invoice_accepted" and agreement_id not in summary.invoiced
-        if is_new_invoice or summary.accepted_glm.get(agreement_id, Decimal(-1)) < total:
-            self.ledger.write(kind, agreement_id=agreement_id, total_glm=f"{total:f}")
+    async def open_invoices(self) -> list[Bill]:
+        """Return the invoices of this run that wait for an answer; enter those that were paid.
 
-    async def _accept(
-        self,
-        invoice: Mapping[str, Any],
-        allocations: Mapping[str, Decimal],
-    ) -> bool:
-        agreement_id = str(invoice["agreementId"])
-        if not unsettled(self.ledger, {agreement_id}):
+        A second invoice of an agreement that is paid is refused here.
+        """
+        if not self.ledger.summary.providers:
+            return []
+        rows = await self.api.invoices(self._since_unix_seconds)
+        bills = [(read_bill("invoice", row), str(row.get("status"))) for row in rows]
+        strangers = sum(bill.agreement_id not in self.ledger.summary.providers for bill, _ in bills)
+        if strangers:
+            logger.info("%d invoices are for agreements that are not this run's", strangers)
+        ours = [(bill, status) for bill, status in bills if self._is_ours_to_pay(bill)]
+        for bill, status in ours:
+            if status in _PAID:
+                self._enter_accepted(bill)
+        waiting = [bill for bill, status in ours if status in _OPEN]
+        for bill in waiting:
+            if bill.agreement_id in self.ledger.summary.invoiced:
+                self._refuse(bill, ZERO, "it is the agreement's second", closes=False)
+        return [bill for bill in waiting if unsettled(self.ledger, {bill.agreement_id})]
+
+    def judge(self, bill: Bill) -> bool:
+        """Say whether an invoice can be accepted; enter and tell why not."""
+        summary = self.ledger.summary
+        if not unsettled(self.ledger, {bill.agreement_id}):
             return False
-        amount = decimal_field(invoice, "amount")
-        bound = self._bound_glm(agreement_id)
-        if not is_amount(amount) or amount > bound:
-            self._refuse(agreement_id, presentable_glm(amount), bound)
+        entry = summary.approvals[bill.agreement_id]
+        parties = Parties(entry.provider_id, entry.payee, self.node_id, entry.platform)
+        bound = summary.account(bill.agreement_id).bound_glm(self.unix_clock())
+        fault = find_fault(bill, parties)
+        if fault is not None or bill.asked_glm > bound:
+            self._refuse(bill, bound, fault)
             return False
-        if not self._is_affordable(agreement_id, amount):
-            return False
+        return self._is_affordable(bill)
+
+    def _is_ours_to_pay(self, bill: Bill) -> bool:
+        known = self.ledger.summary
+        is_known = bill.agreement_id in known.providers
+        return is_known and known.payers.get(bill.agreement_id) == self.node_id
+
+    @property
+    def _since_unix_seconds(self) -> float:
+        return (self.ledger.summary.first_unix_seconds or 0.0) - CLOCK_MARGIN_SECONDS
+
+    def _enter_accepted(self, bill: Bill) -> None:
+        if not is_amount(bill.asked_glm):
+            return
+        summary = self.ledger.summary
+        known = summary.accepted_glm.get(bill.agreement_id, Decimal(-1))
+        if bill.agreement_id not in summary.invoiced or known < bill.asked_glm:
+            self._write_accepted(bill)
+
+    def _write_accepted(self, bill: Bill) -> None:
+        self.ledger.write(
+            "invoice_accepted",
+            agreement_id=bill.agreement_id,
+            total_glm=f"{bill.asked_glm:f}",
+            bill_id=bill.bill_id,
+        )
+
+    async def _accept(self, bill: Bill, allocations: Mapping[str, Decimal]) -> bool:
         for allocation_id in allocations:
             try:
-                await self.api.accept_invoice(
-                    str(invoice["invoiceId"]), str(invoice["amount"]), allocation_id
-                )
+                await self.api.accept_invoice(bill.bill_id, f"{bill.asked_glm:f}", allocation_id)
             except DaemonError as error:
                 if error.is_unreachable:
                     raise
-                self._note_failure(agreement_id, error)
-                if is_passing(error):
+                self._note_failure(bill.agreement_id, error)
+                if may_pass(error) and not lacks_funds(error):
                     return False
                 continue
-            total = f"{amount:f}"
-            self.ledger.write("invoice_accepted", agreement_id=agreement_id, total_glm=total)
+            self._write_accepted(bill)
             return True
         return False
 
-    def _refuse(self, agreement_id: str, asked: Decimal, bound: Decimal) -> None:
+    def _refuse(
+        self, bill: Bill, bound: Decimal, fault: str | None, *, closes: bool | None = None
+    ) -> None:
+        if bill.bill_id and bill.bill_id in self.ledger.summary.refused_bills:
+            return
+        asked = presentable_glm(bill.asked_glm)
+        reason = fault or f"at most {bound:.9f} GLM can be due"
         self.ledger.write(
             "bill_refused",
-            agreement_id=agreement_id,
+            agreement_id=bill.agreement_id,
             bill="invoice",
             asked_glm=f"{asked:f}",
             bound_glm=f"{bound:f}",
+            bill_id=bill.bill_id,
+            reason=reason,
+            closes=closes,
         )
-        self.notice(
-            f"{self.ledger.summary.providers[agreement_id]}: invoice over {asked:.9f} GLM refused, "
-            f"at most {bound:.9f} GLM can be due"
-        )
+        name = self.ledger.summary.providers[bill.agreement_id]
+        comma = "," if fault is None else ":"
+        self.notice(f"{name}: invoice over {asked:.9f} GLM refused{comma} {reason}")
 
-    def _is_affordable(self, agreement_id: str, amount: Decimal) -> bool:
+    def _is_affordable(self, bill: Bill) -> bool:
         """Say whether the budget allows the payment; what it does not allow stays owed."""
         summary = self.ledger.summary
         budget = summary.budget_glm if self.budget_glm is None else self.budget_glm
-        before = summary.accepted_glm.get(agreement_id, Decimal(0))
-        if budget is None or summary.total_glm - before + max(before, amount) <= budget:
+        agreement_id = bill.agreement_id
+        before = summary.accepted_glm.get(agreement_id, ZERO)
+        if budget is None or summary.total_glm - before + max(before, bill.asked_glm) <= budget:
             self.over_budget.discard(agreement_id)
             return True
-        if agreement_id not in self.over_budget:
-            self.over_budget.add(agreement_id)
-            self.notice(
-                f"{summary.providers[agreement_id]}: invoice over {amount:.9f} GLM stays unpaid: "
-                f"it does not fit into the budget of {budget:f} GLM any more"
+        self.over_budget.add(agreement_id)
+        if summary.put_off_glm.get(agreement_id) != bill.asked_glm:
+            self.ledger.write(
+                "bill_put_off",
+                agreement_id=agreement_id,
+                asked_glm=f"{bill.asked_glm:f}",
+                bill_id=bill.bill_id,
+                reason="budget",
             )
+            name = summary.providers[agreement_id]
+            self.notice(put_off_notice(name, bill.asked_glm, budget))
         return False
 
     def _note_failure(self, agreement_id: str, error: DaemonError) -> None:
         """Enter a payment that failed; one that may work later, once."""
-        passing = is_passing(error)
+        passing = may_pass(error)
+        if lacks_funds(error):
+            self.over_budget.add(agreement_id)
         if passing and agreement_id in self._warned:
             return
         self._warned.add(agreement_id)
@@ -167,21 +214,3 @@ class Settlement:
         later = " (it will be tried again)" if passing else ""
         name = self.ledger.summary.providers[agreement_id]
         self.notice(f"{name}: a bill could not be paid: {error}{later}")
-
-    def _bound_glm(self, agreement_id: str) -> Decimal:
-        """Return the most an agreement of a dead process can cost, by the clock on the wall."""
-        entry = self.ledger.approvals[agreement_id]
-        ends = (self.ledger.endings.get(agreement_id), entry.get("expires_unix_seconds"))
-        account = Account(
-            agreement_id=agreement_id,
-            provider_id=str(entry["provider_id"]),
-            prices=Prices(
-                Decimal(entry["start_glm"]),
-                Decimal(entry["cpu_hour_glm"]),
-                Decimal(entry["hour_glm"]),
-            ),
-            threads=int(entry["threads"]),
-            approved_seconds=float(entry["approved_unix_seconds"]),
-            ended_seconds=min((float(end) for end in ends if end is not None), default=None),
-        )
-        return account.bound_glm(self.unix_clock())

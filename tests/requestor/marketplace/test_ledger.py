@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from requestor.errors import PreflightError
 from requestor.marketplace.ledger import Ledger, LedgerSummary, Session, read_ledger
-from requestor.marketplace.spending import Prices
+from requestor.marketplace.ledger_entries import (
+    AgreementApproved,
+    EntryKind,
+    LedgerEntry,
+    WorkDone,
+    entry_of,
+    read_entries,
+)
+from requestor.marketplace.spending import BILL_ROUNDING_GLM, Prices
 
 AMOUNTS = st.decimals(0, 1000, places=18)
 
@@ -33,7 +41,7 @@ class Clock:
 def summarize(entries: Iterable[dict[str, Any]]) -> LedgerSummary:
     summary = LedgerSummary()
     for entry in entries:
-        summary.add(entry)
+        summary.add(entry_of(entry))
     return summary
 
 
@@ -93,19 +101,18 @@ def test_what_a_session_adds_up_to(ledger: Ledger) -> None:
 
 def test_an_approval_keeps_all_that_bills_are_held_against(ledger: Ledger) -> None:
     fill(ledger)
-    entry = ledger.approvals["g2"]
-    assert {key: entry[key] for key in entry if key not in ("kind", "unix_seconds")} == {
-        "agreement_id": "g2",
-        "provider_id": "0xg2",
-        "provider_name": "oäk",
-        "threads": 2,
-        "start_glm": "0.1",
-        "cpu_hour_glm": "0.000000001",
-        "hour_glm": "0.2",
-        "approved_unix_seconds": 1000.5,
-        "expires_unix_seconds": None,
-        "node_id": None,
-    }
+    assert ledger.approvals["g2"] == AgreementApproved(
+        unix_seconds=1000.0,
+        agreement_id="g2",
+        provider_id="0xg2",
+        provider_name="oäk",
+        threads=2,
+        start_glm=Decimal("0.1"),
+        cpu_hour_glm=Decimal("1e-9"),
+        hour_glm=Decimal("0.2"),
+        approved_unix_seconds=1000.5,
+    )
+    assert ledger.approvals["g2"].prices.hour_glm == Decimal("0.2")
 
 
 def test_an_allocation_is_looked_for_by_amount_until_its_id_is_known(ledger: Ledger) -> None:
@@ -280,3 +287,95 @@ def test_an_agreement_ended_when_it_first_ended(tmp_path: Path) -> None:
     ledger.write("agreement_ended", agreement_id="g2")
     assert ledger.endings == {"g1": 10.0, "g2": 20.0}
     ledger.close()
+
+
+# --- entries ---------------------------------------------------------------------------------
+
+
+def test_every_kind_has_its_record() -> None:
+    kinds = {kind.__struct_config__.tag for kind in get_args(LedgerEntry)}
+    assert kinds == set(get_args(EntryKind))
+
+
+def test_entries_are_read_as_they_were_written(ledger: Ledger) -> None:
+    fill(ledger)
+    ledger.write(
+        "work_done",
+        agreement_id="g1",
+        round=3,
+        client=1,
+        outcome="counted",
+        steps=2048,
+        seconds=1.5,
+    )
+    read = list(read_entries(ledger.path))
+    assert [json.loads(line)["kind"] for line in ledger.path.read_bytes().splitlines()] == [
+        type(entry).__struct_config__.tag for entry in read
+    ]
+    assert read[-1] == WorkDone(
+        unix_seconds=1000.0,
+        agreement_id="g1",
+        round=3,
+        client=1,
+        outcome="counted",
+        steps=2048,
+        seconds=1.5,
+    )
+
+
+def test_what_is_no_entry_is_not_written(ledger: Ledger) -> None:
+    before = ledger.path.read_bytes()
+    with pytest.raises(ValueError, match="total_glm"):
+        ledger.write("invoice_accepted", agreement_id="g1", total_glm="much")
+    with pytest.raises(ValueError, match="agreement_id"):
+        ledger.write("agreement_ended")
+    assert ledger.path.read_bytes() == before
+
+
+# --- what is owed ----------------------------------------------------------------------------
+
+
+def test_what_unsettled_agreements_may_still_cost(tmp_path: Path) -> None:
+    clock = Clock(1000.0)
+    ledger = Ledger(tmp_path / "ledger.jsonl", clock)
+    for name in ("paid", "refused", "silent", "noted", "asked"):
+        ledger.approve(
+            name,
+            provider_id=f"0x{name}",
+            provider_name=name,
+            threads=2,
+            prices=Prices(Decimal("0.1"), Decimal("1.8"), Decimal("3.6")),
+            approved_unix_seconds=1000.0,
+            expires_unix_seconds=1107.0,
+        )
+    clock.seconds = 1097.0
+    for name in ("paid", "refused", "silent", "noted"):
+        ledger.write("agreement_ended", agreement_id=name)
+    ledger.write("activity_created", agreement_id="silent", activity_id="a1")
+    ledger.write("activity_created", agreement_id="silent", activity_id="a2")
+    ledger.write("invoice_accepted", agreement_id="paid", total_glm="0.2")
+    ledger.write("bill_refused", agreement_id="refused", bill="invoice", asked_glm="9")
+    ledger.write("debit_note_accepted", agreement_id="noted", total_glm="0.15")
+    ledger.write("bill_put_off", agreement_id="asked", asked_glm="0.21")
+    assert ledger.summary.owed_glm(99_999.0) == {
+        # (1.8 * 2 + 3.6) / 3600 = 0.002 GLM/s; 97 s and 3 s of slack; two start prices
+        "silent": Decimal("0.4") + BILL_ROUNDING_GLM,
+        "noted": Decimal("0.3") + BILL_ROUNDING_GLM - Decimal("0.15"),
+        "asked": Decimal("0.21"),
+    }
+    ledger.write("invoice_accepted", agreement_id="asked", total_glm="0.21")
+    assert "asked" not in ledger.summary.owed_glm(99_999.0)
+    assert ledger.summary.accepted_by_provider == {
+        "0xpaid": Decimal("0.2"),
+        "0xnoted": Decimal("0.15"),
+        "0xasked": Decimal("0.21"),
+    }
+    ledger.close()
+
+
+def test_a_second_invoice_that_is_refused_closes_nothing(ledger: Ledger) -> None:
+    ledger.write(
+        "bill_refused", agreement_id="g1", bill="invoice", asked_glm="9", bill_id="i2", closes=False
+    )
+    assert ledger.summary.refused_agreements == set()
+    assert ledger.summary.refused_bills == {"i2"}

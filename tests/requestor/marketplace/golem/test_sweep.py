@@ -46,6 +46,7 @@ class FakeDaemon(DaemonApi):
         self.terminated: list[str] = []
         self.payments: list[tuple[str, str, str]] = []
         self.refuse_payments = False
+        self.refusal = "Invalid amount accepted"
         self.failures: list[int] = []
         self.dies_at_termination = False
         self.is_gone = False
@@ -150,7 +151,7 @@ class FakeDaemon(DaemonApi):
         if self.failures:
             raise DaemonError("POST accept", self.failures.pop(), "not now")
         if self.refuse_payments:
-            raise DaemonError("POST accept", 400, "not enough funds")
+            raise DaemonError("POST accept", 400, self.refusal)
         self.payments.append((row["agreementId"], amount, allocation_id))
         row["status"] = "ACCEPTED"
 
@@ -286,8 +287,8 @@ def test_an_agreement_that_the_ledger_does_not_know_is_found_by_its_mark(
     report = run_in_virtual_time(scene.sweep())
     assert report.agreements == report.invoices == 1
     entry = scene.ledger.approvals["g9"]
-    assert entry["approved_unix_seconds"] == 1000.0
-    assert (entry["provider_name"], entry["hour_glm"]) == ("willow", "3.6")
+    assert entry.approved_unix_seconds == 1000.0
+    assert (entry.provider_name, entry.hour_glm) == ("willow", Decimal("3.6"))
     assert scene.daemon.payments == [("g9", "0.11", "A")]
 
 
@@ -346,7 +347,8 @@ def test_over_billing_is_refused_once(
     assert len(scene.ledger.summary.refused) == (0 if is_paid else 1)
     assert len(scene.notices) == (0 if is_paid else 1)
     if not is_paid:
-        assert "at most 0.163000001 GLM can be due" in scene.notices[0]
+        why = "at most 0.163000001 GLM can be due" if asked != "-0.1" else "that is no amount"
+        assert why in scene.notices[0]
 
 
 def test_time_after_the_end_of_an_agreement_is_not_paid(
@@ -442,7 +444,9 @@ def test_a_bill_that_cannot_be_paid_is_told_and_does_not_stop_the_rest(
     scene.unix_seconds += 60
     report = run_in_virtual_time(scene.sweep())
     assert (report.invoices, report.allocations) == (0, 1)
-    assert scene.notices == ["willow: a bill could not be paid: POST accept: 400 not enough funds"]
+    assert scene.notices == [
+        "willow: a bill could not be paid: POST accept: 400 Invalid amount accepted"
+    ]
     assert scene.ledger.summary.refused_agreements == {"g1"}
     assert not scene.daemon.allocation_rows
 
@@ -570,7 +574,7 @@ def test_the_expiry_of_an_unknown_agreement_is_that_of_its_demand(
     demand["properties"]["golem.srv.comp.expiration"] = 1_100_000
     scene.unix_seconds += 86_400
     run_in_virtual_time(scene.sweep())
-    assert scene.ledger.approvals["g9"]["expires_unix_seconds"] == 1100.0
+    assert scene.ledger.approvals["g9"].expires_unix_seconds == 1100.0
     assert not scene.daemon.payments
 
 
@@ -587,7 +591,7 @@ def test_the_budget_is_not_exceeded_by_cleaning_up(
     assert scene.ledger.summary.refused_agreements == set()
     assert scene.notices == [
         "willow: invoice over 0.130000000 GLM stays unpaid: it does not fit into the budget of "
-        "0.2499 GLM any more"
+        "0.2499 GLM any more; `derl-request resume golem.budget_glm=…` pays it"
     ]
     scene.open_session("B", "0.8")
     run_in_virtual_time(scene.sweep(budget_glm=Decimal("0.25")))
@@ -648,6 +652,106 @@ def test_each_node_ends_what_it_has_made_itself(
     report = run_in_virtual_time(scene.make(told=told).run(5.0))
     assert str(report) == "2 agreements ended, 2 invoices accepted, 1 allocations released"
     assert first.payments == [("g1", "0.12", "A"), ("g9", "0.11", "A")]
-    assert scene.ledger.approvals["g9"]["approved_unix_seconds"] == 1000.0
+    assert scene.ledger.approvals["g9"].approved_unix_seconds == 1000.0
     assert not summary.is_open
     assert summary.total_glm == Decimal("0.33")
+
+
+# --- whose bills -----------------------------------------------------------------------------
+
+
+def test_bills_of_other_parties_are_refused_and_the_rest_is_paid(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    wrong = {
+        "platform": {"paymentPlatform": "erc20-holesky-tglm"},
+        "payee": {"payeeAddr": "0xthief"},
+        "payer": {"payerAddr": "0xother"},
+        "issuer": {"issuerId": "0xother"},
+        "nothing": {"amount": "NaN"},
+        "words": {"amount": "a lot"},
+        "right": {},
+    }
+    for name, changes in wrong.items():
+        scene.approve(name)
+        scene.end(name)
+        entry = scene.ledger.approvals[name]
+        known = {"platform": "erc20-hoodi-tglm", "payee": f"0xPay-{name}"}
+        scene.ledger.approve(
+            name,
+            provider_id=entry.provider_id,
+            provider_name=name,
+            threads=1,
+            prices=entry.prices,
+            approved_unix_seconds=entry.approved_unix_seconds,
+            **known,
+        )
+        scene.daemon.bill(name, "0.1")
+        scene.daemon.invoice_rows[-1].update(
+            {
+                "paymentPlatform": "erc20-hoodi-tglm",
+                "payeeAddr": f"0xpay-{name}",
+                "payerAddr": "0xME",
+                "issuerId": entry.provider_id,
+                **changes,
+            }
+        )
+    run_in_virtual_time(scene.make().run(0.0))
+    assert [paid for paid, _, _ in scene.daemon.payments] == ["right"]
+    summary = scene.ledger.summary
+    assert summary.refused_agreements == set(wrong) - {"right"}
+    told = {notice.partition(":")[0]: notice for notice in scene.notices}
+    assert set(told) == set(wrong) - {"right"}
+    assert "it is for erc20-holesky-tglm" in told["platform"]
+    assert "it is to be paid to 0xthief" in told["payee"]
+    assert "that is no amount" in told["words"]
+
+
+def test_a_second_invoice_is_told_of_once(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("g1", "0.12", "0.12")
+    scene.unix_seconds += 60
+
+    async def twice() -> None:
+        await scene.sweep()
+        await scene.sweep()
+
+    run_in_virtual_time(twice())
+    assert scene.notices == [
+        "willow: invoice over 0.120000000 GLM refused: it is the agreement's second"
+    ]
+    assert [entry.bill_id for entry in scene.ledger.summary.refused] == ["invoice-1"]
+    assert scene.ledger.summary.refused_agreements == set()
+
+
+def test_accepted_notes_of_several_activities_add_up(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("g1")
+    for activity, amount in (("a1", "0.11"), ("a2", "0.05"), ("a1", "0.12"), ("a2", "0.04")):
+        scene.daemon.note("g1", amount, "ACCEPTED")
+        scene.daemon.note_rows[-1]["activityId"] = activity
+    run_in_virtual_time(scene.make().run(0.0))
+    assert scene.ledger.summary.accepted_glm == {"g1": Decimal("0.17")}
+
+
+@pytest.mark.parametrize("said", ["Not enough funds. Allocated: 0 Needed: 0.12", "other words"])
+def test_an_invoice_that_the_allocation_did_not_carry_is_taken_up_again(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime, said: str
+) -> None:
+    scene.open_session()
+    scene.approve("g1", "0.12")
+    scene.daemon.refuse_payments = True
+    scene.daemon.refusal = said
+    scene.unix_seconds += 60
+    run_in_virtual_time(scene.sweep())
+    is_owed = said.startswith("Not enough funds")
+    assert scene.ledger.summary.unsettled == ({"g1"} if is_owed else set())
+    scene.daemon.refuse_payments = False
+    scene.open_session("B", "2")
+    run_in_virtual_time(scene.pay())
+    assert scene.daemon.payments == ([("g1", "0.12", "B")] if is_owed else [])
