@@ -148,7 +148,8 @@ def _execute(
 def _is_finished(directory: RunDirectory) -> bool:
     """Say whether nothing is left to do: no round, no bill, no model to be written."""
     state = read_status(directory).state
-    is_settled = not read_ledger(directory.ledger).is_open
+    ledger = read_ledger(directory.ledger)
+    is_settled = not ledger.is_open and not ledger.put_off_glm
     return state in ("completed", "target_reached") and is_settled and directory.model.exists()
 
 

@@ -27,6 +27,7 @@ from requestor.cli.daemons import DaemonFolder, open_daemon
 from requestor.config import RunConfig, load_config, resolved_yaml
 from requestor.errors import DerlError, PreflightError, RunFailed
 from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, DaemonError
+from requestor.marketplace.golem.debts import wind_up
 from requestor.marketplace.golem.preflight import check_daemon, wait_for_daemon
 from requestor.marketplace.golem.rental import GolemMarketplace
 from requestor.marketplace.golem.sweep import Sweep
@@ -164,7 +165,7 @@ class _Execution:
 
     async def _clean_up_after_others(self, address: DaemonAddress) -> None:
         """End what other runs of this folder, whose processes died, hold in the same daemon."""
-        if self._launch.config.golem.mode == "mock":
+        if self._launch.config.golem.mode != "yagna":
             return
         for directory in list_runs(self._launch.runs):
             if directory.path == self._launch.directory.path:
@@ -179,7 +180,7 @@ class _Execution:
         if directory.is_locked or not directory.ledger.exists():
             return
         golem = load_config(directory.config).golem
-        if golem.mode == "mock" or not read_ledger(directory.ledger).is_open:
+        if golem.mode != "yagna" or not read_ledger(directory.ledger).is_open:
             return
         with directory.locked():
             ledger = Ledger(directory.ledger)
@@ -191,7 +192,7 @@ class _Execution:
     async def _clean_up(
         self, address: DaemonAddress, ledger: Ledger, run_id: str, budget_glm: Decimal
     ) -> None:
-        """End what a killed process of a run has left in the daemon.
+        """End what a killed process of a run has left in the daemon; pay what is still owed.
 
         Raises:
             PreflightError: the daemon does not let us.
@@ -199,7 +200,7 @@ class _Execution:
         async with DaemonApi(address) as api:
             sweep = Sweep(api, ledger, run_id, self._notice, budget_glm=budget_glm, told=self._told)
             try:
-                report = await sweep.run(SWEEP_SECONDS)
+                report = await wind_up(sweep, budget_glm, SWEEP_SECONDS)
             except DaemonError as error:
                 raise PreflightError(
                     f"what the run has rented can't be looked after: {error} @ {address.url}",

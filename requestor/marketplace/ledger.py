@@ -184,6 +184,9 @@ class LedgerSummary:
     put_off_glm: dict[str, Decimal] = field(default_factory=dict)
     """What right invoices ask that are not paid yet for want of budget, by agreement."""
 
+    platform: str = ""
+    """The payment platform, as of the last allocation."""
+
     node_id: str | None = None
     """The node that pays, as of the last session."""
 
@@ -306,6 +309,7 @@ class LedgerSummary:
                 self.payers[amount] = self.node_id
                 self.sessions[self.node_id] = Session(entry.unix_seconds)
             case entries.AllocationCreated(amount_glm=amount, allocation_id=allocation):
+                self.platform = entry.platform or self.platform
                 self.open_allocations.add(allocation)
                 self.intended_amounts.discard(amount)
                 self.payers[allocation] = self.payers.get(amount, self.node_id)

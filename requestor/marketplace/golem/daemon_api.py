@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -81,6 +82,31 @@ class DaemonApi:
             raise DaemonError("GET /me", 200, "the answer has no identity")
         return str(answer["identity"])
 
+    async def date(self) -> datetime | None:
+        """Return what time it is for the daemon, to the second; None if it does not tell."""
+        if self._session is None:
+            raise RuntimeError("the connection is not open")
+        try:
+            async with self._session.get(f"{self._address.url}/version/get") as response:
+                return parsedate_to_datetime(response.headers.get("Date", ""))
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise DaemonError("GET /version/get", 0, str(error) or type(error).__name__) from error
+        except ValueError:
+            return None
+
+    async def ask_bus(self, service: str, body: Mapping[str, Any]) -> Any:
+        """Ask a service on the daemon's bus, e.g. `local/payment/GetStatus`; return its answer.
+
+        Raises:
+            DaemonError: 404 if the daemon has no such bridge; 200 if the service itself refused.
+        """
+        answer = await self._call("POST", f"{self._address.url}/_gsb/{service}", dict(body))
+        if not isinstance(answer, dict) or "Ok" not in answer:
+            refusal = answer.get("Err") if isinstance(answer, dict) else None
+            inner = refusal.get("inner") if isinstance(refusal, dict) else refusal
+            raise DaemonError(f"POST {service}", 200, str(inner)[:300])
+        return answer["Ok"]
+
     async def accounts(self) -> list[dict[str, Any]]:
         """Return the payment accounts that can send."""
         return await self._list(f"{self._address.payment_url}/requestorAccounts")
@@ -92,6 +118,19 @@ class DaemonApi:
     async def allocation(self, allocation_id: str) -> dict[str, Any]:
         """Return one allocation."""
         return await self._dict(f"{self._address.payment_url}/allocations/{allocation_id}")
+
+    async def create_allocation(self, amount: str, platform: str, address: str) -> str:
+        """Set an amount (digits, no exponent) aside; return the allocation's id."""
+        body = {
+            "totalAmount": amount,
+            "paymentPlatform": platform,
+            "address": address,
+            "makeDeposit": False,
+        }
+        answer = await self._call("POST", f"{self._address.payment_url}/allocations", body)
+        if not isinstance(answer, dict) or not isinstance(answer.get("allocationId"), str):
+            raise DaemonError("POST allocations", 201, "the answer has no allocationId")
+        return str(answer["allocationId"])
 
     async def release_allocation(self, allocation_id: str) -> None:
         """Release an allocation; one that is gone already is fine."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from requestor.marketplace.golem.daemon_api import DaemonApi, DaemonError
+from requestor.marketplace.golem.debts import Debts, wind_up
 from requestor.marketplace.golem.payload import RUN_PROPERTY
 from requestor.marketplace.golem.sweep import Sweep, SweepReport
 from requestor.marketplace.ledger import Ledger
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 RUN = "run-1"
 NODE = "0xme"
+PLATFORM = "erc20-hoodi-tglm"
 AMOUNT = "0.999999999999987654"
 OFFER = {
     "golem.com.pricing.model": "linear",
@@ -38,6 +40,8 @@ class FakeDaemon(DaemonApi):
         self.agreements: dict[str, dict[str, Any]] = {}
         self.approved: set[str] = set()
         self.allocation_rows: dict[str, dict[str, Any]] = {}
+        self.allocated: list[Decimal] = []
+        self.refuse_allocations = False
         self.invoice_rows: list[dict[str, Any]] = []
         self.note_rows: list[dict[str, Any]] = []
         self.bills: dict[str, list[str]] = {}
@@ -130,6 +134,15 @@ class FakeDaemon(DaemonApi):
         self.check()
         return list(self.allocation_rows.values())
 
+    async def create_allocation(self, amount: str, platform: str, address: str) -> str:
+        self.check()
+        if self.refuse_allocations:
+            raise DaemonError("POST allocations", 400, "no funds")
+        assert (platform, address) == (PLATFORM, self.node)
+        self.allocated.append(Decimal(amount))
+        self.allocate(name := f"D{len(self.allocated)}", amount)
+        return name
+
     async def release_allocation(self, allocation_id: str) -> None:
         self.check()
         self.allocation_rows.pop(allocation_id, None)
@@ -174,7 +187,12 @@ class Scene:
         """An allocation, granted and known."""
         self.intend(amount)
         self.daemon.allocate(allocation_id, amount)
-        self.ledger.write("allocation_created", allocation_id=allocation_id, amount_glm=amount)
+        self.ledger.write(
+            "allocation_created",
+            allocation_id=allocation_id,
+            amount_glm=amount,
+            platform=PLATFORM,
+        )
 
     def approve(
         self,
@@ -755,3 +773,104 @@ def test_an_invoice_that_the_allocation_did_not_carry_is_taken_up_again(
     scene.open_session("B", "2")
     run_in_virtual_time(scene.pay())
     assert scene.daemon.payments == ([("g1", "0.12", "B")] if is_owed else [])
+
+
+# --- debts -----------------------------------------------------------------------------------
+
+
+def make_debts(scene: Scene, budget: str) -> Debts:
+    """What pays the scene's debts."""
+    return Debts(
+        scene.daemon,
+        scene.ledger,
+        scene.notices.append,
+        Decimal(budget),
+        unix_clock=lambda: scene.unix_seconds,
+    )
+
+
+def leave_debts(scene: Scene, run_in_virtual_time: RunInVirtualTime) -> None:
+    """A session that ended with two invoices of 0.12 and 0.13 and a budget of 0.05."""
+    scene.open_session()
+    scene.approve("g1", "0.12")
+    scene.approve("g2", "0.13")
+    scene.daemon.note("g2", "0.03", "ACCEPTED")
+    scene.unix_seconds += 60
+    run_in_virtual_time(scene.sweep(budget_glm=Decimal("0.05")))
+    assert not scene.daemon.payments
+    assert not scene.daemon.allocation_rows
+    assert scene.ledger.summary.put_off_glm == {"g1": Decimal("0.12"), "g2": Decimal("0.13")}
+
+
+@pytest.mark.parametrize(
+    ("budget", "paid"),
+    [("0.05", []), ("0.15", ["g1"]), ("0.2499", ["g1"]), ("0.25", ["g1", "g2"]), ("9", "both")],
+)
+def test_debts_are_paid_as_far_as_a_larger_budget_goes(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime, budget: str, paid: list[str] | str
+) -> None:
+    leave_debts(scene, run_in_virtual_time)
+    expected = ["g1", "g2"] if paid == "both" else paid
+    told = len(scene.notices)
+    assert run_in_virtual_time(make_debts(scene, budget).pay()) == len(expected)
+    assert [name for name, _, _ in scene.daemon.payments] == expected
+    assert not scene.daemon.allocation_rows
+    assert not scene.ledger.summary.is_open
+    assert len(scene.notices) == told  # that they stay unpaid was told
+    scene.check_books()
+    assert scene.ledger.summary.total_glm <= max(Decimal(budget), Decimal("0.05"))
+    # what is set aside for it is what it takes
+    for made in scene.daemon.allocated:
+        needed = sum((scene.daemon.paid[name] for name in expected), Decimal(0))
+        beyond = made - (needed - (Decimal("0.03") if "g2" in expected else 0))
+        assert 0 <= beyond <= (Decimal("1e-12") if len(expected) == 2 else Decimal("0.11"))
+
+
+def test_without_debts_nothing_is_set_aside(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.approve("g1", "0.12")
+    scene.unix_seconds += 60
+    run_in_virtual_time(scene.sweep())
+    assert run_in_virtual_time(make_debts(scene, "9").pay()) == 0
+    assert not scene.daemon.allocated
+
+
+def test_an_allocation_for_debts_that_is_refused_leaves_nothing_open(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    leave_debts(scene, run_in_virtual_time)
+    scene.daemon.refuse_allocations = True
+    with pytest.raises(DaemonError, match="no funds"):
+        run_in_virtual_time(make_debts(scene, "9").pay())
+    assert not scene.ledger.summary.is_open
+    assert scene.ledger.summary.unsettled == {"g1", "g2"}
+
+
+def test_debts_whose_payment_fails_stay_debts(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    leave_debts(scene, run_in_virtual_time)
+    scene.daemon.failures = [500, 500]
+    assert run_in_virtual_time(make_debts(scene, "9").pay()) == 0
+    assert not scene.daemon.allocation_rows
+    assert run_in_virtual_time(make_debts(scene, "9").pay()) == 2
+
+
+def test_winding_up_pays_debts_and_outlives_a_refused_allocation(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    leave_debts(scene, run_in_virtual_time)
+    scene.daemon.refuse_allocations = True
+    budget = Decimal("0.25")
+    refused = run_in_virtual_time(wind_up(scene.make(budget_glm=budget), budget, 1.0))
+    assert refused.is_empty
+    assert "what earlier sessions owe is not paid now" in scene.notices[-1]
+    scene.daemon.refuse_allocations = False
+    report = run_in_virtual_time(wind_up(scene.make(budget_glm=budget), budget, 1.0))
+    assert report.invoices == 2
+    assert scene.ledger.summary.total_glm == budget
+    scene.daemon.is_gone = True
+    with pytest.raises(DaemonError, match="refused"):
+        run_in_virtual_time(wind_up(scene.make(budget_glm=budget), budget, 1.0))
