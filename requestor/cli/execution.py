@@ -48,6 +48,7 @@ from requestor.training_run.run_directory import (
 )
 from requestor.training_run.run_loop import TrainingRun
 from requestor.training_run.settings import RunSummary
+from requestor.training_run.work_entries import WorkEntries
 
 PACKAGES = ("derl", "torch", "stable-baselines3", "gymnasium", "numpy", "yapapi")
 DAEMON_PATIENCE_SECONDS = 120.0
@@ -150,7 +151,7 @@ class _Execution:
             launch.directory,
             GolemMarketplace(address, ledger, history),
             ledger,
-            emit=self._emit,
+            emit=WorkEntries(ledger, self._emit, time.monotonic),
             stop_requested=self._stop,
             wait_for_daemon=lambda: self._come_back(address, ledger),
         )
