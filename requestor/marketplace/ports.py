@@ -56,7 +56,11 @@ class LeaseOver(LeaseLost):
 
 
 class MarketplaceLost(Exception):
-    """The daemon went away or stopped serving us; what was rented through it is out of reach."""
+    """The daemon stopped serving us; what was rented through it is out of reach."""
+
+
+class MarketplaceGone(MarketplaceLost):
+    """The daemon was waited for, and stayed away."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,8 @@ class Terms:
     deploy_timeout_seconds: float
     invoice_timeout_seconds: float
     avoided: frozenset[str] = field(default_factory=frozenset)
+    daemon_patience_seconds: float = 120.0
+    """How long the daemon may be away at a time before the session is given up."""
 
 
 class Marketplace(Protocol):

@@ -24,7 +24,12 @@ from requestor.evaluation.judge import Judge
 from requestor.evaluation.local_worker import LocalWorker
 from requestor.federation.rounds import close_round, plan_round
 from requestor.marketplace.ledger import Ledger
-from requestor.marketplace.ports import Marketplace, MarketplaceLost, ProviderPool
+from requestor.marketplace.ports import (
+    Marketplace,
+    MarketplaceGone,
+    MarketplaceLost,
+    ProviderPool,
+)
 from requestor.training_run import events
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
 from requestor.training_run.dispatcher import STOP_MARGIN_SECONDS, Dispatcher
@@ -146,6 +151,13 @@ class TrainingRun:
             before = self._checkpoint.round
             try:
                 await self._session(referee)
+            except MarketplaceGone as gone:
+                self._emit(events.MarketplaceWentAway(str(gone), losses + 1))
+                raise RunFailed(
+                    str(gone),
+                    fix="start it (`yagna service run`); `derl-request resume` then cleans up and "
+                    "goes on",
+                ) from gone
             except MarketplaceLost as lost:
                 losses = losses + 1 if self._checkpoint.round == before else 1
                 self._emit(events.MarketplaceWentAway(str(lost), losses))

@@ -68,6 +68,10 @@ class Closing:
             await self._settle(self.terms.invoice_timeout_seconds)
             await self._abandon_engine()
 
+    async def run_again(self) -> None:
+        """Do what the daemon's absence kept from being done; nothing is left of the engine."""
+        await self._settle(self.terms.invoice_timeout_seconds)
+
     async def _pay_what_is_owed(self, golem: Golem) -> None:
         """Pay, while the allocation is open, what yapapi could not and what came too late."""
         wait_seconds = self.terms.invoice_timeout_seconds if self.books.put_off else 0.0

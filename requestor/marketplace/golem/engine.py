@@ -15,6 +15,8 @@ from yapapi.config import ApiConfig
 
 from requestor.errors import PreflightError
 from requestor.marketplace.golem.daemon_api import DaemonAddress
+from requestor.marketplace.golem.patient_calls import PatientConfiguration
+from requestor.marketplace.golem.presence import DaemonPresence
 from requestor.marketplace.golem.strategy import CeilingStrategy, PlainDecimal
 from requestor.marketplace.ports import MarketplaceLost, Terms
 
@@ -29,8 +31,16 @@ def make_engine(
     amount_glm: Decimal,
     strategy: CeilingStrategy,
     on_event: Callable[[events.Event], None],
+    presence: DaemonPresence,
 ) -> Golem:
-    """Return an engine that will allocate exactly `amount_glm`."""
+    """Return an engine that will allocate exactly `amount_glm`, and outlive daemons' absences."""
+    api_config = ApiConfig(
+        app_key=address.app_key,
+        api_url=address.url,
+        market_url=address.market_url,
+        payment_url=address.payment_url,
+        activity_url=address.activity_url,
+    )
     golem = Golem(
         budget=amount_glm,
         strategy=strategy,
@@ -38,16 +48,11 @@ def make_engine(
         payment_driver=terms.payment_driver,
         payment_network=terms.payment_network,
         event_consumer=on_event,
-        api_config=ApiConfig(
-            app_key=address.app_key,
-            api_url=address.url,
-            market_url=address.market_url,
-            payment_url=address.payment_url,
-            activity_url=address.activity_url,
-        ),
+        api_config=api_config,
     )
     # given as the budget it would become an ordinary decimal again
     golem._engine._budget_amount = PlainDecimal(amount_glm)
+    golem._engine._api_config = PatientConfiguration(api_config, presence)
     return golem
 
 

@@ -27,17 +27,14 @@ from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, Dae
 from requestor.marketplace.golem.engine import make_engine, start_engine
 from requestor.marketplace.golem.offer_terms import clean_name
 from requestor.marketplace.golem.payload import ProviderImagePayload, build_payload
+from requestor.marketplace.golem.presence import DaemonGone, DaemonPresence
+from requestor.marketplace.golem.reconnection import Crew, Reconnection
 from requestor.marketplace.golem.strategy import CeilingStrategy
-from requestor.marketplace.golem.watching import (
-    watch_daemon,
-    watch_engine,
-    watch_time,
-    watch_usage,
-)
+from requestor.marketplace.golem.watching import watch_engine, watch_time, watch_usage
 from requestor.marketplace.golem.worker_service import GolemLease, WorkerService
 from requestor.marketplace.history import ProviderHistory, Suspicions
 from requestor.marketplace.ledger import Ledger
-from requestor.marketplace.ports import LeaseInfo, MarketplaceLost, Terms
+from requestor.marketplace.ports import LeaseInfo, MarketplaceGone, MarketplaceLost, Terms
 from requestor.marketplace.spending import SpendingGuard, marked_allocation_glm
 
 logger = logging.getLogger(__name__)
@@ -46,6 +43,7 @@ MIN_ALLOCATION_GLM = Decimal("1e-9")
 """Less than this buys nothing; an allocation's mark takes up to a thousandth of it."""
 
 FAILURES_UNTIL_BARRED = 2
+MAX_CLOSINGS = 3
 
 
 class GolemMarketplace:
@@ -64,11 +62,12 @@ class GolemMarketplace:
             pool = GolemPool(
                 self._address, api, self._ledger, self._history, terms=terms, notice=notice
             )
-            try:
-                await pool.open()
-                yield pool
-            finally:
-                await pool.close()
+            async with pool.reconnection:
+                try:
+                    await pool.open()
+                    yield pool
+                finally:
+                    await pool.close()
 
 
 class GolemPool:
@@ -95,6 +94,13 @@ class GolemPool:
         spent = ledger.summary.total_glm
         self._spending = SpendingGuard(terms.budget_glm, spent_before_glm=spent)
         self._books = Bookkeeper(ledger, self._spending, self._notice)
+        self.reconnection = Reconnection(
+            api,
+            Crew(self._books.live_activities, self._books.name_of, self._part),
+            terms.daemon_patience_seconds,
+            notice=self._notice,
+            declare_gone=self._declare_gone,
+        )
         self._ready: asyncio.Queue[GolemLease] = asyncio.Queue()
         self._leases: dict[str, GolemLease] = {}
         self._failures: Counter[str] = Counter()
@@ -118,6 +124,11 @@ class GolemPool:
     def spending(self) -> SpendingGuard:
         """What is owed and what may still be spent."""
         return self._spending
+
+    @property
+    def presence(self) -> DaemonPresence:
+        """Whether the daemon is there."""
+        return self.reconnection.presence
 
     @property
     def seconds_left(self) -> float:
@@ -206,7 +217,9 @@ class GolemPool:
             on_bill=self._books.bill_refused,
             on_offer=self._note_offer,
         )
-        return make_engine(self._address, self._terms, amount_glm, strategy, self._on_event)
+        return make_engine(
+            self._address, self._terms, amount_glm, strategy, self._on_event, self.presence
+        )
 
     async def _find_allocation(self) -> None:
         for row in await self._api.allocations():
@@ -233,7 +246,7 @@ class GolemPool:
             agreement_id=agreement_id,
             prices=account.prices,
         )
-        lease = GolemLease(info, self._released)
+        lease = GolemLease(info, self._released, lambda: self.presence.away_seconds)
         self._leases[agreement_id] = lease
         self._ready.put_nowait(lease)
         return lease
@@ -246,18 +259,30 @@ class GolemPool:
         if lease.orders_done:
             self._history.succeeded(info.provider_id, info.provider_name, lease.orders_done)
         if not self.is_closing and not lease.was_released:
-            self._blame(info.provider_id, info.provider_name, reason)
+            self._suspect(info.provider_id, info.provider_name, reason)
 
     def start_failed(self, service: WorkerService, reason: str) -> None:
         """Note that a provider never became ready."""
         if not self.is_closing:
             name = clean_name(service.provider_name)
             self._notice(f"{name}: {reason}")
-            self._blame(str(service.provider_id), name, reason)
+            self._suspect(str(service.provider_id), name, reason)
 
     def _released(self, lease: GolemLease, reason: str, avoid: bool) -> None:
         if avoid:
             self._blame(lease.info.provider_id, lease.info.provider_name, reason)
+
+    def _part(self, agreement_id: str, reason: str) -> None:
+        """End the lease of a provider that did not outlive the daemon's absence."""
+        lease = self._leases.get(agreement_id)
+        if lease is not None:
+            lease.close(reason)
+            self.lease_closed(lease, reason)
+
+    def _suspect(self, node_id: str, name: str, reason: str) -> None:
+        """Blame a provider for a failure, unless the daemon's absence explains it."""
+        if not self.presence.is_unsettled:
+            self._blame(node_id, name, reason)
 
     def _blame(self, node_id: str, name: str, reason: str) -> None:
         self._failures[node_id] += 1
@@ -296,7 +321,6 @@ class GolemPool:
         instances = self._terms.providers
         self._monitors = [
             asyncio.create_task(watch_engine(golem, cluster, spawn, self._declare_lost, instances)),
-            asyncio.create_task(watch_daemon(self._api, self._declare_lost)),
             asyncio.create_task(watch_time(self._terms.expiration_seconds, self._declare_lost)),
             asyncio.create_task(watch_usage(self._api, self._books)),
         ]
@@ -328,15 +352,21 @@ class GolemPool:
             return
         account = self._books.account_of(agreement.id)
         name = self._books.name_of(agreement.id)
-        self._blame(account.provider_id, name, "the activity could not be created")
+        self._suspect(account.provider_id, name, "the activity could not be created")
         # yapapi would keep the agreement, and with it the provider, until the end
         runner: Any = self._cluster.service_runner
         release = runner._job.agreements_pool.release_agreement(agreement.id, allow_reuse=False)
         self._monitors.append(asyncio.create_task(release))
 
     def _declare_lost(self, reason: str) -> None:
+        self._lose(MarketplaceLost(reason))
+
+    def _declare_gone(self, reason: str) -> None:
+        self._lose(MarketplaceGone(reason))
+
+    def _lose(self, error: MarketplaceLost) -> None:
         if self._lost is not None and not self._lost.done():
-            self._lost.set_exception(MarketplaceLost(reason))
+            self._lost.set_exception(error)
             self._lost.exception()
 
     # --- closing -------------------------------------------------------------------------------
@@ -348,6 +378,8 @@ class GolemPool:
             monitor.cancel()
         for lease in list(self._leases.values()):
             lease.release("the run is over", avoid=False)
+        if self.presence.is_unsettled:
+            await self._until_present()
         closing = Closing(
             api=self._api,
             ledger=self._ledger,
@@ -360,3 +392,18 @@ class GolemPool:
             suspicions=self._suspicions,
         )
         await closing.run(is_lost=self._lost is not None and self._lost.done())
+        for _ in range(MAX_CLOSINGS):
+            # the daemon was away meanwhile, and something could not be ended
+            if not (self._ledger.summary.is_open and self.presence.is_unsettled):
+                return
+            if not await self._until_present():
+                return
+            await closing.run_again()
+
+    async def _until_present(self) -> bool:
+        """Wait for the daemon; False if it stays away."""
+        try:
+            await self.presence.until_present()
+        except DaemonGone:
+            return False
+        return True

@@ -1,4 +1,4 @@
-"""What is watched while a session with the daemon lasts: yapapi's own loops, daemon, usage.
+"""What is watched while a session with the daemon lasts: yapapi's own loops, time, usage.
 
 None of this shows in yapapi's interface: it goes on without offers or payments when one of its
 loops has failed, and does not begin again with an instance that was cancelled.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,34 +24,8 @@ WATCH_SECONDS = 1.0
 USAGE_SECONDS = 0.5
 USAGE_CALLS_PER_SECOND = 16
 
-REFUSED_PATIENCE_SECONDS = 3.0
-"""A daemon that nobody answers for is gone after this long."""
-
 USED_SHARE = 0.98
 """How much of the agreed time is used."""
-
-SILENT_PATIENCE_SECONDS = 10.0
-"""One that takes calls without answering them may just be busy."""
-
-
-async def watch_daemon(api: DaemonApi, declare_lost: Callable[[str], None]) -> None:
-    """Ask for the daemon's version again and again until it fails to tell."""
-    refused_since: float | None = None
-    while True:
-        await asyncio.sleep(WATCH_SECONDS)
-        asked = time.monotonic()
-        try:
-            async with asyncio.timeout(SILENT_PATIENCE_SECONDS):
-                await api.version()
-            refused_since = None
-        except TimeoutError:
-            declare_lost(f"the daemon has not answered for {SILENT_PATIENCE_SECONDS:.0f} s")
-            return
-        except DaemonError as error:
-            refused_since = refused_since or asked
-            if time.monotonic() - refused_since >= REFUSED_PATIENCE_SECONDS:
-                declare_lost(f"the daemon is gone: {error}")
-                return
 
 
 async def watch_time(seconds: float, declare_lost: Callable[[str], None]) -> None:
@@ -90,6 +63,9 @@ async def watch_engine(
         if dead:
             declare_lost(f"yapapi stopped serving us: {_why(dead[0])}")
             return
+        if _gftp_ended(golem):
+            declare_lost("gftp has ended: no files travel to and from providers any more")
+            return
         runner: Any = cluster.service_runner
         missing = instances - sum(not task.done() for task in runner._instance_tasks)
         if missing > 0:
@@ -101,6 +77,12 @@ def _loops(golem: Golem, cluster: Cluster[WorkerService]) -> set[asyncio.Task[An
     engine: Any = golem._engine
     runner: Any = cluster.service_runner
     return {*engine._services, *getattr(runner, "_ServiceRunner__services", ())}
+
+
+def _gftp_ended(golem: Golem) -> bool:
+    engine: Any = golem._engine
+    process: Any = engine._storage_manager._process._proc
+    return process is None or process.returncode is not None
 
 
 def _why(task: asyncio.Task[Any]) -> str:

@@ -16,6 +16,7 @@ from yapapi.script import Script
 from yapapi.services import Service, ServiceState
 
 from requestor.marketplace.golem.daemon_api import message_of
+from requestor.marketplace.golem.presence import DaemonPresence, wait_present
 from requestor.marketplace.ports import (
     Job,
     LeaseError,
@@ -57,10 +58,19 @@ class _Released(Exception):
 class GolemLease:
     """The requestor's end of one running `WorkerService`."""
 
-    def __init__(self, info: LeaseInfo, on_release: Callable[[GolemLease, str, bool], None]):
-        """Stand for the provider `info`; `on_release(lease, reason, avoid)` hears of `release`."""
+    def __init__(
+        self,
+        info: LeaseInfo,
+        on_release: Callable[[GolemLease, str, bool], None],
+        away_seconds: Callable[[], float] = lambda: 0.0,
+    ):
+        """Stand for the provider `info`; `on_release(lease, reason, avoid)` hears of `release`.
+
+        `away_seconds()` is how long the daemon has been away so far: no order's time runs then.
+        """
         self._info = info
         self._on_release = on_release
+        self._away_seconds = away_seconds
         self._requests: asyncio.Queue[_Request] = asyncio.Queue()
         self._current: _Request | None = None
         self._end_reason: str | None = None
@@ -125,11 +135,12 @@ class GolemLease:
     async def watch(self, results: Awaitable[Any], job: Job) -> Any:
         """Await a script's results, unless it takes too long, sends too much, or is called off."""
         task = asyncio.ensure_future(results)
-        deadline = asyncio.get_running_loop().time() + job.deadline_seconds
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + job.deadline_seconds - self._away_seconds()
         end = asyncio.ensure_future(self._ending.wait())
         try:
             while not task.done():
-                left = deadline - asyncio.get_running_loop().time()
+                left = deadline + self._away_seconds() - loop.time()
                 if left <= 0:
                     raise LeaseLost(f"no result within {job.deadline_seconds:g} s")
                 await asyncio.wait(
@@ -151,6 +162,11 @@ class LeaseKeeper(Protocol):
 
     deploy_timeout_seconds: float
     is_closing: bool
+
+    @property
+    def presence(self) -> DaemonPresence:
+        """Whether the daemon is there."""
+        ...
 
     def open_lease(self, service: WorkerService) -> GolemLease:
         """Make the lease known; called when the worker on the provider is ready."""
@@ -198,15 +214,13 @@ class WorkerService(Service):
         """Deploy the image and start the long-lived worker."""
         assert self._ctx is not None
         seconds = self._keeper.deploy_timeout_seconds
-        script = self._ctx.new_script(
-            timeout=timedelta(seconds=seconds + 60), wait_for_results=False
-        )
+        script = self._ctx.new_script(timeout=self._script_time(seconds), wait_for_results=False)
         script.deploy(**self.get_deploy_args())
         script.start()
         script.run("/bin/sh", "-c", "exec derl-worker start")
         results = yield script
         try:
-            await asyncio.wait_for(results, seconds)
+            await wait_present(results, seconds, lambda: self._keeper.presence.away_seconds)
         except TimeoutError as error:
             raise self._start_failed(f"not ready within {seconds:g} s") from error
         except asyncio.CancelledError:
@@ -255,10 +269,14 @@ class WorkerService(Service):
         for script in nothing:
             yield script
 
+    def _script_time(self, seconds: float) -> timedelta:
+        """Return after which time yapapi may end a script that we want to end after `seconds`."""
+        return timedelta(seconds=seconds + self._keeper.presence.patience_seconds + 60)
+
     def _order_script(self, lease: GolemLease, job: Job) -> Script:
         assert self._ctx is not None
         script = self._ctx.new_script(
-            timeout=timedelta(seconds=job.deadline_seconds + 60), wait_for_results=False
+            timeout=self._script_time(job.deadline_seconds), wait_for_results=False
         )
         script.upload_bytes(job.order, f"{WORK_VOLUME}/{ORDER_NAME}")
         for name, path in job.inputs.items():

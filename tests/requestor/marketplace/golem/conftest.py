@@ -186,6 +186,7 @@ class Market:
             "expiration_seconds": 3600.0,
             "deploy_timeout_seconds": 3.0,
             "invoice_timeout_seconds": 5.0,
+            "daemon_patience_seconds": 3.0,
         }
         return Terms(**{**usual, **changes})
 

@@ -14,7 +14,7 @@ from requestor.errors import PreflightError
 from requestor.marketplace.golem.daemon_api import DaemonApi, DaemonError
 from requestor.marketplace.golem.preflight import check_daemon, wait_for_daemon
 from requestor.marketplace.golem.private_daemon import private_daemon
-from requestor.marketplace.ports import MarketplaceLost
+from requestor.marketplace.ports import MarketplaceGone, MarketplaceLost
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,29 +90,11 @@ async def test_subscription_lost(open_market: OpenMarket) -> None:
     market.check_books()
 
 
-async def test_daemon_restart(open_market: OpenMarket) -> None:
-    """The session is lost, the provider is paid, and the next session goes on."""
-    market = await open_market(
-        "{name: oak}", "{kind: daemon_restart, after_seconds: 1.8, down_seconds: 0.6}"
-    )
-    with pytest.raises(MarketplaceLost, match="yapapi stopped serving us"):
-        async with market.rent() as pool:
-            while True:
-                await pool.next_lease()
-    await wait_for_daemon(market.address, 10.0)
-    await market.sweep()
-    assert market.paid() == {"oak"}
-    market.check_books()
-    async with market.rent() as pool:
-        await market.work(pool)
-    market.check_books()
-
-
 async def test_the_daemon_is_killed(serve_market: ServeMarket) -> None:
     """Closing does not wait for it; the ledger keeps what is open; a new daemon's sweep ends it."""
     async with serve_market("{name: oak}") as (market, process):
-        with pytest.raises(MarketplaceLost):
-            async with market.rent() as pool:
+        with pytest.raises(MarketplaceGone, match="the daemon has been away for"):
+            async with market.rent(daemon_patience_seconds=0.5) as pool:
                 await pool.next_lease()
                 process.kill()
                 await process.wait()
@@ -140,7 +122,7 @@ async def test_the_daemon_is_killed_as_the_session_ends(serve_market: ServeMarke
 @pytest.mark.slow
 async def test_the_daemon_stands_still(serve_market: ServeMarket) -> None:
     async with serve_market("{name: oak}") as (market, process):
-        with pytest.raises(MarketplaceLost, match="has not answered"):
+        with pytest.raises(MarketplaceLost, match="no answer for 10 s"):
             async with market.rent() as pool:
                 await pool.next_lease()
                 os.kill(process.pid, signal.SIGSTOP)
