@@ -185,7 +185,8 @@ class GolemConfig(Section):
 
     `fleet` (modes mock and testnet) and the files of `manifest` are read relative to the config
     file; a null fleet is the fleet of four that comes with DeRL. `allow` and `block` hold node
-    ids, wallets or provider names. `max_per_wallet` bounds how many nodes of one wallet are
+    ids, wallets or provider names. Agreements of `expiration_minutes` of 300 and more are paid
+    for while they last, at most every `payment_interval_minutes`. `max_per_wallet` bounds how many nodes of one wallet are
     rented at a time; whatever it is, nodes of one wallet share their standing.
     """
 
@@ -216,7 +217,9 @@ class GolemConfig(Section):
     order_timeout_seconds: Positive = 300.0
     startup_timeout_seconds: Positive = 180.0
     invoice_timeout_seconds: Positive = 15.0
-    expiration_minutes: Annotated[Number, Field(ge=5, le=290)] = 120.0
+    daemon_patience_seconds: NonNegative = 120.0
+    expiration_minutes: Annotated[Number, Field(ge=5, le=10_080)] = 120.0
+    payment_interval_minutes: Annotated[Number, Field(ge=2, le=10_080)] = 300.0
 
 
 class GateConfig(Section):

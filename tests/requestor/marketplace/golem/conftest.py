@@ -345,6 +345,12 @@ def worker_path(tmp_path: Path) -> str:
     return f"{folder}:/usr/local/bin:/usr/bin:/bin"
 
 
+@pytest.fixture
+def market_at() -> Callable[[Path, DaemonAddress], Market]:
+    """Make a market of a folder and the address of a daemon that runs there."""
+    return Market
+
+
 @pytest_asyncio.fixture
 async def open_market(
     tmp_path: Path, worker_path: str, monkeypatch: pytest.MonkeyPatch

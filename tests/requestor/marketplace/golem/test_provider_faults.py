@@ -218,7 +218,7 @@ async def test_invoice_on_the_wrong_platform(open_market: OpenMarket) -> None:
     async with market.rent(providers=2) as pool:
         await market.work(pool)
         await market.until(lambda: len(market.states()) == 2)
-    assert any("bad: a bill could not be paid" in notice for notice in market.notices)
+    assert any("refused: it is for erc20-holesky-tglm" in notice for notice in market.notices)
     assert market.paid() == {"good"}
     market.check_books()
 
