@@ -1,5 +1,6 @@
 """The daemon's books: every record, each change journalled before it is answered."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +24,7 @@ from requestor.mock_golem.records import (
 from requestor.mock_golem.signals import Signal
 
 _ZERO = Decimal(0)
+RecordListener = Callable[[Record | None, Record], None]
 
 
 class Books:
@@ -31,11 +33,15 @@ class Books:
     Args:
         clock: stamps the changes.
         journal: where changes are written; None keeps them in memory alone.
+        heard: told of each record committed, with what it replaces (None: it is new).
     """
 
-    def __init__(self, clock: Clock, journal: Journal | None) -> None:
+    def __init__(
+        self, clock: Clock, journal: Journal | None, heard: RecordListener | None = None
+    ) -> None:
         self._clock = clock
         self._journal = journal
+        self._heard = heard
         self._last_stamp = clock.now() - timedelta(days=1)
         self.changed = Signal()
         self.allocations: dict[str, Allocation] = {}
@@ -61,7 +67,10 @@ class Books:
         if self._journal is not None:
             self._journal.append(rfc3339(self._clock.now()), [_raw(record) for record in records])
         for record in records:
+            before = self._tables()[record.type_name].get(record.key)
             self._store(record)
+            if self._heard is not None:
+                self._heard(before, record)
         # nobody waits for what an activity has used, which changes all the time
         if not all(isinstance(record, Activity) for record in records):
             self.changed.notify()
@@ -201,6 +210,14 @@ class Books:
             "debit_note": self.debit_notes,
             "invoice": self.invoices,
         }
+
+
+def end_lost_activities(books: Books) -> None:
+    """Mark as ended what ran under an earlier process: its commands died with it."""
+    lost = [activity for activity in books.activities.values() if activity.ended_at is None]
+    if lost:
+        ended_at = books.stamp()
+        books.commit(*(activity.changed(ended_at=ended_at) for activity in lost))
 
 
 def read_books(state_directory: Path, clock: Clock) -> Books:

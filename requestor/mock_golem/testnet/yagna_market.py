@@ -1,0 +1,219 @@
+"""One provider's offer on the market of a real daemon, and what requestors say to it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from requestor.mock_golem.clock import Clock, parse_instant
+from requestor.mock_golem.constraints import flatten
+from requestor.mock_golem.negotiation import Proposal
+from requestor.mock_golem.records import Agreement
+from requestor.mock_golem.signals import Signal
+from requestor.mock_golem.surroundings import TaskSet
+from requestor.mock_golem.testnet.carrying import RETRY_SECONDS, insist
+from requestor.mock_golem.testnet.provider_rest import DaemonAway, ProviderRest, RestRefusal
+
+_log = logging.getLogger(__name__)
+
+
+class EventError(ValueError):
+    """An event of the daemon that cannot be understood."""
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who is told of a requestor's counter-proposals and agreements."""
+
+    countered: Callable[[Proposal], None]
+    proposed: Callable[[Agreement], None]
+
+
+class YagnaMarket:
+    """A provider's way to a real market (`OfferMarket`).
+
+    As with the real provider, an offer stays published while its provider is busy or dead, so
+    that requestors get refusals or no answer at all; to publish again replaces it.
+
+    Args:
+        rest: the daemon.
+        tasks: the provider's background tasks.
+        clock: dates what has no date.
+    """
+
+    def __init__(self, rest: ProviderRest, tasks: TaskSet, clock: Clock) -> None:
+        self._rest = rest
+        self._tasks = tasks
+        self._clock = clock
+        self._changed = Signal()
+        self._wanted: tuple[Mapping[str, Any], str] | None = None
+        self._offer_id: str | None = None
+
+    # ------------------------------------------------------------------ the provider's side
+
+    def publish(self, provider_id: str, properties: Mapping[str, Any], constraints: str) -> None:
+        """Put the offer before all fitting demands, anew if it was published before."""
+        self._wanted = (properties, constraints)
+        self._changed.notify()
+
+    def withdraw(self, provider_id: str) -> None:
+        """Do nothing: a real provider's offer stays where it is."""
+
+    def add_draft(self, counter: Proposal, properties: dict[str, Any], constraints: str) -> None:
+        """Answer a counter-proposal with the provider's own."""
+        offer_id, proposal_id = counter.demand_id, counter.proposal_id
+        self._tasks.spawn(
+            insist(lambda: self._rest.counter(offer_id, proposal_id, properties, constraints))
+        )
+
+    def reject_counter(self, counter: Proposal, reason: str) -> None:
+        """Refuse a counter-proposal."""
+        offer_id, proposal_id = counter.demand_id, counter.proposal_id
+        self._tasks.spawn(
+            insist(lambda: self._rest.reject_proposal(offer_id, proposal_id, reason))
+        )
+
+    # ------------------------------------------------------------------ the daemon's side
+
+    async def run(self, listeners: Listeners) -> None:
+        """Keep the offer published and pass on what is said to it, until cancelled."""
+        while True:
+            change = self._changed.next_change()
+            try:
+                offer_id = await self._publish()
+                if offer_id is None:
+                    await change
+                else:
+                    await self._listen(offer_id, listeners, change)
+            except DaemonAway as away:
+                _log.debug("%s", away)
+                await asyncio.sleep(RETRY_SECONDS)
+            except RestRefusal as refusal:
+                if refusal.status != 404:  # 404: the daemon has forgotten the offer
+                    _log.warning("%s", refusal)
+                    await asyncio.sleep(RETRY_SECONDS)
+            finally:
+                change.cancel()
+
+    async def leave(self) -> None:
+        """Take the offer back, if the daemon can be reached."""
+        self._wanted = None
+        await self._withdraw_published()
+
+    async def _publish(self) -> str | None:
+        """Replace the published offer by the wanted one; return its id."""
+        await self._withdraw_published()
+        if self._wanted is None:
+            return None
+        self._offer_id = await self._rest.publish(*self._wanted)
+        return self._offer_id
+
+    async def _withdraw_published(self) -> None:
+        offer_id, self._offer_id = self._offer_id, None
+        if offer_id is not None:
+            try:
+                await self._rest.withdraw(offer_id)
+            except (DaemonAway, RestRefusal) as error:
+                _log.debug("%s", error)
+
+    async def _listen(
+        self, offer_id: str, listeners: Listeners, change: "asyncio.Future[None]"
+    ) -> None:
+        """Poll until the daemon forgets the offer or another is wanted."""
+        while not change.done():
+            poll = asyncio.ensure_future(self._rest.offer_events(offer_id))
+            either: set[asyncio.Future[Any]] = {poll, change}
+            try:
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                poll.cancel()
+            if poll.done():
+                for event in poll.result():
+                    self._take(offer_id, event, listeners)
+
+    def _take(self, offer_id: str, event: Mapping[str, Any], listeners: Listeners) -> None:
+        try:
+            match event.get("eventType"):
+                case "ProposalEvent":
+                    listeners.countered(read_proposal(offer_id, event.get("proposal")))
+                case "AgreementEvent":
+                    now = self._clock.now()
+                    listeners.proposed(read_agreement(event.get("agreement"), now))
+        except EventError as error:
+            _log.warning("an event is left out: %s", error)
+
+
+def read_proposal(offer_id: str, shown: Any) -> Proposal:
+    """Read a requestor's proposal from an event.
+
+    Raises:
+        EventError: it is none.
+    """
+    fields = _object(shown, "proposal")
+    return Proposal(
+        proposal_id=_text(fields, "proposalId"),
+        demand_id=offer_id,
+        provider_id="",
+        issuer_id=_text(fields, "issuerId"),
+        state="Draft",
+        properties=flatten(_object(fields.get("properties"), "properties")),
+        constraints=_text(fields, "constraints"),
+        timestamp=_instant(fields, "timestamp"),
+    )
+
+
+def read_agreement(shown: Any, now: datetime) -> Agreement:
+    """Read an agreement that waits for our decision from an event.
+
+    Raises:
+        EventError: it is none.
+    """
+    fields = _object(shown, "agreement")
+    sides: dict[str, dict[str, Any]] = {}
+    for side, party in (("demand", "requestorId"), ("offer", "providerId")):
+        told = _object(fields.get(side), side)
+        sides[side] = {
+            "properties": flatten(_object(told.get("properties"), f"{side} properties")),
+            "constraints": _text(told, "constraints"),
+            **{name: _text(told, name) for name in (f"{side}Id", party)},
+        }
+    try:
+        agreement = Agreement(
+            agreement_id=_text(fields, "agreementId"),
+            proposal_id="",
+            provider_id=sides["offer"]["providerId"],
+            provider_name=str(sides["offer"]["properties"].get("golem.node.id.name", "")),
+            demand=sides["demand"],
+            offer=sides["offer"],
+            valid_to=_instant(fields, "validTo"),
+            timestamp=now,
+            state="Pending",
+        )
+        coefficients, platform = agreement.coefficients, agreement.platform
+    except (ValueError, KeyError, TypeError) as error:
+        raise EventError(f"an agreement that cannot be read: {error!r:.300}") from error
+    if len(coefficients) != 3 or not platform:
+        raise EventError("an agreement without three prices and a payment platform")
+    return agreement
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise EventError(f"{what} is no object")
+    return value
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise EventError(f"{name} is no text")
+    return value
+
+
+def _instant(fields: Mapping[str, Any], name: str) -> datetime:
+    try:
+        return parse_instant(_text(fields, name))
+    except ValueError as error:
+        raise EventError(f"{name} is no instant: {error}") from error
