@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from requestor.cli.renting import preferences, read_manifest
 from requestor.config import (
     RunConfig,
     environment_spec,
@@ -13,7 +14,7 @@ from requestor.config import (
 from requestor.federation.aggregation import AGGREGATION_RULES, ServerSGD
 from requestor.federation.gate import NotWorseGate, OpenGate
 from requestor.federation.rounds import FederationSettings
-from requestor.marketplace.ports import Terms
+from requestor.marketplace.ports import GpuNeeds, Terms
 from requestor.marketplace.spending import Prices
 from requestor.training_run.dispatcher import DispatchOptions
 from requestor.training_run.settings import EvaluationSettings, RunSettings
@@ -86,6 +87,13 @@ def run_terms(config: RunConfig, run_id: str) -> Terms:
         expiration_seconds=60 * golem.expiration_minutes,
         deploy_timeout_seconds=golem.deploy_timeout_seconds,
         invoice_timeout_seconds=golem.invoice_timeout_seconds,
+        daemon_patience_seconds=golem.daemon_patience_seconds,
+        payment_interval_seconds=60 * golem.payment_interval_minutes,
+        preferences=preferences(config),
+        runtime=golem.runtime,
+        gpu=GpuNeeds(golem.gpu.memory_gib, golem.gpu.model) if golem.gpu is not None else None,
+        registry_url=golem.registry_url,
+        manifest=read_manifest(golem.manifest),
     )
 
 

@@ -13,7 +13,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
 
+from requestor.marketplace.failures import FailureKind
+from requestor.marketplace.selection import Preferences
 from requestor.marketplace.spending import Prices, SpendingGuard
+
+MAINNETS = frozenset({"mainnet", "polygon"})
+"""Payment networks on which GLM is real money."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,12 @@ class OrderFailed(LeaseError):
 
 
 class LeaseLost(LeaseError):
-    """The lease is over: the provider vanished, hung, or broke the rules."""
+    """The lease is over: the provider vanished, hung, or broke the rules; `failure` says which."""
+
+    def __init__(self, reason: str, failure: FailureKind = "vanished") -> None:
+        """Say why the lease is over."""
+        super().__init__(reason)
+        self.failure: FailureKind = failure
 
 
 class LeaseOver(LeaseLost):
@@ -72,6 +82,12 @@ class LeaseInfo:
     provider_id: str
     agreement_id: str
     prices: Prices
+    wallet: str | None = None
+
+    @property
+    def voice(self) -> str:
+        """Who it counts as where providers are counted: all nodes of a wallet are one."""
+        return self.wallet or self.provider_id
 
 
 class Lease(Protocol):
@@ -92,8 +108,12 @@ class Lease(Protocol):
         """
         ...
 
-    def release(self, reason: str, *, avoid: bool) -> None:
-        """End the lease; with `avoid` its provider is not rented again."""
+    def assess(self, useful_steps: int, seconds: float) -> None:
+        """Note what came of an order: so many steps that came to use (0: none), after so long."""
+        ...
+
+    def release(self, reason: str, *, avoid: bool, failure: FailureKind = "other") -> None:
+        """End the lease; with `avoid` its provider has failed us in that way."""
         ...
 
 
@@ -115,6 +135,10 @@ class ProviderPool(Protocol):
         """How long its agreements still run; after that a new pool is needed."""
         ...
 
+    def review(self) -> None:
+        """Give up providers for which clearly better ones are there; called between rounds."""
+        ...
+
     async def next_lease(self) -> Lease:
         """Wait for the next provider to become ready.
 
@@ -122,6 +146,25 @@ class ProviderPool(Protocol):
             MarketplaceLost: the daemon is gone.
         """
         ...
+
+
+@dataclass(frozen=True)
+class GpuNeeds:
+    """The least memory of the card, and the models that will do (empty: any)."""
+
+    memory_gib: float = 0.0
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A computation manifest, and what vouches for it: the content of files, as it is in them."""
+
+    content: bytes
+    signature: bytes | None = None
+    certificate: bytes | None = None
+    algorithm: str = "sha256"
+    node_descriptor: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -144,8 +187,23 @@ class Terms:
     deploy_timeout_seconds: float
     invoice_timeout_seconds: float
     avoided: frozenset[str] = field(default_factory=frozenset)
+    preferences: Preferences = field(default_factory=Preferences)
+    runtime: str = "vm"
+    gpu: GpuNeeds | None = None
+    registry_url: str = "https://registry.golem.network"
+    manifest: Manifest | None = None
+    payment_interval_seconds: float = 18_000.0
+    """How often at most a provider may ask to be paid before an agreement ends, if that is long."""
+
     daemon_patience_seconds: float = 120.0
     """How long the daemon may be away at a time before the session is given up."""
+
+
+    @property
+    def payment_platform(self) -> str:
+        """The platform by which providers are paid, e.g. `erc20-hoodi-tglm`."""
+        token = "glm" if self.payment_network in MAINNETS else "tglm"
+        return f"{self.payment_driver}-{self.payment_network}-{token}"
 
 
 class Marketplace(Protocol):

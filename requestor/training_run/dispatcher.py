@@ -15,7 +15,13 @@ from provider_image.wire import WireError
 from requestor.errors import BudgetReached, Interrupted, RunFailed
 from requestor.federation.rounds import RoundPlan, WorkItem
 from requestor.federation.screening import UpdateRejected
-from requestor.marketplace.ports import Lease, LeaseLost, OrderFailed, ProviderPool
+from requestor.marketplace.ports import (
+    Lease,
+    LeaseLost,
+    LeaseOver,
+    OrderFailed,
+    ProviderPool,
+)
 from requestor.scheduling.work_queue import Ticket, WorkQueue
 from requestor.training_run import events
 from requestor.training_run.open_round import Delivery, OpenRound, OrderDesk
@@ -124,6 +130,7 @@ class Dispatcher:
             typical_seconds=self._typical_seconds,
         )
         state = OpenRound(plan, desk, queue, dict(salvaged))
+        self._pool.review()
         self._emit(events.RoundStarted(plan.round, len(plan.items), len(salvaged)))
         self._round = state
         self._ring()
@@ -187,7 +194,7 @@ class Dispatcher:
             self._emit(
                 events.LeaseOpened(info.id, info.provider_name, info.provider_id, info.agreement_id)
             )
-            self._providers[info.id] = info.provider_id
+            self._providers[info.id] = info.voice
             self._drivers[info.id] = asyncio.create_task(self._drive(lease))
             self._ring()
 
@@ -222,7 +229,7 @@ class Dispatcher:
             ticket = state.queue.take(
                 lease.info.id,
                 self._clock(),
-                provider=lease.info.provider_id,
+                provider=lease.info.voice,
                 live_providers=self._providers.values(),
             )
             if ticket is None:
@@ -238,14 +245,15 @@ class Dispatcher:
             elif not ticket.is_copy:
                 wasted += 1
             if failed >= ORDER_FAILURES_IN_A_ROW:
-                lease.release("it fails one order after the other", avoid=True)
-                raise LeaseLost("it fails one order after the other")
+                reason = "it fails one order after the other"
+                lease.release(reason, avoid=True, failure="failed_orders")
+                raise LeaseLost(reason)
             if wasted >= WASTED_IN_A_ROW and len(self._drivers) > 1:
-                lease.release("too slow", avoid=True)
+                lease.release("too slow", avoid=True, failure="slow")
                 raise LeaseLost("too slow: others finish its work first")
 
     def _idle_seconds(self, state: OpenRound, lease: Lease) -> float:
-        look = state.queue.next_look_seconds(lease.info.id, provider=lease.info.provider_id)
+        look = state.queue.next_look_seconds(lease.info.id, provider=lease.info.voice)
         return IDLE_SECONDS if look is None else min(IDLE_SECONDS, max(0.01, look - self._clock()))
 
     async def _do(self, lease: Lease, state: OpenRound, ticket: Ticket[WorkItem]) -> str:
@@ -269,7 +277,7 @@ class Dispatcher:
             return "doubtful" if self._fail(state, ticket, lease, error) else "failed"
         except (WireError, UpdateRejected) as error:
             self._fail(state, ticket, lease, error)
-            lease.release(f"unusable result: {error}", avoid=True)
+            lease.release(f"unusable result: {error}", avoid=True, failure="bad_result")
             raise LeaseLost(f"unusable result: {error}") from error
         except Exception as error:
             self._fail(state, ticket, lease, error)
@@ -283,6 +291,8 @@ class Dispatcher:
     ) -> bool:
         """Put an item back after a failure and tell of it; see `OpenRound.fail`."""
         item = ticket.item
+        if not isinstance(error, LeaseOver):
+            lease.assess(0, self._clock() - ticket.started_seconds)
         had_state = state.desk.has_state(item)
         is_doubtful = state.fail(ticket, lease.info, error)
         is_unusable = isinstance(error, WireError | UpdateRejected)
@@ -308,6 +318,8 @@ class Dispatcher:
         counts = state.queue.finish(ticket, now) and state is self._round
         if counts:
             state.deliveries[item] = delivery
+        if counts or not ticket.is_copy:  # a copy that came second was idle time anyway
+            lease.assess(item.local_steps if counts else 0, now - ticket.started_seconds)
         self._emit(
             events.OrderDone(
                 round=item.round,

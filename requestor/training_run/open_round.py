@@ -92,7 +92,7 @@ class OpenRound:
             self.queue.fail(ticket, f"{lease.provider_name}: {error}")
         refusers = self._refusers.setdefault(item, set())
         if isinstance(error, OrderFailed):
-            refusers.add(lease.provider_id)
+            refusers.add(lease.voice)
         if len(refusers) < REFUSALS_TO_BLAME_THE_STATE or not self.desk.has_state(item):
             return False
         if item in self.queue.abandoned:

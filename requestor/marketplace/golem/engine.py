@@ -14,10 +14,11 @@ from yapapi import Golem, events
 from yapapi.config import ApiConfig
 
 from requestor.errors import PreflightError
+from requestor.marketplace.golem.amounts import PlainDecimal
 from requestor.marketplace.golem.daemon_api import DaemonAddress
 from requestor.marketplace.golem.patient_calls import PatientConfiguration
 from requestor.marketplace.golem.presence import DaemonPresence
-from requestor.marketplace.golem.strategy import CeilingStrategy, PlainDecimal
+from requestor.marketplace.golem.strategy import CeilingStrategy
 from requestor.marketplace.ports import MarketplaceLost, Terms
 
 MAX_CANCELLATIONS = 8

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from typing import Any
 
+from requestor.marketplace.bills import payee_of
 from requestor.marketplace.spending import Prices
 
 CPU_COUNTER = "golem.usage.cpu_sec"
@@ -15,6 +17,7 @@ DURATION_COUNTER = "golem.usage.duration_sec"
 EXPIRATION_PROPERTY = "golem.srv.comp.expiration"
 MAX_NAME_LENGTH = 40
 MAX_THREADS = 1024
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 FLOAT_DIGITS = Context(prec=15)
 """The decimal digits that a binary float of 64 bits is sure to carry."""
 
@@ -31,6 +34,11 @@ class OfferTerms:
     threads: int
     prices: Prices
     usage_vector: tuple[str, ...]
+
+    def cpu_seconds(self, usage: Sequence[float]) -> float:
+        """Return the CPU time in a reported usage vector (same order as the offer's)."""
+        by_counter = dict(zip(self.usage_vector, usage, strict=False))
+        return float(_seconds(by_counter.get(CPU_COUNTER, 0.0)))
 
     def usage_cost_glm(self, usage: Sequence[float]) -> Decimal:
         """Return the price of a reported usage vector (same order as the offer's)."""
@@ -88,6 +96,12 @@ def read_expiry(demand_properties: object) -> float | None:
         return None
     milliseconds = _number(demand_properties.get(EXPIRATION_PROPERTY))
     return None if milliseconds is None or milliseconds <= 0 else milliseconds / 1000
+
+
+def read_wallet(properties: Mapping[str, Any], platform: str) -> str | None:
+    """Return the address, in lower case, at which an offer wants to be paid on a platform."""
+    address = payee_of(properties, platform)
+    return address.lower() if address is not None and _ADDRESS.fullmatch(address) else None
 
 
 def clean_name(name: object) -> str:

@@ -10,8 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -21,6 +20,8 @@ from yapapi import Golem, events
 from yapapi.services import Cluster
 
 from requestor.errors import BudgetReached, PreflightError
+from requestor.marketplace.failures import FailureKind
+from requestor.marketplace.golem.best_offer import BestOfferPool
 from requestor.marketplace.golem.bookkeeping import Bookkeeper
 from requestor.marketplace.golem.closing import Closing
 from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, DaemonError
@@ -29,12 +30,13 @@ from requestor.marketplace.golem.offer_terms import clean_name
 from requestor.marketplace.golem.payload import ProviderImagePayload, build_payload
 from requestor.marketplace.golem.presence import DaemonGone, DaemonPresence
 from requestor.marketplace.golem.reconnection import Crew, Reconnection
-from requestor.marketplace.golem.strategy import CeilingStrategy
+from requestor.marketplace.golem.strategy import CeilingStrategy, read_offered
 from requestor.marketplace.golem.watching import watch_engine, watch_time, watch_usage
 from requestor.marketplace.golem.worker_service import GolemLease, WorkerService
-from requestor.marketplace.history import ProviderHistory, Suspicions
+from requestor.marketplace.history import Evidence, ProviderHistory, Start, Suspicions
 from requestor.marketplace.ledger import Ledger
 from requestor.marketplace.ports import LeaseInfo, MarketplaceGone, MarketplaceLost, Terms
+from requestor.marketplace.selection import Offered, Selection
 from requestor.marketplace.spending import SpendingGuard, marked_allocation_glm
 
 logger = logging.getLogger(__name__)
@@ -42,7 +44,6 @@ logger = logging.getLogger(__name__)
 MIN_ALLOCATION_GLM = Decimal("1e-9")
 """Less than this buys nothing; an allocation's mark takes up to a thousandth of it."""
 
-FAILURES_UNTIL_BARRED = 2
 MAX_CLOSINGS = 3
 
 
@@ -91,8 +92,12 @@ class GolemPool:
         self._suspicions = Suspicions(history, time.monotonic)
         self._terms = terms
         self._tell = notice
-        spent = ledger.summary.total_glm
-        self._spending = SpendingGuard(terms.budget_glm, spent_before_glm=spent)
+        self._spending = SpendingGuard(
+            terms.budget_glm,
+            spent_before_glm=ledger.summary.total_glm,
+            owed_before_glm=ledger.summary.owed_glm(time.time()),
+            spent_before_by_provider=ledger.summary.accepted_by_provider,
+        )
         self._books = Bookkeeper(ledger, self._spending, self._notice)
         self.reconnection = Reconnection(
             api,
@@ -103,11 +108,11 @@ class GolemPool:
         )
         self._ready: asyncio.Queue[GolemLease] = asyncio.Queue()
         self._leases: dict[str, GolemLease] = {}
-        self._failures: Counter[str] = Counter()
-        self._shy: set[str] = set()
-        self._refusals: dict[str, str] = {}
-        self._offers_seen: set[str] = set()
-        self._avoided = terms.avoided | history.avoided()
+        self._selection = Selection(
+            terms.preferences, terms.ceilings, history, time.monotonic, avoided=terms.avoided
+        )
+        self._offers: BestOfferPool | None = None
+        self._starts: dict[str, Start] = {}
         self._lost: asyncio.Future[None] | None = None
         self._golem: Golem | None = None
         self._cluster: Cluster[WorkerService] | None = None
@@ -138,11 +143,19 @@ class GolemPool:
     @property
     def market_view(self) -> str:
         """Return one line on what the market offered, for the message that nobody came."""
-        text = f"{len(self._offers_seen)} offers seen"
-        if self._refusals:
-            reasons = Counter(self._refusals.values())
-            text += "; refused: " + ", ".join(f"{why} ({n})" for why, n in reasons.most_common(4))
-        return text
+        return self._selection.view
+
+    def review(self) -> None:
+        """Give up providers for which clearly better ones are there; see `ports.ProviderPool`."""
+        offers = self._in_hand(self._offers.in_hand if self._offers is not None else ())
+        for agreement_id, lease in list(self._leases.items()):
+            better = self._selection.replaced_by(agreement_id, offers.values())
+            if better is not None:
+                self._notice(
+                    f"{lease.info.provider_name} makes way for {better}: more steps for a GLM"
+                )
+                lease.release(f"{better} does more steps for a GLM", avoid=False)
+                return
 
     async def next_lease(self) -> GolemLease:
         """Wait for the next ready provider; see `ports.ProviderPool.next_lease`."""
@@ -198,7 +211,21 @@ class GolemPool:
             payload=payload,
             expiration=expiration,
         )
+        self._choose_offers(self._cluster)
         self._start_monitors(self._golem, self._cluster)
+
+    def _choose_offers(self, cluster: Cluster[WorkerService]) -> None:
+        """Take the choice of offers out of yapapi's hands."""
+        runner: Any = cluster.service_runner
+        self._offers = BestOfferPool(
+            lambda nodes: self._selection.pick(self._in_hand(nodes)), runner._job.agreements_pool
+        )
+        runner._job.agreements_pool = self._offers
+        self._selection.begin()
+
+    def _in_hand(self, nodes: Collection[str]) -> dict[str, Offered]:
+        offers = self._selection.offers
+        return {node: offers[node] for node in nodes if node in offers}
 
     async def _resolve_payload(self) -> ProviderImagePayload:
         try:
@@ -211,11 +238,10 @@ class GolemPool:
 
     def _engine(self, amount_glm: Decimal) -> Golem:
         strategy = CeilingStrategy(
-            self._terms.ceilings,
-            standing=self._standing,
-            acceptable=self._books.acceptable_glm,
-            on_bill=self._books.bill_refused,
-            on_offer=self._note_offer,
+            self._selection,
+            self._terms.payment_platform,
+            self._books.bills,
+            self._terms.payment_interval_seconds,
         )
         return make_engine(
             self._address, self._terms, amount_glm, strategy, self._on_event, self.presence
@@ -245,32 +271,69 @@ class GolemPool:
             provider_id=str(service.provider_id),
             agreement_id=agreement_id,
             prices=account.prices,
+            wallet=self._selection.who(agreement_id).wallet,
         )
-        lease = GolemLease(info, self._released, lambda: self.presence.away_seconds)
+        lease = GolemLease(
+            info, self._released, lambda: self.presence.away_seconds, self._assessed
+        )
         self._leases[agreement_id] = lease
+        self._monitors.append(
+            asyncio.create_task(
+                self._note_start(agreement_id, time.monotonic() - account.approved_seconds)
+            )
+        )
         self._ready.put_nowait(lease)
         return lease
+
+    async def _note_start(self, agreement_id: str, seconds: float) -> None:
+        """Note how long a provider's start took, and how much CPU time, for quotes to come."""
+        self._starts[agreement_id] = Start(seconds)
+        activity_id = self._books.activity_of(agreement_id)
+        if activity_id is None:
+            return
+        try:
+            self._books.usage_reported(agreement_id, await self._api.usage(activity_id))
+        except DaemonError as error:
+            logger.debug("no usage of %s: %s", activity_id, error)
+        self._starts[agreement_id] = Start(seconds, self._books.cpu_seconds_of(agreement_id))
+
+    def _assessed(self, lease: GolemLease, useful_steps: int, seconds: float) -> None:
+        evidence = Evidence(useful_steps, seconds, at_seconds=self._history.now())
+        self._selection.worked(lease.info.provider_id, evidence)
 
     def lease_closed(self, lease: GolemLease, reason: str) -> None:
         """Note the end of a lease; unless we are closing, its provider failed us."""
         info = lease.info
         if self._leases.pop(info.agreement_id, None) is None:
             return
-        if lease.orders_done:
-            self._history.succeeded(info.provider_id, info.provider_name, lease.orders_done)
+        self._remember(lease)
         if not self.is_closing and not lease.was_released:
-            self._suspect(info.provider_id, info.provider_name, reason)
+            self._suspect(info.agreement_id, lease.failure, reason)
+
+    def _remember(self, lease: GolemLease) -> None:
+        """Write to the history what a provider has done under an agreement that is over."""
+        agreement_id = lease.info.agreement_id
+        start = self._starts.pop(agreement_id, None)
+        cpu_seconds = self._books.cpu_seconds_of(agreement_id)
+        if cpu_seconds is not None and start is not None and start.cpu_seconds is not None:
+            worked = Evidence(
+                cpu_seconds=max(0.0, cpu_seconds - start.cpu_seconds),
+                cpu_busy_seconds=lease.busy_seconds,
+                at_seconds=self._history.now(),
+            )
+            self._selection.worked(lease.info.provider_id, worked)
+        self._selection.remember(self._selection.who(agreement_id), lease.orders_done, start)
 
     def start_failed(self, service: WorkerService, reason: str) -> None:
         """Note that a provider never became ready."""
         if not self.is_closing:
             name = clean_name(service.provider_name)
             self._notice(f"{name}: {reason}")
-            self._suspect(str(service.provider_id), name, reason)
+            self._suspect(service.agreement_id, "not_ready", reason)
 
     def _released(self, lease: GolemLease, reason: str, avoid: bool) -> None:
         if avoid:
-            self._blame(lease.info.provider_id, lease.info.provider_name, reason)
+            self._blame(lease.info.agreement_id, lease.failure, reason)
 
     def _part(self, agreement_id: str, reason: str) -> None:
         """End the lease of a provider that did not outlive the daemon's absence."""
@@ -279,28 +342,15 @@ class GolemPool:
             lease.close(reason)
             self.lease_closed(lease, reason)
 
-    def _suspect(self, node_id: str, name: str, reason: str) -> None:
+    def _suspect(self, agreement_id: str, failure: FailureKind, reason: str) -> None:
         """Blame a provider for a failure, unless the daemon's absence explains it."""
         if not self.presence.is_unsettled:
-            self._blame(node_id, name, reason)
+            self._blame(agreement_id, failure, reason)
 
-    def _blame(self, node_id: str, name: str, reason: str) -> None:
-        self._failures[node_id] += 1
-        self._suspicions.add(node_id, name, reason)
-
-    def _standing(self, node_id: str) -> str:
-        if self._failures[node_id] >= FAILURES_UNTIL_BARRED:
-            return "barred"
-        if self._failures[node_id] or node_id in self._avoided | self._shy:
-            return "doubtful"
-        return "good"
-
-    def _note_offer(self, node_id: str, refusal: str | None) -> None:
-        self._offers_seen.add(node_id)
-        if refusal is None:
-            self._refusals.pop(node_id, None)
-        else:
-            self._refusals[node_id] = refusal
+    def _blame(self, agreement_id: str, failure: FailureKind, reason: str) -> None:
+        who = self._selection.who(agreement_id)
+        self._selection.failed(who, failure)
+        self._suspicions.add(who, failure, reason)
 
     def _notice(self, text: str) -> None:
         """Tell the person at the terminal; while closing, paying comes before telling."""
@@ -327,11 +377,17 @@ class GolemPool:
 
     def _on_event(self, event: events.Event) -> None:
         self._books.on_event(event)
-        if isinstance(event, events.AgreementTerminated):
+        if isinstance(event, events.AgreementConfirmed):
+            offer = event.agreement.details.raw_details.offer
+            offered = read_offered(
+                str(offer.provider_id), offer.properties, self._terms.payment_platform
+            )
+            self._selection.agreed(event.agreement.id, offered)
+        elif isinstance(event, events.AgreementTerminated):
+            self._selection.ended(event.agreement.id)
             self._agreement_terminated(event.agreement.id, event.reason)
         elif isinstance(event, events.AgreementRejected):
-            # no fault, but else yapapi would go on asking the best of all offers for ever
-            self._shy.add(str(event.agreement.details.raw_details.offer.provider_id))
+            self._selection.declined(str(event.agreement.details.raw_details.offer.provider_id))
         elif isinstance(event, events.ActivityCreateFailed):
             self._activity_failed(event.agreement)
 
@@ -344,15 +400,15 @@ class GolemPool:
         lease = self._leases.get(agreement_id)
         if lease is not None:
             text = f"the agreement was terminated: {reason.get('message', 'no reason given')}"
+            is_flood = "DebitNotes" in str(reason.get("golem.requestor.code", ""))
+            lease.failure = "note_flood" if is_flood else "ended_agreement"
             lease.close(text)
             self.lease_closed(lease, text)
 
     def _activity_failed(self, agreement: Any) -> None:
         if self.is_closing or self._cluster is None:
             return
-        account = self._books.account_of(agreement.id)
-        name = self._books.name_of(agreement.id)
-        self._suspect(account.provider_id, name, "the activity could not be created")
+        self._suspect(agreement.id, "no_activity", "the activity could not be created")
         # yapapi would keep the agreement, and with it the provider, until the end
         runner: Any = self._cluster.service_runner
         release = runner._job.agreements_pool.release_agreement(agreement.id, allow_reuse=False)

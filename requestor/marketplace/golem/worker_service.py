@@ -15,6 +15,7 @@ from yapapi.rest.activity import BatchError, BatchTimeoutError, CommandExecution
 from yapapi.script import Script
 from yapapi.services import Service, ServiceState
 
+from requestor.marketplace.failures import FailureKind
 from requestor.marketplace.golem.daemon_api import message_of
 from requestor.marketplace.golem.presence import DaemonPresence, wait_present
 from requestor.marketplace.ports import (
@@ -30,6 +31,7 @@ WORK_VOLUME = "/golem/work"
 WATCH_SECONDS = 0.2
 ORDER_NAME = "order.json"
 EXIT_ORDER_FAILED = 3
+BUSY_PAUSE_SECONDS = 0.5
 MAX_REPORT_CHARACTERS = 16_384
 
 _EXIT_CODE = re.compile(r"exited with code (-?\d{1,9})(?!\d)")
@@ -63,14 +65,18 @@ class GolemLease:
         info: LeaseInfo,
         on_release: Callable[[GolemLease, str, bool], None],
         away_seconds: Callable[[], float] = lambda: 0.0,
+        on_assess: Callable[[GolemLease, int, float], None] = lambda *_: None,
     ):
-        """Stand for the provider `info`; `on_release(lease, reason, avoid)` hears of `release`.
+        """Stand for the provider `info`; `on_release(lease, reason, avoid)` hears of `release`,
+        `on_assess(lease, useful_steps, seconds)` of `assess`.
 
         `away_seconds()` is how long the daemon has been away so far: no order's time runs then.
         """
         self._info = info
         self._on_release = on_release
+        self._on_assess = on_assess
         self._away_seconds = away_seconds
+        self._sent_seconds: float | None = None
         self._requests: asyncio.Queue[_Request] = asyncio.Queue()
         self._current: _Request | None = None
         self._end_reason: str | None = None
@@ -79,6 +85,8 @@ class GolemLease:
         self._is_over = False
         self.held_digests: dict[str, str] = {}
         self.orders_done = 0
+        self.busy_seconds = 0.0
+        self.failure: FailureKind = "vanished"
 
     @property
     def info(self) -> LeaseInfo:
@@ -98,10 +106,16 @@ class GolemLease:
         self._requests.put_nowait(request)
         return await request.answer
 
-    def release(self, reason: str, *, avoid: bool) -> None:
+    def assess(self, useful_steps: int, seconds: float) -> None:
+        """Note what came of an order; see `ports.Lease.assess`."""
+        self.busy_seconds += seconds
+        self._on_assess(self, useful_steps, seconds)
+
+    def release(self, reason: str, *, avoid: bool, failure: FailureKind = "other") -> None:
         """End the lease soon."""
         if not self._ending.is_set():
             self._end_reason = reason
+            self.failure = failure
             self._was_released = True
             self._ending.set()
             self._on_release(self, reason, avoid)
@@ -112,6 +126,7 @@ class GolemLease:
         end = asyncio.ensure_future(self._ending.wait())
         try:
             await asyncio.wait({get, end}, return_when=asyncio.FIRST_COMPLETED)
+            self._sent_seconds = None
             if get.done():
                 self._current = get.result()  # from now on `close` answers it
                 if not self._ending.is_set():
@@ -136,13 +151,15 @@ class GolemLease:
         """Await a script's results, unless it takes too long, sends too much, or is called off."""
         task = asyncio.ensure_future(results)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + job.deadline_seconds - self._away_seconds()
+        if self._sent_seconds is None:
+            self._sent_seconds = loop.time() - self._away_seconds()
+        deadline = self._sent_seconds + job.deadline_seconds
         end = asyncio.ensure_future(self._ending.wait())
         try:
             while not task.done():
                 left = deadline + self._away_seconds() - loop.time()
                 if left <= 0:
-                    raise LeaseLost(f"no result within {job.deadline_seconds:g} s")
+                    raise LeaseLost(f"no result within {job.deadline_seconds:g} s", "no_result")
                 await asyncio.wait(
                     {task, end},
                     timeout=min(left, WATCH_SECONDS),
@@ -237,17 +254,23 @@ class WorkerService(Service):
         lease = self._keeper.open_lease(self)
         reason = "the service was stopped"
         try:
+            again: _Request | None = None
             while True:
-                request = await lease.next_request()
-                script = self._order_script(lease, request.job)
-                results = yield script
+                request = again or await lease.next_request()
+                again = None
+                results = yield self._order_script(lease, request.job)
                 try:
                     events = await lease.watch(results, request.job)
                 except BatchError as error:
                     lease.held_digests.clear()
-                    if exit_code(error) != EXIT_ORDER_FAILED:
+                    if is_busy(error):
+                        # the daemon broke off as it took the order, which is being executed now
+                        await asyncio.sleep(BUSY_PAUSE_SECONDS)
+                        again = request
+                    elif exit_code(error) == EXIT_ORDER_FAILED:
+                        request.fail(OrderFailed(describe_failure(error)))
+                    else:
                         raise
-                    request.fail(OrderFailed(describe_failure(error)))
                 else:
                     lease.held_digests.update(request.job.input_digests)
                     request.succeed(claimed_digests(events))
@@ -258,6 +281,7 @@ class WorkerService(Service):
             raise
         except Exception as error:
             reason = describe_failure(error)
+            lease.failure = error.failure if isinstance(error, LeaseLost) else "vanished"
             raise
         finally:
             lease.close(reason)
@@ -312,7 +336,7 @@ def claimed_digests(events: Any) -> dict[str, str]:
             isinstance(digest, str) and _DIGEST.fullmatch(digest) for digest in files.values()
         ):
             return {str(name): str(digest) for name, digest in files.items()}
-    raise LeaseLost("the worker's report is missing or malformed")
+    raise LeaseLost("the worker's report is missing or malformed", "bad_result")
 
 
 def exit_code(error: BaseException) -> int | None:
@@ -321,6 +345,12 @@ def exit_code(error: BaseException) -> int | None:
         found = _EXIT_CODE.search(error.message)
         return int(found.group(1)) if found else None
     return None
+
+
+def is_busy(error: BaseException) -> bool:
+    """Say whether a command failed because another script is being executed."""
+    message = error.message if isinstance(error, CommandExecutionError) else None
+    return message is not None and "State error: Busy" in message
 
 
 def describe_failure(error: BaseException) -> str:
@@ -349,4 +379,5 @@ def _check_sizes(job: Job) -> None:
         except OSError:
             continue
         if size > output.max_bytes:
-            raise LeaseLost(f"{name} is larger than the {output.max_bytes} bytes it may have")
+            text = f"{name} is larger than the {output.max_bytes} bytes it may have"
+            raise LeaseLost(text, "bad_result")

@@ -159,12 +159,12 @@ def test_a_manifest_stands_for_an_image() -> None:
 
 
 def test_node_ids_need_no_quotes() -> None:
-    node = "0x00a2f034232b7b571a886a485d425cacbf76f916"
+    who = "0x00a2f034232b7b571a886a485d425cacbf76f916"
     config = parse_config(
-        f"{{env: {{id: A-v1}}, algo: {{name: ppo}}, golem: {{allow: [{node}, oak], block: {node}}}}}"
+        f"{{env: {{id: A-v1}}, algo: {{name: ppo}}, golem: {{allow: [{who}, oak], block: {who}}}}}"
     )
-    assert config.golem.allow == (node, "oak")
-    assert config.golem.block == (node,)
+    assert config.golem.allow == (who, "oak")
+    assert config.golem.block == (who,)
 
 
 def test_a_number_is_nobodys_name() -> None:

@@ -36,6 +36,7 @@ from requestor.federation.rounds import (
     plan_round,
 )
 from requestor.federation.screening import UpdateRejected
+from requestor.marketplace.failures import FailureKind
 from requestor.marketplace.ports import (
     Job,
     LeaseInfo,
@@ -71,6 +72,8 @@ class FakeLease:
         self.script = list(script)
         self.orders: list[bytes] = []
         self.releases: list[tuple[str, bool]] = []
+        self.failures: list[FailureKind] = []
+        self.assessed: list[tuple[int, float]] = []
         self.is_over = False
 
     @property
@@ -87,8 +90,12 @@ class FakeLease:
             raise act
         return {"result": act if isinstance(act, str) else "sound"}
 
-    def release(self, reason: str, *, avoid: bool) -> None:
+    def assess(self, useful_steps: int, seconds: float) -> None:
+        self.assessed.append((useful_steps, seconds))
+
+    def release(self, reason: str, *, avoid: bool, failure: FailureKind = "other") -> None:
         self.releases.append((reason, avoid))
+        self.failures.append(failure)
 
 
 class FakePool:
@@ -99,6 +106,7 @@ class FakePool:
 
     def __init__(self, *leases: FakeLease, budget: Decimal = Decimal(10**6)) -> None:
         self.spending = SpendingGuard(budget)
+        self.reviews = 0
         self._arrivals: asyncio.Queue[FakeLease | Exception] = asyncio.Queue()
         for lease in leases:
             self._arrivals.put_nowait(lease)
@@ -106,6 +114,9 @@ class FakePool:
     def arrive(self, lease: FakeLease | Exception) -> None:
         """A provider becomes ready, or the marketplace is lost."""
         self._arrivals.put_nowait(lease)
+
+    def review(self) -> None:
+        self.reviews += 1
 
     async def next_lease(self) -> FakeLease:
         arrival = await self._arrivals.get()

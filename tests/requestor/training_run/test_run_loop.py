@@ -34,6 +34,7 @@ from requestor.evaluation.local_worker import LocalWorker
 from requestor.federation.aggregation import FedAvg, ServerSGD
 from requestor.federation.gate import OpenGate
 from requestor.federation.rounds import FederationSettings
+from requestor.marketplace.failures import FailureKind
 from requestor.marketplace.ledger import Ledger
 from requestor.marketplace.ports import Job, LeaseInfo, MarketplaceLost, Terms
 from requestor.marketplace.spending import Prices, SpendingGuard
@@ -208,7 +209,11 @@ class HonestLease:
         update = {"policy/w": np.zeros(1, np.float32)}
         return {name: write_bundle(output.path, update, result).sha256}
 
-    def release(self, reason: str, *, avoid: bool) -> None:
+    def assess(self, useful_steps: int, seconds: float) -> None:
+        assert useful_steps > 0
+        assert seconds >= 0
+
+    def release(self, reason: str, *, avoid: bool, failure: FailureKind = "other") -> None:
         raise AssertionError(reason)
 
 
@@ -230,6 +235,9 @@ class OneLeasePool:
     def __init__(self) -> None:
         self.spending = Purse(Decimal(1))
         self._leases = [HonestLease()]
+
+    def review(self) -> None:
+        pass
 
     async def next_lease(self) -> HonestLease:
         while not self._leases:

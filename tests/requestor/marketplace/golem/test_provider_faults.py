@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from requestor.errors import RunFailed
+from requestor.marketplace.history import Who
 from requestor.marketplace.ports import LeaseError, LeaseLost
 from requestor.mock_golem.identifiers import node_id
 
@@ -183,8 +184,11 @@ async def test_tampered_results(open_market: OpenMarket) -> None:
     for number, (fault, reason) in enumerate(reason_by_fault.items()):
         assert reason.lower() in reasons[f"bad-{number}"].lower(), fault
     assert work.desk.largest_output_bytes <= 1 << 20
-    failures = {one.name: round(one.failures) for one in market.history.records().values()}
-    assert failures == {f"bad-{number}": 1 for number in range(7)}
+    faults = {
+        one.name: {kind: round(fault.weight) for kind, fault in one.faults.items()}
+        for one in market.history.records().values()
+    }
+    assert faults == {f"bad-{number}": {"bad_result": 2} for number in range(7)}
     market.check_books()
 
 
@@ -261,7 +265,7 @@ async def test_a_provider_that_fails_twice_is_barred(open_market: OpenMarket) ->
 
 async def test_whoever_failed_in_an_earlier_run_comes_last(open_market: OpenMarket) -> None:
     market = await open_market(faulty())
-    market.history.failed(node_id(0, "bad"), "bad", "it was too slow")
+    market.history.failed(Who(node_id(0, "bad"), "bad"), "slow", "it was too slow")
     async with market.rent() as pool:
         lease = await pool.next_lease()
         assert lease.info.provider_name == "good"
