@@ -19,7 +19,10 @@ NETWORKS = (
 )
 # Nobody listens on this one (discard); a refused connection is the quickest answer.
 _NOWHERE = f"{LOOPBACK}:9"
-SENDOUT_SECONDS = 5  # shorter intervals break yagna's payment service
+# every poll is a request, and every look at an empty network an error
+_LOG_LEVELS = (
+    "info,actix_web::middleware::logger=warn,ya_relay_client=warn,ya_market::protocol::discovery=off"
+)
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,13 @@ def yagna_environment(
         raise ValueError(
             f"yagna knows no payment network {network!r}; known are {', '.join(sorted(NETWORKS))}"
         )
-    chains = {
-        f"{name.upper()}_GETH_ADDR": f"http://{_NOWHERE}" for name in NETWORKS if name != network
-    }
+    endpoints = chain_endpoints(network, addresses.chain_port)
+    chains = {f"{name.upper()}_GETH_ADDR": endpoint for name, endpoint in endpoints.items()}
     return {
         "PATH": inherited.get("PATH", "/usr/bin:/bin"),
         "LANG": "C.UTF-8",
         "HOME": str(addresses.data),
-        "RUST_LOG": inherited.get("RUST_LOG", "info"),
+        "RUST_LOG": inherited.get("RUST_LOG", _LOG_LEVELS),
         "YAGNA_DATADIR": str(addresses.data),
         "YAGNA_LOG_DIR": "",  # to standard error only, which is our log file
         "YAGNA_API_URL": f"http://{LOOPBACK}:{addresses.rest_port}",
@@ -83,7 +85,12 @@ def yagna_environment(
         "HTTPS_PROXY": f"http://{_NOWHERE}",
         "NO_PROXY": f"{LOOPBACK},localhost",
         **chains,
-        f"{network.upper()}_GETH_ADDR": f"http://{LOOPBACK}:{addresses.chain_port}",
-        f"ERC20_{network.upper()}_REQUIRED_CONFIRMATIONS": "1",
-        "ERC20_SENDOUT_INTERVAL_SECS": str(SENDOUT_SECONDS),
+    }
+
+
+def chain_endpoints(network: str, chain_port: int) -> dict[str, str]:
+    """The URL of every network's chain: ours at `chain_port`, of all others nobody's."""
+    return {
+        name: f"http://{LOOPBACK}:{chain_port}" if name == network else f"http://{_NOWHERE}"
+        for name in NETWORKS
     }

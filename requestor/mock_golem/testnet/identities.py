@@ -96,6 +96,14 @@ class IdentityMaker:
             raise IdentityError(f"no app key for {name}: {key[:300]!r}")
         return Identity(name, node_id, key)
 
+    async def open_account(self, network: str) -> None:
+        """Make the requestor's account known as one that sends; the daemon forgets it at its end.
+
+        Raises:
+            IdentityError: the daemon refuses.
+        """
+        await self._call("payment", "init", "--sender", "--network", network)
+
     async def pay_every(self, seconds: float, network: str) -> None:
         """Have the requestor's payments sent this often (at least 5 s); it is kept over restarts.
 
@@ -122,7 +130,7 @@ class IdentityMaker:
         except TimeoutError:
             process.kill()
             await process.wait()
-            raise IdentityError(f"`yagna {arguments[0]}` does not answer") from None
+            raise IdentityError(f"`yagna {' '.join(arguments[:2])}` does not answer") from None
         if process.returncode != 0:
             text = (errors or said).decode(errors="replace").strip()
             raise IdentityError(f"`yagna {arguments[0]} {arguments[1]}` failed: {text[:500]}")

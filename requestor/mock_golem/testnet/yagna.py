@@ -8,11 +8,12 @@ import socket
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 
+from requestor.mock_golem.testnet.chain_networks import Paces, write_driver_config
 from requestor.mock_golem.testnet.confinement import can_confine, namespace_problem
 from requestor.mock_golem.testnet.daemon_process import (
     ChainListenerConsumer,
@@ -24,8 +25,8 @@ from requestor.mock_golem.testnet.daemon_process import (
 )
 from requestor.mock_golem.testnet.environment import (
     LOOPBACK,
-    SENDOUT_SECONDS,
     YagnaAddresses,
+    chain_endpoints,
     yagna_environment,
 )
 from requestor.mock_golem.testnet.identities import (
@@ -55,7 +56,8 @@ class YagnaSettings:
     `directory` keeps all it must remember; `providers` are the names of the provider identities;
     `port` 0 takes a free one; `app_key` None makes one up, once per directory; `network` is the
     payment network; `unconfined_chain_port` is where the chain listens on our own loopback, for
-    machines on which the daemon gets no network of its own; `may_confine` False forgoes that.
+    machines on which the daemon gets no network of its own; `may_confine` False forgoes that;
+    `paces`: how soon payments go out.
     """
 
     directory: Path
@@ -66,6 +68,7 @@ class YagnaSettings:
     network: str = "hoodi"
     unconfined_chain_port: int = 9
     may_confine: bool = True
+    paces: Paces = field(default_factory=Paces)
 
 
 def find_yagna(environment: Mapping[str, str] | None = None) -> Path:
@@ -127,6 +130,11 @@ class Yagna:
         return self._process.pid if self._process is not None else 0
 
     @property
+    def is_running(self) -> bool:
+        """Whether the daemon was last heard of alive."""
+        return self._process is not None and self._process.is_running
+
+    @property
     def is_confined(self) -> bool:
         """Whether it runs in a network of its own."""
         return self._is_confined
@@ -175,6 +183,7 @@ class Yagna:
         if self._process is not None:
             await self._process.kill()
         await self._launch()
+        await self._open_account()
 
     async def ended(self) -> None:
         """Return when the daemon ends, in whatever way."""
@@ -200,6 +209,7 @@ class Yagna:
         await self._launch()
         if self._book.missing(settings.providers):
             await self._make_identities()
+        await self._open_account()
         self._book.save()
         self.requestor = Identity(_REQUESTOR, await self._requestor_id(), self._app_key)
         self.providers = {name: self._book.providers[name] for name in settings.providers}
@@ -210,21 +220,32 @@ class Yagna:
         An identity that is younger than the daemon counts as one of another node, which it would
         look for in a network that is not there.
         """
-        maker = IdentityMaker(self._settings.binary, self._environment())
+        settings, maker = self._settings, self._maker()
         try:
-            for name in self._book.missing(self._settings.providers):
+            for name in self._book.missing(settings.providers):
                 self._book.providers[name] = await maker.create(name)
-            await maker.pay_every(SENDOUT_SECONDS, self._settings.network)
+            await maker.pay_every(settings.paces.sendout_seconds, settings.network)
         except IdentityError as error:
             raise YagnaError(f"{error}\n{log_tail(self.log)}") from error
         assert self._process is not None
         await self._process.stop()
         await self._launch()
 
+    async def _open_account(self) -> None:
+        try:
+            await self._maker().open_account(self._settings.network)
+        except IdentityError as error:
+            raise YagnaError(f"{error}\n{log_tail(self.log)}") from error
+
+    def _maker(self) -> IdentityMaker:
+        return IdentityMaker(self._settings.binary, self._environment())
+
     async def _launch(self) -> None:
         assert self._port is not None
         port = self._port.getsockname()[1]
         addresses = self._addresses()
+        endpoints = chain_endpoints(self._settings.network, addresses.chain_port)
+        write_driver_config(addresses.data, endpoints, self._settings.paces)
         command = DaemonCommand(
             argv=[str(self._settings.binary), "service", "run", "--disable-metrics-push"],
             environment=self._environment(),
@@ -233,7 +254,7 @@ class Yagna:
             chain_port=addresses.chain_port if self._is_confined else 0,
             is_confined=self._is_confined,
         )
-        self.bus_address.unlink(missing_ok=True)
+        self.bus_address.unlink(missing_ok=True)  # a killed daemon leaves it behind
         try:
             with self.log.open("ab") as log:
                 self._process = await DaemonProcess.start(command, log, self._on_chain)

@@ -18,7 +18,8 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from requestor.mock_golem.cli import Refusals, main
+from requestor.mock_golem.cli import main
+from requestor.mock_golem.cli_serving import Refusals
 from requestor.mock_golem.daemon import VERSION
 from requestor.mock_golem.faults import DAEMON_FAULTS, PROVIDER_FAULTS, kind_of
 from requestor.mock_golem.money import cost
