@@ -51,7 +51,6 @@ from requestor.training_run.settings import RunSummary
 from requestor.training_run.work_entries import WorkEntries
 
 PACKAGES = ("derl", "torch", "stable-baselines3", "gymnasium", "numpy", "yapapi")
-DAEMON_PATIENCE_SECONDS = 120.0
 SWEEP_SECONDS = 10.0
 
 _REST_LOGGERS = ("ya_activity", "ya_market", "ya_net", "ya_payment")
@@ -214,10 +213,10 @@ class _Execution:
     async def _come_back(self, address: DaemonAddress, ledger: Ledger) -> None:
         self._notice("waiting for the daemon to come back")
         try:
-            await wait_for_daemon(address, DAEMON_PATIENCE_SECONDS)
-            launch = self._launch
-            budget_glm = launch.config.golem.budget_glm
-            await self._clean_up(address, ledger, launch.directory.run_id, budget_glm)
+            golem = self._launch.config.golem
+            await wait_for_daemon(address, golem.daemon_patience_seconds)
+            run_id = self._launch.directory.run_id
+            await self._clean_up(address, ledger, run_id, golem.budget_glm)
         except PreflightError as error:
             raise RunFailed(error.message, fix=error.fix) from error
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
+import aiohttp
 from ya_payment.exceptions import ApiException
 from yapapi import Golem, events
 from yapapi.config import ApiConfig
@@ -75,7 +76,7 @@ async def start_engine(golem: Golem, amount_glm: Decimal) -> None:
             fix="lower golem.budget_glm or fund the account: `yagna payment fund` (testnets), "
             "`yagna payment status`",
         ) from error
-    except (OSError, ValueError, RuntimeError, AttributeError) as error:
+    except (aiohttp.ClientError, OSError, ValueError, RuntimeError, AttributeError) as error:
         raise MarketplaceLost(f"the engine does not start: {error}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

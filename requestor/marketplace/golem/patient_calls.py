@@ -31,7 +31,9 @@ MAX_CUTS = 5
 
 CUT_PAUSE_SECONDS = 0.2
 
-_REPEATABLE_POSTS = ("demands", "terminate", "accept", "wait")
+_REPEATABLE_POSTS = ("demands", "terminate", "accept", "wait", "exec")
+"""An exe-unit executes one script at a time, and refuses a second as long as it does."""
+
 _NO_ADDRESS = "endpoint address not found"
 
 

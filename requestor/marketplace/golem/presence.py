@@ -60,7 +60,8 @@ class DaemonPresence:
         self._probe = probe
         self._patience_seconds = patience_seconds
         self._listener = listener
-        self._waiting: asyncio.Future[None] | None = None
+        self._waiting: asyncio.Future[None] | None = None  # for the next question
+        self._asking: list[asyncio.Future[None]] = []  # for the one under way
         self._alarm = asyncio.Event()
         self._gone: str | None = None
         self._away_since: float | None = None
@@ -96,8 +97,8 @@ class DaemonPresence:
     @property
     def is_unsettled(self) -> bool:
         """True while it is away and shortly after: then failures are nobody's fault."""
-        is_away = self._away_since is not None or self._waiting is not None
-        return is_away or asyncio.get_running_loop().time() < self._settled_seconds
+        is_doubted = self._away_since is not None or self._waiting is not None or self._asking
+        return bool(is_doubted) or asyncio.get_running_loop().time() < self._settled_seconds
 
     @property
     def is_gone(self) -> bool:
@@ -125,14 +126,10 @@ class DaemonPresence:
     async def _watch(self) -> None:
         try:
             while True:
-                waiting, self._waiting = self._waiting, None
-                try:
-                    await self._find(is_doubted=waiting is not None)
-                    if waiting is not None and not waiting.done():
-                        waiting.set_result(None)
-                finally:
-                    if waiting is not None and not waiting.done():
-                        _fail(waiting, self._gone or "nobody watches it any more")
+                await self._find()
+                for waiting in self._asking:
+                    waiting.set_result(None)
+                self._asking.clear()
                 self._alarm.clear()
                 if self._waiting is None:
                     with contextlib.suppress(TimeoutError):
@@ -146,13 +143,13 @@ class DaemonPresence:
             self._give_up(f"nobody watches it any more: {error}")
             self._listener.daemon_gone(f"the watch over the daemon failed: {error}")
 
-    async def _find(self, *, is_doubted: bool) -> None:
+    async def _find(self) -> None:
         """Return as soon as the daemon answers."""
         loop = asyncio.get_running_loop()
         since = loop.time()
         reason = await self._ask()
         if reason is None:
-            if is_doubted:
+            if self._asking:
                 self._note_return(0.0)
             return
         self._away_since = since
@@ -175,19 +172,25 @@ class DaemonPresence:
 
     async def _ask(self) -> str | None:
         """Ask once; return what was wrong, None if nothing."""
+        if self._waiting is not None:
+            self._asking.append(self._waiting)
+            self._waiting = None
         try:
             async with asyncio.timeout(SILENT_SECONDS):
                 await self._probe()
         except TimeoutError:
             return f"no answer for {SILENT_SECONDS:.0f} s"
         except DaemonError as error:
-            return error.message
+            logger.debug("the daemon is away: %s", error)
+            return "nobody answers" if error.is_unreachable else str(error)
         return None
 
     def _give_up(self, reason: str) -> None:
         self._gone = self._gone or reason
-        if self._waiting is not None and not self._waiting.done():
-            _fail(self._waiting, self._gone)
+        for waiting in (*self._asking, *([self._waiting] if self._waiting else [])):
+            if not waiting.done():
+                waiting.set_exception(DaemonGone(self._gone))
+                waiting.exception()  # read: nobody left to wait is no reason for a warning
 
 
 async def wait_present(
@@ -210,8 +213,3 @@ async def wait_present(
         return task.result()
     finally:
         task.cancel()
-
-
-def _fail(waiting: asyncio.Future[None], reason: str) -> None:
-    waiting.set_exception(DaemonGone(reason))
-    waiting.exception()  # read: nobody left to wait is no reason for a warning
