@@ -264,4 +264,3 @@ def _cpu_model(properties: Mapping[str, Any]) -> str:
         if text := printable(properties.get(name)):
             return text
     return ""
-

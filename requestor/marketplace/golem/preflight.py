@@ -1,17 +1,16 @@
-"""Is the daemon fit for a run? Every failure names the command that mends it."""
+"""Before a run and after an absence of the daemon: is it there, and fit?"""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import time
 from dataclasses import dataclass
 
 from requestor.errors import PreflightError
+from requestor.marketplace.diagnosis import require_all
 from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, DaemonError
-
-MAINNETS = frozenset({"mainnet", "polygon"})
+from requestor.marketplace.golem.daemon_checks import DaemonChecks, DaemonNeeds
 
 
 @dataclass(frozen=True)
@@ -23,29 +22,19 @@ class DaemonFacts:
     platform: str
 
 
-async def check_daemon(address: DaemonAddress, driver: str, network: str) -> DaemonFacts:
+async def check_daemon(
+    address: DaemonAddress, driver: str, network: str, *, is_private: bool = False
+) -> DaemonFacts:
     """Check daemon, key, account and gftp.
 
     Raises:
         PreflightError: the first thing that is not in order, with its fix.
     """
-    if shutil.which("gftp") is None:
-        raise PreflightError(
-            "there is no `gftp` on PATH, and files travel to providers through it",
-            fix="install yagna with its gftp (https://docs.golem.network), or use "
-            "golem.mode=mock, which brings its own",
-        )
-    if not address.app_key:
-        raise PreflightError(
-            "YAGNA_APPKEY is not set",
-            fix="`yagna app-key create requestor`, then `export YAGNA_APPKEY=<the key>`",
-        )
+    needs = DaemonNeeds(driver, network, is_private=is_private)
     async with DaemonApi(address) as api:
-        version = await _reach(api, address)
-        identity = await _identify(api)
-        platform = f"{driver}-{network}-{'glm' if network in MAINNETS else 'tglm'}"
-        await _check_account(api, platform, driver, network)
-    return DaemonFacts(version, identity, platform)
+        daemon = DaemonChecks(address, api, needs)
+        await require_all(daemon.checks())
+    return DaemonFacts(daemon.version, daemon.identity, needs.platform)
 
 
 async def wait_for_daemon(address: DaemonAddress, patience_seconds: float) -> None:
@@ -68,43 +57,6 @@ async def wait_for_daemon(address: DaemonAddress, patience_seconds: float) -> No
                         fix="start it (`yagna service run`), then `derl-request resume`",
                     ) from error
             await asyncio.sleep(0.5)
-
-
-async def _reach(api: DaemonApi, address: DaemonAddress) -> str:
-    try:
-        return await api.version()
-    except DaemonError as error:
-        raise PreflightError(
-            f"no yagna daemon answers at {address.url} ({error.message})",
-            fix="start one with `yagna service run`, set YAGNA_API_URL, or use golem.mode=mock",
-        ) from error
-
-
-async def _identify(api: DaemonApi) -> str:
-    try:
-        return await api.identity()
-    except DaemonError as error:
-        if error.status in (401, 403):
-            raise PreflightError(
-                f"the daemon refuses the key in YAGNA_APPKEY ({error.message})",
-                fix="`yagna app-key list` shows the keys it knows; export one as YAGNA_APPKEY",
-            ) from error
-        raise PreflightError(f"the daemon does not say who we are: {error}") from error
-
-
-async def _check_account(api: DaemonApi, platform: str, driver: str, network: str) -> None:
-    try:
-        accounts = await api.accounts()
-    except DaemonError as error:
-        raise PreflightError(f"the daemon does not list its payment accounts: {error}") from error
-    platforms = sorted({str(account.get("platform")) for account in accounts})
-    if platform not in platforms:
-        known = ", ".join(platforms) or "none"
-        raise PreflightError(
-            f"the daemon has no account for {platform} (it has: {known})",
-            fix=f"`yagna payment init --sender --driver {driver} --network {network}`, "
-            f"or set golem.payment_network",
-        )
 
 
 def prepend_path(folder: str) -> None:
