@@ -60,6 +60,10 @@ class Preferences:
     work: Work = field(default_factory=Work)
 
 
+MIN_LEFT_SECONDS = 60.0
+"""A provider's start takes too long to be worth it when less than this is left to do."""
+
+
 class Offered(NamedTuple):
     """An offer in hand: who makes it, and its prices."""
 
@@ -91,6 +95,7 @@ class Selection:
         self._rented: dict[str, Offered] = {}
         self._parties: dict[str, Who] = {}
         self._fresh: dict[str, Evidence] = {}
+        self._useful_steps = 0.0
         self._given_up: set[str] = set()
         self._seen: dict[str, str | None] = {}
         self._offers: dict[str, Offered] = {}
@@ -229,6 +234,7 @@ class Selection:
     def worked(self, node_id: str, evidence: Evidence) -> None:
         """Note what came of an order: `at_seconds` of `evidence` is in the history's time."""
         self._fresh[node_id] = self._fresh.get(node_id, Evidence()).plus(evidence)
+        self._useful_steps += evidence.useful_steps
 
     def remember(self, who: Who, orders: int, start: Start | None) -> None:
         """Write what is known of a provider's work in this session to the history."""
@@ -243,20 +249,24 @@ class Selection:
     def chooser(self) -> Chooser:
         """Return what ranks offers now."""
         typical = self._typical()
-        seconds = self._preferences.work.expected_seconds(typical)
-        return Chooser(self._preferences.rule, seconds, typical)
+        work = self._preferences.work
+        if work.steps:
+            left = max(1, work.steps - int(self._useful_steps))
+            work = Work(work.kind, left, work.providers)
+        return Chooser(self._preferences.rule, work.expected_seconds(typical), typical)
 
     def replaced_by(self, agreement_id: str, offers: Iterable[Offered]) -> str | None:
         """Return the name of a clearly better provider that an agreement should give way to.
 
-        Each node gives way once in a session.
+        Each node gives way once in a session, and none when the work is about to end.
         """
         offered = self._rented.get(agreement_id)
         if offered is None or not self._preferences.replaces_slow:
             return None
         node = offered.who.node_id
         evidence = self._evidence(node)
-        if node in self._given_up or evidence is None:
+        chooser = self.chooser()
+        if node in self._given_up or evidence is None or chooser.seconds < MIN_LEFT_SECONDS:
             return None
         others = {
             one.who.node_id: one
@@ -265,7 +275,7 @@ class Selection:
             and self._refusal(one) is None
             and self.standing(one.who) == "good"
         }
-        better = self.chooser().better_than(
+        better = chooser.better_than(
             self._candidate(offered), evidence, map(self._candidate, others.values())
         )
         if better is None:
