@@ -118,11 +118,18 @@ def plan_record(config: RunConfig) -> dict[str, str | int]:
     }
 
 
+_DAEMONS = {
+    "mock": "a private mock Golem daemon",
+    "testnet": "a private real yagna, cut off from every network",
+    "yagna": "the yagna daemon",
+}
+
+
 def describe_plan(config: RunConfig) -> str:
     """Say in a few lines what a run under `config` would do and rent."""
     fed, golem, ceilings = config.federation, config.golem, config.golem.max_price
     steps = fed.rounds * fed.clients * fed.local_steps
-    where = "a private mock Golem daemon" if golem.mode == "mock" else "the yagna daemon"
+    where = _DAEMONS[golem.mode]
     return "\n".join(
         [
             f"{config.name}: at most {fed.rounds} rounds of {fed.clients} clients, "

@@ -37,7 +37,7 @@ RESUMABLE = (
 
 _YES = click.option("--yes", is_flag=True, help="Spend real money without asking.")
 _WIRE = click.option(
-    "--wire-log", is_flag=True, help="Mock only: log every REST call to logs/wire.jsonl."
+    "--wire-log", is_flag=True, help="mock and testnet: log every REST call to logs/wire.jsonl."
 )
 
 
@@ -192,7 +192,7 @@ def _check_resumable(overrides: Sequence[str]) -> None:
 def _confirm_spending(config: RunConfig, yes: bool) -> None:
     """Ask before real money is involved."""
     golem = config.golem
-    if golem.mode == "mock" or golem.payment_network not in REAL_MONEY_NETWORKS or yes:
+    if golem.mode != "yagna" or golem.payment_network not in REAL_MONEY_NETWORKS or yes:
         return
     if not sys.stdin.isatty():
         raise PreflightError(

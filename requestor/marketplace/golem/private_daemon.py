@@ -21,8 +21,10 @@ from requestor.marketplace.golem.daemon_api import DaemonAddress
 from requestor.marketplace.golem.preflight import prepend_path
 from requestor.secrecy import without_secrets
 
-START_SECONDS = 30.0
-STOP_SECONDS = 10.0
+# the real daemon is started twice at first, and its providers take their leave at the end
+START_SECONDS = {"serve": 30.0, "testnet": 90.0}
+STOP_SECONDS = {"serve": 10.0, "testnet": 30.0}
+_NAMES = {"serve": "the mock Golem daemon", "testnet": "the local testnet"}
 
 
 @asynccontextmanager
@@ -54,13 +56,13 @@ async def private_daemon(
             env=_environment(),
         )
     try:
-        ready = await _ready(process, log)
+        ready = await _ready(process, log, program)
         prepend_path(str(ready["gftp_directory"]))
         yield DaemonAddress.from_environment(
             {"YAGNA_API_URL": str(ready["url"]), "YAGNA_APPKEY": str(ready["app_key"])}
         )
     finally:
-        await _stop(process)
+        await _stop(process, STOP_SECONDS[program])
 
 
 def _environment() -> dict[str, str]:
@@ -69,29 +71,32 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in own.items() if not name.startswith("YAGNA_")}
 
 
-async def _ready(process: asyncio.subprocess.Process, log: Path) -> dict[str, object]:
+async def _ready(
+    process: asyncio.subprocess.Process, log: Path, program: Literal["serve", "testnet"]
+) -> dict[str, object]:
     assert process.stdout is not None
     try:
-        line = await asyncio.wait_for(process.stdout.readline(), START_SECONDS)
+        line = await asyncio.wait_for(process.stdout.readline(), START_SECONDS[program])
         ready = json.loads(line)
     except (TimeoutError, ValueError) as error:
         tail = log.read_text(errors="replace").strip()[-1500:]
         raise PreflightError(
-            f"the mock Golem daemon does not start:\n{tail or 'it said nothing'}",
-            fix="check golem.fleet with `mock-golem fleet check FILE`",
+            f"{_NAMES[program]} does not start:\n{tail or 'it said nothing'}",
+            # what it says itself often names the fix
+            fix=None if "fix:" in tail else "check golem.fleet with `mock-golem fleet check FILE`",
         ) from error
     if not isinstance(ready, dict):
-        raise PreflightError("the mock Golem daemon gave no address")
+        raise PreflightError(f"{_NAMES[program]} gave no address")
     return ready
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def _stop(process: asyncio.subprocess.Process, patience_seconds: float) -> None:
     if process.returncode is not None:
         return
     assert process.stdin is not None
     process.stdin.close()
     try:
-        await asyncio.wait_for(asyncio.shield(process.wait()), STOP_SECONDS)
+        await asyncio.wait_for(asyncio.shield(process.wait()), patience_seconds)
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
