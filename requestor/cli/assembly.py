@@ -79,7 +79,7 @@ def run_terms(config: RunConfig, run_id: str) -> Terms:
         memory_gib=golem.memory_gib,
         storage_gib=golem.storage_gib,
         threads=golem.threads,
-        image=golem.image or MOCK_IMAGE,
+        image=golem.image or ("" if golem.manifest is not None else MOCK_IMAGE),
         image_url=golem.image_url,
         subnet=golem.subnet,
         payment_driver=golem.payment_driver,
