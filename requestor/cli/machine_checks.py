@@ -32,9 +32,7 @@ def machine_checks(
         if free < NO_ROOM_BYTES:
             raise CheckFailed(says, "make room, or name another folder with --runs-dir", facts)
         if free < LITTLE_ROOM_BYTES:
-            return Answer(
-                says, is_warning=True, fix="make room: checkpoints need it", facts=facts
-            )
+            return Answer(says, is_warning=True, fix="make room: checkpoints need it", facts=facts)
         return Answer(says, facts=facts)
 
     async def files() -> Answer:

@@ -10,6 +10,7 @@ from typing import NoReturn
 import rich_click as click
 
 from requestor.cli.commands_inspect import evaluate, list_command, status
+from requestor.cli.commands_market import doctor, offers
 from requestor.cli.commands_run import init, resume, run
 from requestor.errors import DerlError, PreflightError, render
 from requestor.secrecy import redact
@@ -33,7 +34,7 @@ def cli() -> None:
     """
 
 
-for command in (run, resume, status, list_command, evaluate, init):
+for command in (run, resume, status, list_command, evaluate, init, doctor, offers):
     cli.add_command(command)
 
 

@@ -6,24 +6,16 @@ Nothing is allocated, nobody is answered, so that nothing can be owed.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from requestor.marketplace.golem.daemon_api import DaemonApi, DaemonError
-from requestor.marketplace.golem.offer_terms import (
-    EXPIRATION_PROPERTY,
-    OfferUnusable,
-    clean_name,
-)
-from requestor.marketplace.market import MarketOffer, UnusableOffer, read_market_offer
+from requestor.marketplace.golem.offer_terms import EXPIRATION_PROPERTY
+from requestor.marketplace.offer_book import MarketScan, OfferBook
 
-MAX_OFFERS = 5000
-MAX_OFFER_BYTES = 32 << 10
-MAX_SCAN_BYTES = 32 << 20
 EVENTS_A_CALL = 50
 QUIET_SECONDS = 2.0
 """When offers have come and none followed for so long, no more are expected."""
@@ -45,22 +37,6 @@ class ScanTerms:
     subnet: str
     constraints: str = "(golem.runtime.name=*)"
     lifetime_seconds: float = 3600.0
-
-
-@dataclass(frozen=True)
-class MarketScan:
-    """What a scan saw, at `taken_unix_seconds`, in `seconds`; `is_cut` if there was more."""
-
-    offers: tuple[MarketOffer, ...]
-    unusable: tuple[UnusableOffer, ...] = ()
-    taken_unix_seconds: float = 0.0
-    seconds: float = 0.0
-    is_cut: bool = False
-
-    @property
-    def seen(self) -> int:
-        """Return the number of all offers, usable or not."""
-        return len(self.offers) + len(self.unusable)
 
 
 async def scan_market(
@@ -91,56 +67,7 @@ async def scan_market(
                 raise
         finally:
             await asyncio.shield(_unsubscribe(api, demand_id))
-    return book.scan(wall_clock(), clock() - began)
-
-
-@dataclass
-class OfferBook:
-    """Offers as they come in, each once, up to a number and a size."""
-
-    offers: dict[tuple[str, str], MarketOffer | UnusableOffer] = field(default_factory=dict)
-    size_bytes: int = 0
-    is_cut: bool = False
-
-    def add(self, node_id: str, offer_id: str, properties: object) -> None:
-        """Read an offer; what it says again is not kept twice."""
-        if len(self.offers) >= MAX_OFFERS or self.size_bytes >= MAX_SCAN_BYTES:
-            self.is_cut = True
-            return
-        if not isinstance(properties, Mapping):
-            properties = {}
-        text = json.dumps(properties, sort_keys=True)
-        if len(text) > MAX_OFFER_BYTES:
-            text, properties = f"too large {len(text)}", {}
-            offer: MarketOffer | UnusableOffer = UnusableOffer(
-                clean_name(node_id), "unnamed", "the offer is too large", {}
-            )
-        else:
-            offer = _read(node_id, offer_id, properties)
-        if (offer.node_id, text) not in self.offers:
-            self.size_bytes += len(text)
-            self.offers[offer.node_id, text] = offer
-
-    def scan(self, taken_unix_seconds: float, seconds: float) -> MarketScan:
-        """Return everything read so far."""
-        found = list(self.offers.values())
-        return MarketScan(
-            offers=tuple(offer for offer in found if isinstance(offer, MarketOffer)),
-            unusable=tuple(offer for offer in found if isinstance(offer, UnusableOffer)),
-            taken_unix_seconds=taken_unix_seconds,
-            seconds=seconds,
-            is_cut=self.is_cut,
-        )
-
-
-def _read(
-    node_id: str, offer_id: str, properties: Mapping[str, Any]
-) -> MarketOffer | UnusableOffer:
-    try:
-        return read_market_offer(node_id, properties, offer_id)
-    except OfferUnusable as error:
-        name = clean_name(properties.get("golem.node.id.name"))
-        return UnusableOffer(clean_name(node_id), name, str(error), properties)
+    return book.scan(terms.subnet, wall_clock(), clock() - began)
 
 
 async def _subscribe(api: DaemonApi, terms: ScanTerms, now_unix_seconds: float) -> str:

@@ -1,0 +1,158 @@
+"""All checks of `derl-request doctor`: machine, daemon, image, market, leftovers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from requestor.cli.daemons import open_daemon
+from requestor.cli.leftovers import runs_left_open
+from requestor.cli.machine_checks import machine_checks
+from requestor.cli.market_needs import offer_requirements
+from requestor.config import RunConfig
+from requestor.errors import PreflightError
+from requestor.marketplace.diagnosis import (
+    Answer,
+    Check,
+    CheckFailed,
+    Finding,
+    NotApplicable,
+    examine_all,
+)
+from requestor.marketplace.golem.daemon_api import DaemonApi, DaemonError
+from requestor.marketplace.golem.daemon_checks import DaemonChecks, DaemonNeeds
+from requestor.marketplace.golem.market_scan import ScanTerms, scan_market
+from requestor.marketplace.golem.registry import ImageReference, check_image
+from requestor.marketplace.history import ProviderHistory
+from requestor.marketplace.market import distinct_providers
+from requestor.marketplace.offer_filters import filters_for, screen
+from requestor.marketplace.reputation import reputations
+
+SCAN_SECONDS = 10.0
+_OF_A_DAEMON = ("gftp", "network", "key", "version", "clock", "identity", "account", "funds")
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What is looked at: a config (or the defaults), and the runs folder."""
+
+    config: RunConfig
+    runs: Path
+    history: ProviderHistory
+    has_config: bool = True
+    scan_seconds: float = SCAN_SECONDS
+
+    @property
+    def is_private(self) -> bool:
+        """Say whether the daemon is one of our own."""
+        return self.config.golem.mode != "yagna"
+
+
+async def diagnose(patient: Patient, tell: Callable[[Finding], None]) -> Sequence[Finding]:
+    """Make all checks; `tell` each finding as it comes. Nothing is rented or paid."""
+    golem = patient.config.golem
+    checks = machine_checks(patient.runs, golem.providers)
+    async with AsyncExitStack() as stack:
+        try:
+            address = await stack.enter_async_context(open_daemon(golem))
+        except PreflightError as error:
+            return await examine_all([*checks, *_without_daemon(error)], tell)
+        api = await stack.enter_async_context(DaemonApi(address))
+        needs = DaemonNeeds(
+            golem.payment_driver,
+            golem.payment_network,
+            golem.subnet,
+            golem.budget_glm,
+            patient.is_private,
+        )
+        checks += DaemonChecks(address, api, needs).checks()
+        checks += [
+            Check("image", lambda: _image(patient)),
+            Check("offers", lambda: _offers(patient, api), needs=("identity",)),
+            Check("leftovers", lambda: _leftovers(patient, api), needs=("identity",)),
+        ]
+        return await examine_all(checks, tell)
+
+
+def _without_daemon(error: PreflightError) -> list[Check]:
+    """Return the checks that are left if no daemon can be had at all."""
+
+    async def fail() -> Answer:
+        raise CheckFailed(error.message, error.fix or "look at its log")
+
+    checks = [Check("daemon", fail)]
+    for name in (*_OF_A_DAEMON, "allocations", "image", "offers", "leftovers"):
+        checks.append(Check(name, fail, needs=("daemon",)))
+    return checks
+
+
+async def _image(patient: Patient) -> Answer:
+    golem = patient.config.golem
+    if patient.is_private:
+        raise NotApplicable(f"none needed: mode {golem.mode} runs this machine's own worker")
+    if not patient.has_config or golem.image is None:
+        raise NotApplicable("no config given, so no image is named")
+    return await check_image(ImageReference(golem.image, golem.image_url, golem.registry_url))
+
+
+async def _offers(patient: Patient, api: DaemonApi) -> Answer:
+    golem = patient.config.golem
+    try:
+        scan = await scan_market(api, ScanTerms(golem.subnet), patient.scan_seconds)
+    except DaemonError as error:
+        raise CheckFailed(
+            f"the market can't be looked at: {error}", "look at yagna's log"
+        ) from error
+    known = reputations(scan.offers, patient.history, golem.allow)
+    screening = screen(scan.offers, filters_for(offer_requirements(golem, known)))
+    kept = distinct_providers(screening.kept)
+    removed = [f"{one.removed} by {one.name}" for one in screening.counts if one.removed]
+    removed += [f"{len(scan.unusable)} unreadable"] if scan.unusable else []
+    facts = {"seen": scan.seen, "kept": len(screening.kept), "providers": kept}
+    says = f"{len(screening.kept)} of {scan.seen} offers fit"
+    says += f" ({', '.join(removed)} removed)" if removed else ""
+    fix = "`derl-request offers CONFIG` shows what removes how many; loosen that"
+    if not scan.seen:
+        raise CheckFailed(
+            f"no offers in subnet {golem.subnet} within {scan.seconds:.0f} s",
+            "wait: offers take a minute or two to reach a daemon that has just started; or set "
+            "golem.subnet",
+            facts,
+        )
+    if not kept:
+        raise CheckFailed(says, fix, facts)
+    if kept < golem.providers:
+        says += f", by {kept} of the {golem.providers} providers wanted"
+        return Answer(says, is_warning=True, fix=f"{fix}, or lower golem.providers", facts=facts)
+    return Answer(says, facts=facts)
+
+
+async def _leftovers(patient: Patient, api: DaemonApi) -> Answer:
+    if patient.is_private:
+        raise NotApplicable("a private daemon goes with its run; `derl-request resume` settles it")
+    names = runs_left_open(patient.runs)
+    try:
+        agreements = len(await api.approved_agreements())
+    except DaemonError as error:
+        raise CheckFailed(f"agreements can't be listed: {error}", "look at yagna's log") from error
+    facts = {"runs": names, "agreements": agreements}
+    if names:
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        return Answer(
+            f"runs whose process died without settling: {shown}",
+            is_warning=True,
+            fix="`derl-request sweep` ends and pays what they hold; `derl-request resume "
+            f"{names[0]}` goes on",
+            facts=facts,
+        )
+    if agreements:
+        return Answer(
+            f"{agreements} agreements are in force, of other programs or of runs elsewhere",
+            is_warning=True,
+            fix="if nothing of yours is at work: `derl-request sweep --runs-dir DIR` ends those of "
+            "other run folders; the rest end when they expire",
+            facts=facts,
+        )
+    return Answer("none", facts=facts)
