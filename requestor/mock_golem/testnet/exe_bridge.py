@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,20 @@ class ExeUnitCalls:
         activity_id: whose exe-unit it is.
         unit: the exe-unit.
         provider: told of batches; its network may stall.
+        before_reply: done before each answer.
     """
 
-    def __init__(self, activity_id: str, unit: ExeUnit, provider: Provider) -> None:
+    def __init__(
+        self,
+        activity_id: str,
+        unit: ExeUnit,
+        provider: Provider,
+        before_reply: Callable[[], Awaitable[None]],
+    ) -> None:
         self._activity_id = activity_id
         self._unit = unit
         self._provider = provider
+        self._before_reply = before_reply
 
     async def answer(self, method: str, data: bytes) -> bytes | StreamedReply:
         """Return the answer to one call.
@@ -64,7 +73,9 @@ class ExeUnitCalls:
             answer = {"Err": "timeout"}
         except ExeUnitGone:
             await asyncio.Event().wait()  # a dead exe-unit says nothing; the bus tells the caller
-        await self._provider.answerable()
+        if method != "Exec":  # a stall begins after a batch was taken
+            await self._provider.answerable()
+        await self._before_reply()
         return answer if isinstance(answer, StreamedReply) else dump(answer)
 
     async def _call(self, method: str, values: Mapping[str, Any]) -> Any:
@@ -116,7 +127,8 @@ class ActivityLink:
         self._activity_id = activity_id
         self._unit = unit
         self._door = door
-        self._calls = ExeUnitCalls(activity_id, unit, provider)
+        self._calls = ExeUnitCalls(activity_id, unit, provider, self._report_state)
+        self._reporter: StateReporter | None = None
 
     async def run(self) -> None:
         """Answer and report until the exe-unit has ended and the daemon knows it.
@@ -133,6 +145,12 @@ class ActivityLink:
                 _log.debug("activity %s: %s", self._activity_id, error)
             await asyncio.sleep(RECONNECT_SECONDS)
 
+    async def _report_state(self) -> None:
+        """See to it that who is told a result finds the state that it led to."""
+        if self._reporter is not None:
+            with suppress(BusError):
+                await self._reporter.report_state()
+
     async def _serve(self) -> bool:
         """Serve over one connection; tell whether the exe-unit has ended."""
         connection = await BusConnection.open(self._door.address, self._calls.answer)
@@ -140,7 +158,8 @@ class ActivityLink:
         closed = asyncio.get_running_loop().create_task(connection.wait_closed())
         try:
             await connection.register(f"/public/exeunit/{self._activity_id}")
-            reporter = _Reporter(self._activity_id, self._unit, connection, self._door.clock)
+            reporter = StateReporter(self._activity_id, self._unit, connection, self._door.clock)
+            self._reporter = reporter
             while not gone.done() and not closed.done() and not self._unit.has_vanished:
                 await reporter.report()
                 await asyncio.wait(
@@ -152,13 +171,21 @@ class ActivityLink:
                 await reporter.report()
             return True
         finally:
+            self._reporter = None
             gone.cancel()
             closed.cancel()
             await connection.close()
 
 
-class _Reporter:
-    """Tells the daemon what an exe-unit has used, and its state."""
+class StateReporter:
+    """Tells the daemon what an exe-unit has used, and its state.
+
+    Args:
+        activity_id: whose exe-unit it is.
+        unit: the exe-unit.
+        connection: to the daemon's bus.
+        clock: dates the reports.
+    """
 
     def __init__(
         self, activity_id: str, unit: ExeUnit, connection: BusConnection, clock: Clock
@@ -169,8 +196,14 @@ class _Reporter:
         self._clock = clock
         self._told: dict[str, Any] | None = None
         self._told_at = 0.0
+        self._telling = asyncio.Lock()
 
     async def report(self) -> None:
+        """Report all there is.
+
+        Raises:
+            BusError: the daemon is not there or refuses.
+        """
         usage = self._unit.usage()
         value = {
             "currentUsage": [float(usage.cpu_seconds), float(usage.duration_seconds)],
@@ -181,13 +214,23 @@ class _Reporter:
             "SetActivityUsage",
             {"activityId": self._activity_id, "usage": value, "timeout": None},
         )
-        now = asyncio.get_running_loop().time()
-        state = {
-            "state": [self._unit.state, None],
-            "reason": self._unit.reason,
-            "errorMessage": self._unit.error_message,
-        }
-        if state != self._told or now - self._told_at >= STATE_SECONDS:
+        await self.report_state()
+
+    async def report_state(self) -> None:
+        """Report the state if it has changed or was not reported for a while.
+
+        Raises:
+            BusError: the daemon is not there or refuses.
+        """
+        async with self._telling:
+            now = asyncio.get_running_loop().time()
+            state = {
+                "state": [self._unit.state, None],
+                "reason": self._unit.reason,
+                "errorMessage": self._unit.error_message,
+            }
+            if state == self._told and now - self._told_at < STATE_SECONDS:
+                return
             value = {
                 "activityId": self._activity_id,
                 "state": state,
