@@ -252,7 +252,7 @@ def test_every_library_is_declared() -> None:
         re.split(r"[<>=!~\[; ]", requirement)[0].lower().replace("_", "-")
         for requirement in (
             *project["dependencies"],
-            *project["optional-dependencies"]["testnet"],  # `flatbuffers`, behind its own door
+            *project["optional-dependencies"]["testnet-tools"],  # behind doors of their own
         )
     }
     # halves of yapapi and pydantic, of versions that these choose

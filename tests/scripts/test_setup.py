@@ -19,6 +19,7 @@ case "$1 $2" in
     "-m pip")
         echo "$@" >>"$PIP_LOG"
         [ -z "$PIP_KILLED" ] || kill -9 $PPID
+        case "$*" in *golem-node*) exit "${{YAGNA_STATUS:-0}}" ;; esac
         exit "${{PIP_STATUS:-0}}" ;;
     *) exec '{sys.executable}' "$@" ;;
 esac
@@ -96,12 +97,23 @@ def test_says_nothing_on_stdout(checkout: Checkout) -> None:
 def test_test_tools_are_added_and_never_taken_away(checkout: Checkout) -> None:
     checkout.setup()
     checkout.setup("dev")
-    assert [line.rpartition(" ")[2] for line in checkout.installations()] == [".", ".[dev]"]
+    run, dev, yagna = checkout.installations()
+    assert (run.rpartition(" ")[2], dev.rpartition(" ")[2]) == (".", ".[dev]")
+    assert "--quiet golem-node==" in yagna
     checkout.setup()
     assert checkout.installations() == []
     (checkout.folder / "native_kernels" / "src" / "new.cpp").touch()
     checkout.setup()
-    assert [line.rpartition(" ")[2] for line in checkout.installations()] == [".[dev]"]
+    assert checkout.installations()[0].rpartition(" ")[2] == ".[dev]"
+
+
+def test_the_real_daemon_may_be_missing(checkout: Checkout) -> None:
+    done = checkout.setup("dev", more={"YAGNA_STATUS": "1"})
+    assert done.returncode == 0
+    assert "the real yagna (golem-node==0.17.6) cannot be had here" in done.stderr
+    checkout.installations()
+    checkout.setup("dev")
+    assert checkout.installations() == []
 
 
 @pytest.mark.parametrize(

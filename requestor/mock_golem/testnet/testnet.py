@@ -287,7 +287,7 @@ def _check(fleet: Fleet) -> None:
     for fault in fleet.daemon_faults:
         if not isinstance(fault, DaemonRestart) or fault.after_seconds is None:
             raise YagnaError(
-                f"the real daemon cannot be made to {fault.kind.replace('_', ' ')}; only "
-                "daemon_restart with after_seconds works on it; fix: take the others out of the "
-                "fleet's `daemon_faults`, or use `mock-golem serve`"
+                f"the daemon fault {fault.kind} cannot be played on the real daemon, only "
+                "daemon_restart with after_seconds can; fix: take it out of the fleet's "
+                "`daemon_faults`, or use `mock-golem serve`"
             )

@@ -1,5 +1,6 @@
 """One real yagna daemon with the identities of a whole local network."""
 
+import contextlib
 import logging
 import os
 import secrets
@@ -39,6 +40,7 @@ from requestor.mock_golem.testnet.identities import (
 _CONFINED_REST_PORT = 7465  # nobody else is there, so that any port does
 _CONFINED_CHAIN_PORT = 8545
 _REQUESTOR = "requestor"
+_BUS_PREFIX = "mock-golem-bus-"
 
 _log = logging.getLogger(__name__)
 
@@ -167,6 +169,8 @@ class Yagna:
             self._port = None
         if self._bus_directory is not None:
             shutil.rmtree(self._bus_directory, ignore_errors=True)
+            (self._settings.directory / "bus").unlink(missing_ok=True)
+            self._bus_directory = None
 
     async def kill(self) -> None:
         """Kill the daemon (SIGKILL); from then on its port refuses connections."""
@@ -205,7 +209,7 @@ class Yagna:
             _log.warning("yagna runs in the common network, on loopback: %s", _why(settings))
         self._port = bound_socket(settings.port)
         self.url = f"http://{LOOPBACK}:{self._port.getsockname()[1]}"
-        self._bus_directory = Path(tempfile.mkdtemp(prefix="mock-golem-"))
+        self._bus_directory = self._make_bus_directory()
         await self._launch()
         if self._book.missing(settings.providers):
             await self._make_identities()
@@ -213,6 +217,17 @@ class Yagna:
         self._book.save()
         self.requestor = Identity(_REQUESTOR, await self._requestor_id(), self._app_key)
         self.providers = {name: self._book.providers[name] for name in settings.providers}
+
+    def _make_bus_directory(self) -> Path:
+        """A short path, for sockets' sake; one that a killed process of ours left is removed."""
+        note = self._settings.directory / "bus"
+        with contextlib.suppress(OSError):
+            left = Path(note.read_text(encoding="utf-8"))
+            if left.parent == Path(tempfile.gettempdir()) and left.name.startswith(_BUS_PREFIX):
+                shutil.rmtree(left, ignore_errors=True)
+        made = Path(tempfile.mkdtemp(prefix=_BUS_PREFIX))
+        note.write_text(str(made), encoding="utf-8")
+        return made
 
     async def _make_identities(self) -> None:
         """Make what is missing, then start anew.
