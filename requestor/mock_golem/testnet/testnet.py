@@ -18,6 +18,7 @@ from requestor.mock_golem.testnet.chain_ledger import ChainLedger
 from requestor.mock_golem.testnet.chain_networks import NETWORKS, Paces
 from requestor.mock_golem.testnet.chain_rpc import ChainRpc
 from requestor.mock_golem.testnet.chain_server import ChainServer
+from requestor.mock_golem.testnet.fault_notes import fault_notes
 from requestor.mock_golem.testnet.wire_proxy import WireProxy
 from requestor.mock_golem.testnet.yagna import Yagna, YagnaError, YagnaSettings, find_yagna
 from requestor.mock_golem.wire_log import WireLog
@@ -155,6 +156,8 @@ class Testnet:
     async def _start(self) -> DaemonAddress:
         settings = self._settings
         _check(settings.fleet)
+        for note in fault_notes(settings.fleet):
+            _log.warning("%s", note)
         binary = settings.binary or find_yagna()
         work = settings.state_directory
         if work is None:

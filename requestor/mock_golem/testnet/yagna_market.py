@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -58,9 +59,6 @@ class YagnaMarket:
         self._wanted = (properties, constraints)
         self._changed.notify()
 
-    def withdraw(self, provider_id: str) -> None:
-        """Do nothing: a real provider's offer stays where it is."""
-
     def add_draft(self, counter: Proposal, properties: dict[str, Any], constraints: str) -> None:
         """Answer a counter-proposal with the provider's own."""
         offer_id, proposal_id = counter.demand_id, counter.proposal_id
@@ -100,7 +98,8 @@ class YagnaMarket:
     async def leave(self) -> None:
         """Take the offer back, if the daemon can be reached."""
         self._wanted = None
-        await self._withdraw_published()
+        with suppress(DaemonAway):
+            await self._withdraw_published()
 
     async def _publish(self) -> str | None:
         """Replace the published offer by the wanted one; return its id."""
@@ -111,12 +110,13 @@ class YagnaMarket:
         return self._offer_id
 
     async def _withdraw_published(self) -> None:
-        offer_id, self._offer_id = self._offer_id, None
-        if offer_id is not None:
-            try:
-                await self._rest.withdraw(offer_id)
-            except (DaemonAway, RestRefusal) as error:
-                _log.debug("%s", error)
+        if self._offer_id is None:
+            return
+        try:
+            await self._rest.withdraw(self._offer_id)
+        except RestRefusal as refusal:  # the daemon has forgotten it
+            _log.debug("%s", refusal)
+        self._offer_id = None
 
     async def _listen(
         self, offer_id: str, listeners: Listeners, change: "asyncio.Future[None]"
