@@ -129,6 +129,13 @@ class ActivityHost:
             raise endpoint_not_found(f"/net/{self._node_id}/exeunit/{activity_id}/{method}")
         return running.unit
 
+    def unit_at(self, network_id: str, ip: str) -> ExeUnit | None:
+        """Return the exe-unit that was deployed with this address in a network, if it is there."""
+        for running in self._running.values():
+            if running.unit.is_in_network(network_id, ip) and not _has_ended(running.unit):
+                return running.unit
+        return None
+
     def state(self, activity: Activity) -> str:
         """Return the activity's state as the daemon knows it."""
         self.refresh(activity.activity_id)

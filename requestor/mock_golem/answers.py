@@ -26,6 +26,17 @@ class Refusal(Exception):
         return json_answer({"message": self.message}, self.status)
 
 
+class EmptyRefusal(Refusal):
+    """A request is refused without a word."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status, None)
+
+    def response(self) -> web.Response:
+        """Return the answer to send."""
+        return web.Response(status=self.status)
+
+
 class TextRefusal(Refusal):
     """A request is refused with plain text."""
 

@@ -5,7 +5,6 @@ import hmac
 import logging
 import secrets
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,9 +16,9 @@ from aiohttp.typedefs import Handler
 from requestor.mock_golem.activity import ActivityApi
 from requestor.mock_golem.allocations import AllocationsApi
 from requestor.mock_golem.answers import Refusal, TextRefusal, json_answer
-from requestor.mock_golem.books import Books
+from requestor.mock_golem.balance import BalanceApi
+from requestor.mock_golem.books import Books, end_lost_activities
 from requestor.mock_golem.clock import Clock, SystemClock
-from requestor.mock_golem.exe_unit import ContainerSpec, ExeUnit
 from requestor.mock_golem.faults import DaemonRestart, FaultSchedule, WrongKey
 from requestor.mock_golem.fleet import Fleet
 from requestor.mock_golem.gftp import GftpStore, write_launcher
@@ -32,18 +31,20 @@ from requestor.mock_golem.net import NetApi
 from requestor.mock_golem.payment import PaymentApi
 from requestor.mock_golem.provider import Provider
 from requestor.mock_golem.surroundings import (
-    CommandFaultsOf,
     ExeUnitLauncher,
     RefusalListener,
     Surroundings,
     TaskSet,
+    command_environment,
+    exe_unit_launcher,
+    log_refusal,
 )
+from requestor.mock_golem.virtual_network import VirtualNetworks
 from requestor.mock_golem.wire_log import WireLog
 
 HOST = "127.0.0.1"
 VERSION = "0.17.6"
 MAX_BODY_BYTES = 4 << 20
-_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _GRACE_SECONDS = 0.02  # 0 would mean "without limit"
 
 _log = logging.getLogger(__name__)
@@ -97,7 +98,8 @@ class MockDaemon:
         self._site: web.TCPSite | None = None
         self._providers: dict[str, Provider] = {}
         self._faults = FaultSchedule(settings.fleet.daemon_faults, settings.fleet.seed, "daemon")
-        self._net = NetApi()
+        self._virtual = VirtualNetworks()
+        self._net = NetApi(self._virtual, self._providers)
         self._board = DemandBoard(settings.clock)
         self._around: Surroundings
 
@@ -137,7 +139,7 @@ class MockDaemon:
             self._wire_log.close()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
-        self._providers = {}
+        self._providers.clear()
         self._site = self._runner = self._journal = self._wire_log = self._temporary = None
 
     async def _start(self) -> DaemonAddress:
@@ -151,7 +153,7 @@ class MockDaemon:
             self._wire_log = WireLog(settings.wire_log, settings.clock)
         books = Books(settings.clock, self._journal)
         books.restore()
-        _end_lost_activities(books)
+        end_lost_activities(books)
         shutil.rmtree(work / "activities", ignore_errors=True)
         store = GftpStore(work / "gftp" / "store")
         store.directory.mkdir(parents=True, exist_ok=True)
@@ -179,12 +181,7 @@ class MockDaemon:
 
     def _surroundings(self, books: Books, store: GftpStore, work: Path) -> Surroundings:
         fleet = self._settings.fleet
-
-        def launch(spec: ContainerSpec, faults: CommandFaultsOf) -> ExeUnit:
-            return ExeUnit(spec, store, faults, now=self._settings.clock.now)
-
-        python_folder = str(Path(sys.executable).parent)
-        path = fleet.runtime.path or f"{python_folder}:{_SYSTEM_PATH}"
+        launch = exe_unit_launcher(store, self._settings.clock, self._virtual)
         return Surroundings(
             fleet=fleet,
             clock=self._settings.clock,
@@ -192,9 +189,9 @@ class MockDaemon:
             market=self._board,
             requestor_id=node_id(fleet.seed, "requestor"),
             launch=self._settings.launch or launch,
-            refused=self._settings.refused or _log_refusal,
+            refused=self._settings.refused or log_refusal,
             activities_directory=work / "activities",
-            command_environment={"PATH": path, "LANG": "C.UTF-8", **fleet.runtime.environment},
+            command_environment=command_environment(fleet),
         )
 
     def _application(self) -> web.Application:
@@ -208,6 +205,7 @@ class MockDaemon:
             MarketApi(self._around, self._board, self._providers, self._faults),
             ActivityApi(self._around, self._providers),
             AllocationsApi(self._around, self._faults),
+            BalanceApi(self._around),
             PaymentApi(self._around),
             self._net,
             RegistryApi(self._around.fleet.images),
@@ -257,6 +255,8 @@ class MockDaemon:
         if request.path == "/version/get" or RegistryApi.serves(request.path):
             return
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        if not scheme:  # who cannot set headers, such as a browser's websocket
+            scheme, key = "bearer", request.query.get("authToken", "")
         if scheme.lower() != "bearer" or not key:
             raise TextRefusal(401, "Missing application key")
         right = hmac.compare_digest(key.strip().encode(), self._app_key.encode())
@@ -314,7 +314,7 @@ class MockDaemon:
         _log.warning("restarting: away for %g s", fault.down_seconds)
         await self._cut_connections()
         self._board.forget_all()
-        self._net.forget_all()
+        await self._net.forget_all()
         await self._settings.clock.sleep(fault.down_seconds)
         self._around.books.restore()
         await self._listen()
@@ -325,15 +325,3 @@ class MockDaemon:
             self._site = None
         if self._runner is not None and self._runner.server is not None:
             await self._runner.server.shutdown(_GRACE_SECONDS)
-
-
-def _log_refusal(provider_name: str, reason: str) -> None:
-    _log.info("%s refuses: %s", provider_name, reason)
-
-
-def _end_lost_activities(books: Books) -> None:
-    """Mark as ended what ran under an earlier daemon: its processes died with it."""
-    lost = [activity for activity in books.activities.values() if activity.ended_at is None]
-    if lost:
-        ended_at = books.stamp()
-        books.commit(*(activity.changed(ended_at=ended_at) for activity in lost))

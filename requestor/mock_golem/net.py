@@ -1,48 +1,41 @@
-"""The net API: virtual networks, as far as the REST side goes (no packets are carried)."""
+"""The net API: virtual networks, and TCP connections to programs in them."""
 
 import ipaddress
-from dataclasses import dataclass, field
+import os
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
 from requestor.mock_golem.answers import (
+    EmptyRefusal,
     Refusal,
     TextRefusal,
     json_answer,
     missing_field,
     read_object,
 )
+from requestor.mock_golem.exe_unit import ExeUnitGone
 from requestor.mock_golem.identifiers import new_activity_id
+from requestor.mock_golem.provider import Provider
+from requestor.mock_golem.tunnels import Tunnels
+from requestor.mock_golem.virtual_network import Network, VirtualNetworks
 
 PREFIXES = ("/net-api/v1", "/net-api/v2/vpn")
 
 
-@dataclass
-class Network:
-    """A virtual network: who has which address."""
-
-    network_id: str
-    range: ipaddress.IPv4Network
-    gateway: str
-    addresses: list[str] = field(default_factory=list)
-    nodes: dict[str, str] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as the net API shows it."""
-        return {
-            "id": self.network_id,
-            "ip": str(self.range),
-            "mask": str(self.range.netmask),
-            "gateway": self.gateway,
-        }
-
-
 class NetApi:
-    """Routes of the net API."""
+    """Routes of the net API.
 
-    def __init__(self) -> None:
-        self._networks: dict[str, Network] = {}
+    Args:
+        virtual: the networks.
+        providers: by node id.
+    """
+
+    def __init__(self, virtual: VirtualNetworks, providers: Mapping[str, Provider]) -> None:
+        self._networks = virtual.networks
+        self._providers = providers
+        self._tunnels = Tunnels()
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes to serve."""
@@ -59,12 +52,14 @@ class NetApi:
                 web.post(f"{network}/nodes", self._add_node),
                 web.get(f"{network}/nodes", self._list_nodes),
                 web.delete(f"{network}/nodes/{{node_id}}", self._remove_node),
+                web.get(f"{network}/tcp/{{ip}}/{{port:\\d{{1,5}}}}", self._connect),
             ]
         return routes
 
-    def forget_all(self) -> None:
-        """Forget every network."""
+    async def forget_all(self) -> None:
+        """Forget every network and end every connection."""
         self._networks.clear()
+        await self._tunnels.close()
 
     def _network(self, request: web.Request) -> Network:
         network = self._networks.get(request.match_info["network_id"])
@@ -79,7 +74,7 @@ class NetApi:
             address = ip if "/" in ip or mask is None else f"{ip}/{mask}"
             range_ = ipaddress.IPv4Network(address, strict=False)
         except ValueError as error:
-            raise Refusal(400, f"Invalid network address: {error}") from error
+            raise Refusal(400, "Invalid IP address: invalid IP address syntax") from error
         first_host = str(next(range_.hosts()))
         network = Network(new_activity_id(), range_, str(body.get("gateway") or first_host))
         self._networks[network.network_id] = network
@@ -92,7 +87,9 @@ class NetApi:
         return json_answer(self._network(request).as_json())
 
     async def _remove(self, request: web.Request) -> web.Response:
-        del self._networks[self._network(request).network_id]
+        network_id = self._network(request).network_id
+        del self._networks[network_id]
+        await self._tunnels.close(network_id)
         return json_answer(None)
 
     async def _add_address(self, request: web.Request) -> web.Response:
@@ -126,6 +123,25 @@ class NetApi:
         return json_answer(None)
 
 
+    async def _connect(self, request: web.Request) -> web.StreamResponse:
+        network = self._network(request)
+        ip, port = request.match_info["ip"], int(request.match_info["port"])
+        if not 0 < port <= 65535:
+            raise Refusal(404, None)
+        self._tunnels.check_room()
+        provider = self._providers.get(network.nodes.get(_inside(network, ip), ""))
+        if provider is None:
+            raise EmptyRefusal(504)  # as yagna, to which nobody answers
+        try:
+            connection = await provider.connect(network.network_id, ip, port)
+        except (TimeoutError, ExeUnitGone):
+            raise EmptyRefusal(504) from None
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise Refusal(400, f"Connection error: {reason}") from error
+        return await self._tunnels.serve(request, network.network_id, connection)
+
+
 async def _text(request: web.Request, body: dict[str, Any], name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str):
@@ -137,7 +153,7 @@ def _inside(network: Network, ip: str) -> str:
     try:
         address = ipaddress.IPv4Address(ip)
     except ValueError as error:
-        raise Refusal(400, f"Invalid IP address: {ip}") from error
+        raise Refusal(400, "Invalid IP address: invalid IP address syntax") from error
     if address not in network.range:
         raise Refusal(400, f"Network not found for IP address: {ip}")
     return str(address)

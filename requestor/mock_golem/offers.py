@@ -28,7 +28,8 @@ def offer_properties(
 ) -> dict[str, Any]:
     """Return the flat properties of a provider's offer; price coefficients are floats."""
     properties: dict[str, Any] = {
-        "golem.activity.caps.transfer.protocol": ["gftp"],
+        "golem.activity.caps.deploy.report-progress": True,
+        "golem.activity.caps.transfer.protocol": ["gftp", "http", "https"],
         "golem.activity.caps.transfer.report-progress": True,
         DEBIT_NOTE_ACCEPT_TIMEOUT: provider.terms.debit_note_accept_seconds,
         f"golem.com.payment.platform.{platform}.address": provider.wallet or address,

@@ -1,6 +1,7 @@
 """A simulated provider: it offers, negotiates, approves, works, bills, and fails as configured."""
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -244,6 +245,19 @@ class Provider:
         """End an activity; its processes are gone when this returns."""
         await self.answerable()
         await self.host.destroy(activity_id)
+
+    async def connect(self, network_id: str, ip: str, port: int) -> socket.socket:
+        """Connect to a TCP port of the activity that has this address in a virtual network.
+
+        Raises:
+            OSError: nothing listens there; as `TimeoutError`, nobody has the address.
+            ExeUnitGone: the activity ends.
+        """
+        await self.answerable()
+        unit = self.host.unit_at(network_id, ip)
+        if unit is None:
+            raise TimeoutError
+        return await unit.connect(network_id, port)
 
     def batch_sent(self) -> None:
         """Take notice that a batch was sent; the network may stall from now on."""

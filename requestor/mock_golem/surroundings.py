@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,16 @@ from typing import Any
 
 from requestor.mock_golem.books import Books
 from requestor.mock_golem.clock import Clock
-from requestor.mock_golem.exe_unit import CommandFaults, ContainerSpec, ExeUnit
+from requestor.mock_golem.exe_unit import CommandFaults, ContainerSpec, ExeUnit, Fabric
 from requestor.mock_golem.faults import FaultSchedule
 from requestor.mock_golem.fleet import Fleet, ProviderModel
+from requestor.mock_golem.gftp import GftpStore
 from requestor.mock_golem.negotiation import OfferMarket
 
 CommandFaultsOf = Callable[[str], CommandFaults]
 ExeUnitLauncher = Callable[[ContainerSpec, CommandFaultsOf], ExeUnit]
 RefusalListener = Callable[[str, str], None]
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +41,31 @@ class Surroundings:
     refused: RefusalListener
     activities_directory: Path
     command_environment: dict[str, str]
+
+
+def exe_unit_launcher(
+    store: GftpStore, clock: Clock, fabric: Fabric | None = None
+) -> ExeUnitLauncher:
+    """Return what starts real exe-units.
+
+    Their transfers go through a `gftp` store, the packets of virtual networks through `fabric`.
+    """
+
+    def launch(spec: ContainerSpec, faults: CommandFaultsOf) -> ExeUnit:
+        return ExeUnit(spec, store, faults, now=clock.now, fabric=fabric)
+
+    return launch
+
+
+def command_environment(fleet: Fleet) -> dict[str, str]:
+    """Return the whole environment that a fleet's commands see."""
+    path = fleet.runtime.path or f"{Path(sys.executable).parent}:{_SYSTEM_PATH}"
+    return {"PATH": path, "LANG": "C.UTF-8", **fleet.runtime.environment}
+
+
+def log_refusal(provider_name: str, reason: str) -> None:
+    """Take note that a provider refuses terms."""
+    _log.info("%s refuses: %s", provider_name, reason)
 
 
 class TaskSet:

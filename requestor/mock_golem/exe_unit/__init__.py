@@ -17,14 +17,18 @@ from requestor.mock_golem.exe_unit.spec import (
     Usage,
 )
 from requestor.mock_golem.exe_unit.unit import ExeUnit
+from requestor.mock_golem.exe_unit.vpn import Deliver, Fabric, Membership
 
 __all__ = [
     "CommandFaults",
     "ContainerSpec",
+    "Deliver",
     "ExeScriptError",
     "ExeUnit",
     "ExeUnitGone",
+    "Fabric",
     "IsolationError",
+    "Membership",
     "Tamper",
     "UnknownBatch",
     "Usage",

@@ -75,6 +75,13 @@ class Batch:
         """True once every command is done or one has failed."""
         return self._failed or self._finished_count == len(self.commands)
 
+    def running_command(self) -> dict[str, Any]:
+        """Name and parameters of the first command that has not finished."""
+        command = self.commands[self._finished_count].line.command
+        parameters = [command.entry_point, *command.args] if isinstance(command, Run) else None
+        (name,) = self.commands[self._finished_count].line.json
+        return {"command": name, "progress": None, "params": parameters}
+
     def start_command(self, index: int) -> None:
         """Record that a command begins."""
         self._emit(index, {"started": {"command": self.commands[index].line.json}})
@@ -86,6 +93,10 @@ class Batch:
         shown = record.event_output(stream, data)
         if shown is not None:
             self._emit(index, {stream: shown})
+
+    def add_progress(self, index: int, progress: dict[str, Any]) -> None:
+        """Tell streams how far a command has come."""
+        self._emit(index, {"progress": progress})
 
     def finish_command(self, index: int, return_code: int, message: str | None) -> None:
         """Record a command's end; any code but 0 ends the batch."""

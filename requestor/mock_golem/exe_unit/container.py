@@ -6,10 +6,11 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import Awaitable
+import socket
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from weakref import WeakSet
 
 from requestor.mock_golem.exe_unit import lying
 from requestor.mock_golem.exe_unit.guest_process import (
@@ -18,26 +19,38 @@ from requestor.mock_golem.exe_unit.guest_process import (
     OutputSink,
     RunningCommand,
 )
-from requestor.mock_golem.exe_unit.sandbox import ActiveIsolation, build_sandbox
+from requestor.mock_golem.exe_unit.progress import Progress
+from requestor.mock_golem.exe_unit.sandbox import (
+    ActiveIsolation,
+    build_sandbox,
+    devices_problem,
+)
 from requestor.mock_golem.exe_unit.script import Deploy, Run, Transfer
 from requestor.mock_golem.exe_unit.spec import CommandFailed, ContainerSpec, Tamper
-from requestor.mock_golem.exe_unit.transfers import transfer
+from requestor.mock_golem.exe_unit.transfers import Places, finish_anyway, transfer
 from requestor.mock_golem.exe_unit.volumes import Volumes
+from requestor.mock_golem.exe_unit.vpn import Fabric, Membership, VpnDevice
 from requestor.mock_golem.gftp import GftpStore
 
-_Result = TypeVar("_Result")
+CONNECT_SECONDS = 5.0  # as long as yagna waits for a TCP connection in a virtual network
 
 
 class Container:
     """Takes the scratch folder at once and keeps it until `remove`."""
 
-    def __init__(self, spec: ContainerSpec, isolation: ActiveIsolation, store: GftpStore) -> None:
+    def __init__(
+        self, spec: ContainerSpec, isolation: ActiveIsolation, store: GftpStore, fabric: Fabric
+    ) -> None:
         spec.directory.mkdir(parents=True, mode=0o700)
         self._spec = replace(spec, directory=spec.directory.resolve())
         self._isolation = isolation
         self._store = store
+        self._fabric = fabric
         self._volumes = Volumes(self._volumes_folder)
         self._environment: dict[str, str] = {}
+        self.networks: tuple[Membership, ...] = ()
+        self._devices: list[VpnDevice] = []
+        self._connections: WeakSet[socket.socket] = WeakSet()
         self._earlier_cpu_seconds = 0.0  # of guests that have ended
         self.guest: GuestProcess | None = None
 
@@ -54,6 +67,7 @@ class Container:
             raise CommandFailed(f"Runtime error: {error}") from error
         self._volumes.add(paths)
         self._environment = command.environment
+        self.networks = command.networks
         deployment = {
             "valid": {"Ok": ""},
             "vols": [{"name": folder.name, "path": path} for path, folder in self._volumes.items()],
@@ -63,14 +77,41 @@ class Container:
 
     async def start(self) -> GuestProcess:
         """Start the guest; raises `CommandFailed`."""
-        sandbox = build_sandbox(self._isolation, self._spec, self._volumes.items())
+        networks = () if devices_problem(self._isolation) else self.networks
+        sandbox = build_sandbox(
+            self._isolation, self._spec, self._volumes.items(), with_devices=bool(networks)
+        )
         guest = self.guest = GuestProcess(sandbox, self._spec.directory / "agent.log")
         try:
-            await _finish_anyway(guest.start())
+            descriptors = await finish_anyway(guest.start(networks))
         except (AgentDied, OSError) as error:
             self.guest = None
             raise CommandFailed(f"Runtime error: {error}") from error
+        self._devices = [
+            VpnDevice(descriptor, member, self._fabric)
+            for descriptor, member in zip(descriptors, networks, strict=False)
+        ]
         return guest
+
+    async def connect(self, network_id: str, port: int) -> socket.socket:
+        """Connect to a TCP port of the guest; the socket is non-blocking, and ends with the guest.
+
+        Where guests have no device of their own, their loopback stands for the network. Raises
+        `OSError`, among them `TimeoutError`, and `AgentDied`.
+        """
+        if self.guest is None:
+            raise AgentDied("the guest is not started")
+        addresses = [one.member.address for one in self._devices if one.is_in(network_id)]
+        made = await self.guest.open_socket()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                address = addresses[0] if addresses else "127.0.0.1"
+                await asyncio.get_running_loop().sock_connect(made, (address, port))
+        except BaseException:
+            made.close()
+            raise
+        self._connections.add(made)
+        return made
 
     async def run(self, command: Run, on_output: OutputSink) -> RunningCommand:
         """Start a command; returns once it runs. Raises `CommandFailed` and `AgentDied`."""
@@ -78,21 +119,20 @@ class Container:
             raise CommandFailed("Runtime error: START command not run")
         return await self.guest.run(command, self._environment, on_output)
 
-    async def transfer(self, command: Transfer, tamper: Tamper | None) -> None:
+    async def transfer(self, command: Transfer, tamper: Tamper | None, progress: Progress) -> None:
         """Move a file in or out; raises `CommandFailed`."""
-        scratch = self._spec.directory
-        work = asyncio.to_thread(transfer, command, self._volumes, self._store, scratch, tamper)
-        await _finish_anyway(work)
+        places = Places(self._volumes, self._store, self._spec.directory)
+        await transfer(command, places, tamper, progress)
 
     async def snapshot(self) -> lying.Snapshot:
         """The present files of all volumes."""
         folders = [folder for _, folder in self._volumes.items()]
-        return await _finish_anyway(asyncio.to_thread(lying.take_snapshot, folders))
+        return await finish_anyway(asyncio.to_thread(lying.take_snapshot, folders))
 
     async def falsify(self, before: lying.Snapshot, output: bytes, tamper: Tamper) -> bytes:
         """Falsify what was written since `before` and is named by its digest in `output`."""
         after = await self.snapshot()
-        return await _finish_anyway(
+        return await finish_anyway(
             asyncio.to_thread(lying.falsify_reported_files, before, after, output, tamper)
         )
 
@@ -105,8 +145,14 @@ class Container:
         """End the guest with all its processes and drop the volumes."""
         guest, self.guest = self.guest, None
         if guest is not None:
-            await _finish_anyway(guest.stop())
+            await finish_anyway(guest.stop())
             self._earlier_cpu_seconds += guest.cpu_seconds()
+        for device in self._devices:
+            device.close()
+        self._devices = []
+        for connection in self._connections:
+            with suppress(OSError):  # closed already
+                connection.shutdown(socket.SHUT_RDWR)
         await asyncio.to_thread(_remove_tree, self._volumes_folder)
         self._volumes = Volumes(self._volumes_folder)
 
@@ -114,16 +160,6 @@ class Container:
         """End everything and delete the scratch folder."""
         await self.reset()
         await asyncio.to_thread(_remove_tree, self._spec.directory)
-
-
-async def _finish_anyway(work: Awaitable[_Result]) -> _Result:
-    """Await work that is finished even if the caller is cancelled meanwhile."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
 
 
 def _remove_tree(folder: Path) -> None:

@@ -6,14 +6,17 @@ import asyncio
 import base64
 import json
 import signal
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from requestor.mock_golem.exe_unit.door import Door, received
 from requestor.mock_golem.exe_unit.sandbox import Sandbox
 from requestor.mock_golem.exe_unit.script import Run
 from requestor.mock_golem.exe_unit.spec import CommandFailed
+from requestor.mock_golem.exe_unit.vpn import Membership
 from requestor.mock_golem.guest.processes import descendants, signal_all, tree_cpu_seconds
 
 LONGEST_MESSAGE_BYTES = 1 << 20
@@ -46,15 +49,44 @@ class GuestProcess:
         self._reader: asyncio.Task[None] | None = None
         self._runs: dict[int, RunningCommand] = {}
         self._run_count = 0
+        self._socket_count = 0
+        self._door: Door | None = None
         self._cpu_seconds = 0.0
         self.gone = asyncio.Event()
         self.end_reason: str | None = None  # "closed", "memory", or "died" once gone
 
-    async def start(self) -> None:
-        """Start the agent and wait until it answers; raises `AgentDied`."""
+    async def start(self, networks: Sequence[Membership] = ()) -> list[int]:
+        """Start the agent and wait until it answers; raises `AgentDied`.
+
+        Returns descriptors of the guest's devices in the first of the networks, as many as it
+        could make; they are the caller's to close.
+        """
+        door = self._door = Door()
+        devices = [door.expect(str(number)) for number in range(len(networks))]
+        addresses = [{"address": one.address, "netmask": one.netmask} for one in networks]
+        argv = self._sandbox.argv(door=door.guest_descriptor, networks=addresses)
+        try:
+            await self._spawn(argv, door)
+        except BaseException:
+            door.close(AgentDied("the guest agent was not started"))
+            raise
+        assert self._process is not None and self._process.stdout is not None
+        greeting = await self._process.stdout.readline()
+        if not greeting:
+            await self._process.wait()
+            self.gone.set()
+            door.close(AgentDied("the guest agent died"))
+            said = self._log.read_text(encoding="utf-8", errors="replace").strip()
+            raise AgentDied(f"the guest agent ended at its start: {said or 'it said nothing'}")
+        # Under bubblewrap as under its own guard the agent is the only child of what was started.
+        self.agent_pid = descendants(self._process.pid)[0]
+        self._reader = asyncio.create_task(self._read())
+        return [await received(device) for device in devices[: json.loads(greeting)["devices"]]]
+
+    async def _spawn(self, argv: Sequence[str], door: Door) -> None:
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._sandbox.argv,
+                *argv,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -62,17 +94,25 @@ class GuestProcess:
                 cwd="/",
                 start_new_session=True,
                 limit=LONGEST_MESSAGE_BYTES,
+                pass_fds=(door.guest_descriptor,),
             )
-        assert self._process.stdout is not None
-        greeting = await self._process.stdout.readline()
-        if not greeting:
-            await self._process.wait()
-            self.gone.set()
-            said = self._log.read_text(encoding="utf-8", errors="replace").strip()
-            raise AgentDied(f"the guest agent ended at its start: {said or 'it said nothing'}")
-        # Under bubblewrap as under its own guard the agent is the only child of what was started.
-        self.agent_pid = descendants(self._process.pid)[0]
-        self._reader = asyncio.create_task(self._read())
+        door.close_guest_end()
+
+    async def open_socket(self) -> socket.socket:
+        """Return a new TCP socket in the guest's network, non-blocking.
+
+        Raises `AgentDied`, and `OSError` if there can be no more.
+        """
+        if self.gone.is_set() or self._process is None or self._process.stdin is None:
+            raise AgentDied("the guest agent is gone")
+        assert self._door is not None
+        self._socket_count += 1
+        name = f"socket {self._socket_count}"
+        expected = self._door.expect(name)
+        self._process.stdin.write(json.dumps({"socket": name}).encode() + b"\n")
+        made = socket.socket(fileno=await received(expected))
+        made.setblocking(False)
+        return made
 
     async def run(
         self, command: Run, environment: dict[str, str], on_output: OutputSink
@@ -132,6 +172,8 @@ class GuestProcess:
             await self._process.wait()
             self.end_reason = self.end_reason or "died"
             self.gone.set()
+            if self._door is not None:
+                self._door.close(AgentDied("the guest agent died"))
             for running in self._runs.values():
                 for future in (running.started, running.exit):
                     if not future.done():
@@ -142,6 +184,10 @@ class GuestProcess:
         if "end" in message:
             self.end_reason = message["end"]
             self._cpu_seconds = max(self._cpu_seconds, message["cpu_seconds"])
+            return
+        if "socket" in message:
+            assert self._door is not None
+            self._door.fail(message["socket"], OSError(*message["failed"]))
             return
         running = self._runs[message["run"]]
         if "started" in message:

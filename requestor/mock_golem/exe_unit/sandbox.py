@@ -10,12 +10,13 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from requestor.mock_golem.exe_unit.spec import CommandFailed, ContainerSpec, IsolationError
+from requestor.mock_golem.guest.network import TUN_DEVICE
 
 ROOT_BYTES = 128 << 20  # what a real VM gives to files outside its volumes
 IMAGE_FOLDER = "/run/image"  # from where the agent lays the image over the root
@@ -34,11 +35,16 @@ ActiveIsolation = Literal["bubblewrap", "process"]
 
 @dataclass(frozen=True)
 class Sandbox:
-    """The command line of an agent, and where things lie for the commands it starts."""
+    """How an agent is started, and where things lie for the commands it starts."""
 
-    argv: tuple[str, ...]
+    command: tuple[str, ...]
+    config: Mapping[str, Any]
     working_dir: str
     environment: dict[str, str]
+
+    def argv(self, **more: Any) -> list[str]:
+        """The command line; `more` is added to the agent's config."""
+        return [*self.command, json.dumps({**self.config, **more})]
 
 
 def choose_isolation(wanted: str) -> ActiveIsolation:
@@ -89,9 +95,13 @@ def bubblewrap_problem() -> str | None:
 
 
 def build_sandbox(
-    isolation: ActiveIsolation, spec: ContainerSpec, volumes: Sequence[tuple[str, Path]]
+    isolation: ActiveIsolation,
+    spec: ContainerSpec,
+    volumes: Sequence[tuple[str, Path]],
+    *,
+    with_devices: bool = False,
 ) -> Sandbox:
-    """The agent's command line for one activity.
+    """The agent's command line for one activity; `with_devices` lets it make network devices.
 
     Raises `CommandFailed` if the image needs an isolation other than this.
     """
@@ -107,8 +117,10 @@ def build_sandbox(
     }
     if isolation == "bubblewrap":
         options = _bubblewrap_options(shutil.which("bwrap") or "bwrap", spec, volumes)
-        argv = (*options, *agent, json.dumps(config))
-        return Sandbox(argv, spec.working_dir, dict(spec.environment))
+        if with_devices:
+            device = ("--dev-bind", TUN_DEVICE, TUN_DEVICE)
+            options[-1:] = [*device, "--cap-add", "CAP_NET_ADMIN", "--"]
+        return Sandbox((*options, *agent), config, spec.working_dir, dict(spec.environment))
     if spec.root is not None:
         raise CommandFailed("Runtime error: an image with a root folder needs bubblewrap")
     outside_volumes = os.fspath(spec.directory / "root") + spec.working_dir
@@ -118,7 +130,16 @@ def build_sandbox(
     environment = {
         name: _to_host(value, volumes) or value for name, value in spec.environment.items()
     }
-    return Sandbox((*agent, json.dumps(config)), working_dir, environment)
+    return Sandbox(agent, config, working_dir, environment)
+
+
+def devices_problem(isolation: ActiveIsolation) -> str | None:
+    """Why guests can have no network devices of their own here; None if they can."""
+    if isolation != "bubblewrap":
+        return "without bubblewrap there is no network of a guest's own"
+    if not os.access(TUN_DEVICE, os.R_OK | os.W_OK):
+        return f"{TUN_DEVICE} is not there or may not be opened"
+    return None
 
 
 def _to_host(path: str, volumes: Iterable[tuple[str, Path]]) -> str | None:
@@ -136,6 +157,8 @@ def _bubblewrap_options(
     options = [bubblewrap, "--die-with-parent", "--as-pid-1"]
     options += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     options += ["--hostname", "golem", "--cap-drop", "ALL"]
+    # In its own network a guest may listen where it likes, as root in a VM does.
+    options += ["--cap-add", "CAP_NET_BIND_SERVICE"]
     if os.geteuid() != 0:
         options += ["--unshare-user", "--uid", "0", "--gid", "0"]
     options += ["--size", str(ROOT_BYTES), "--tmpfs", "/"]

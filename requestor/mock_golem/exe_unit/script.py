@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+from requestor.mock_golem.exe_unit.progress import DEFAULT_INTERVAL_SECONDS, parse_duration
 from requestor.mock_golem.exe_unit.spec import ExeScriptError
+from requestor.mock_golem.exe_unit.vpn import Membership
 
 CaptureMode = dict[str, Any]
+MOST_NETWORKS = 8
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,8 @@ class Deploy:
 
     volumes: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    networks: tuple[Membership, ...] = ()
+    progress_seconds: float | None = None  # between two reports; None: none is wanted
     name = "deploy"
 
 
@@ -45,6 +51,7 @@ class Transfer:
 
     source: str
     target: str
+    progress_seconds: float | None = None
 
     @property
     def name(self) -> str:
@@ -114,7 +121,45 @@ def _deploy(where: str, body: dict[str, Any]) -> tuple[Command, dict[str, Any]]:
         "env": {},
         "progress": None,
     }
-    return Deploy(tuple(volumes), environment), {**defaults, **body}
+    networks = _networks(where, body.get("net") or [])
+    interval = _progress(where, body.get("progress"))
+    return Deploy(tuple(volumes), environment, networks, interval), {**defaults, **body}
+
+
+def _progress(where: str, arguments: Any) -> float | None:
+    """Seconds between two reports, None if none are wanted."""
+    if arguments is None:
+        return None
+    if not isinstance(arguments, dict):
+        raise ExeScriptError(f"{where}: progress must be an object")
+    interval = arguments.get("updateInterval")
+    if interval is None:
+        return DEFAULT_INTERVAL_SECONDS
+    if not isinstance(interval, str):
+        raise ExeScriptError(f"{where}: updateInterval must be a text")
+    try:
+        return parse_duration(interval)
+    except ValueError as error:
+        raise ExeScriptError(f"{where}: {error}") from error
+
+
+def _networks(where: str, listed: Any) -> tuple[Membership, ...]:
+    if not isinstance(listed, list) or len(listed) > MOST_NETWORKS:
+        raise ExeScriptError(f"{where}: net must be a list of at most {MOST_NETWORKS} networks")
+    found = []
+    for network in listed:
+        if not isinstance(network, dict):
+            raise ExeScriptError(f"{where}: a network must be an object")
+        names = {key: _text(where, network, key) for key in ("id", "ip", "nodeIp")}
+        mask = network.get("mask")
+        whole = names["ip"] if "/" in names["ip"] or mask is None else f"{names['ip']}/{mask}"
+        try:
+            netmask = str(IPv4Network(whole, strict=False).netmask)
+            address = str(IPv4Address(names["nodeIp"]))
+        except ValueError as error:
+            raise ExeScriptError(f"{where}: {error}") from error
+        found.append(Membership(names["id"], address, netmask))
+    return tuple(found)
 
 
 def _start(where: str, body: dict[str, Any]) -> tuple[Command, dict[str, Any]]:
@@ -135,7 +180,8 @@ def _run(where: str, body: dict[str, Any]) -> tuple[Command, dict[str, Any]]:
 
 
 def _transfer(where: str, body: dict[str, Any]) -> tuple[Command, dict[str, Any]]:
-    command = Transfer(_text(where, body, "from"), _text(where, body, "to"))
+    interval = _progress(where, body.get("progress"))
+    command = Transfer(_text(where, body, "from"), _text(where, body, "to"), interval)
     defaults = {"format": None, "depth": None, "fileset": None, "progress": None}
     return command, {"from": command.source, "to": command.target, **defaults, **body}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import Any, Literal
 from requestor.mock_golem.exe_unit.batch import Batch
 from requestor.mock_golem.exe_unit.container import Container
 from requestor.mock_golem.exe_unit.guest_process import AgentDied, GuestProcess
+from requestor.mock_golem.exe_unit.progress import NoProgress, Progress
 from requestor.mock_golem.exe_unit.sandbox import ActiveIsolation, choose_isolation
 from requestor.mock_golem.exe_unit.script import (
     Command,
@@ -30,6 +32,7 @@ from requestor.mock_golem.exe_unit.spec import (
     UnknownBatch,
     Usage,
 )
+from requestor.mock_golem.exe_unit.vpn import Fabric, NoFabric
 from requestor.mock_golem.gftp import GftpStore
 
 State = Literal["New", "Initialized", "Deployed", "Ready", "Terminated"]
@@ -53,7 +56,8 @@ class ExeUnit:
 
     `faults` is asked once per command, by name (`deploy`, `start`, `run`, `transfer_in`,
     `transfer_out`, `terminate`), just before it is executed. `clock` (seconds, never falling)
-    measures the duration that is billed, `now` dates results.
+    measures the duration that is billed, `now` dates results. `fabric` carries the packets of
+    virtual networks.
     """
 
     def __init__(
@@ -64,8 +68,10 @@ class ExeUnit:
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = _utc_now,
+        fabric: Fabric | None = None,
     ) -> None:
         self._spec = spec
+        self._fabric = fabric or NoFabric()
         self._store = store
         self._faults = faults
         self._clock = clock
@@ -126,7 +132,7 @@ class ExeUnit:
         if self._state != "New":
             raise RuntimeError(f"initialize in state {self._state}")
         isolation = await asyncio.to_thread(choose_isolation, self._spec.isolation)
-        self._container = Container(self._spec, isolation, self._store)
+        self._container = Container(self._spec, isolation, self._store, self._fabric)
         self._isolation = isolation
         self._started_at = self._clock()
         self._state = "Initialized"
@@ -153,6 +159,31 @@ class ExeUnit:
     def events(self, batch_id: str) -> AsyncIterator[dict[str, Any]]:
         """Runtime events of a batch, from its first on, ending with it. Raises as `results`."""
         return self._batch(batch_id).events()
+
+    def running_commands(self) -> list[dict[str, Any]]:
+        """The command at which each unfinished batch is, as a requestor may ask for it."""
+        return [
+            batch.running_command()
+            for batch_id, batch in self._batches.items()
+            if not batch.is_finished and not self._tasks[batch_id].done()
+        ]
+
+    def is_in_network(self, network_id: str, address: str) -> bool:
+        """Whether the activity was deployed as this address of a virtual network."""
+        networks = () if self._container is None else self._container.networks
+        return any((one.network_id, one.address) == (network_id, address) for one in networks)
+
+    async def connect(self, network_id: str, port: int) -> socket.socket:
+        """Connect to a TCP port of a program in the activity; returns a non-blocking socket.
+
+        Raises `OSError`, among them `TimeoutError`, and `ExeUnitGone`.
+        """
+        if self._is_ending or self._container is None:
+            raise ExeUnitGone(_NO_ADDRESS)
+        try:
+            return await self._container.connect(network_id, port)
+        except AgentDied as error:
+            raise ExeUnitGone(_NO_ADDRESS) from error
 
     def usage(self) -> Usage:
         """What the activity has used; keeps its last value after the end."""
@@ -222,6 +253,7 @@ class ExeUnit:
             await self._hang_or_die(faults)
         match command:
             case Deploy():
+                _progress(batch, index, command.progress_seconds).say("Deployed image from cache")
                 batch.add_output(index, "stdout", self._container.deploy(command))
             case Start():
                 guest = await self._container.start()
@@ -232,7 +264,8 @@ class ExeUnit:
                 tamper = faults.tamper
                 if tamper is not None and (tamper.consistent or command.name != "transfer_out"):
                     tamper = None
-                await self._container.transfer(command, tamper)
+                progress = _progress(batch, index, command.progress_seconds)
+                await self._container.transfer(command, tamper, progress)
 
     def _enter(self, command: Command) -> State:
         """Check the life cycle; returns the state that follows."""
@@ -342,6 +375,23 @@ class ExeUnit:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _progress(batch: Batch, index: int, interval_seconds: float | None) -> Progress:
+    """What tells the batch of a command's progress, from any thread."""
+    if interval_seconds is None:
+        return NoProgress()
+    loop = asyncio.get_running_loop()
+
+    def tell(progress: dict[str, Any]) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:  # a thread that copies
+            loop.call_soon_threadsafe(batch.add_progress, index, progress)
+        else:
+            batch.add_progress(index, progress)
+
+    return Progress(tell, interval_seconds)
 
 
 def _exited(code: int) -> CommandFailed:

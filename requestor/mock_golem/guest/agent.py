@@ -3,13 +3,16 @@
 Usage: `agent.py CONFIG`, CONFIG being a JSON object: `is_init` (true as PID 1 of an own PID
 namespace, false as a plain process, which then becomes a child-subreaper), `pace`, `memory_bytes`
 (or null), `output_limit_bytes`, `memory_folders`, `image` (a folder to lay over the root, or null)
-and `volumes` (where nothing of it is laid).
+and `volumes` (where nothing of it is laid), `door` (descriptor of a Unix socket) and `networks`
+(`[{"address", "netmask"}]`: a device is made for each and passed through the door).
 
 One JSON object per line. Requests on stdin: `{"run": number, "entry_point", "args", "cwd",
-"environment", "stdout": capture or null, "stderr": capture or null}`. The end of stdin ends all.
-Replies on stdout: `{"ready": pid}`, `{"run", "started": pid}`, `{"run", "failed": [errno, text]}`,
-`{"run", "stdout" | "stderr": base64}`, `{"run", "exit": code}`, and last of all
-`{"end": "closed" | "memory", "cpu_seconds"}`.
+"environment", "stdout": capture or null, "stderr": capture or null}`, and `{"socket": name}`: a TCP
+socket comes through the door with that name. The end of stdin ends all.
+Replies on stdout: `{"ready": pid, "devices": how many came}`, `{"run", "started": pid}`,
+`{"run", "failed": [errno, text]}`, `{"run", "stdout" | "stderr": base64}`, `{"run", "exit": code}`,
+`{"socket", "failed": [errno, text]}`, and last of all `{"end": "closed" | "memory",
+"cpu_seconds"}`.
 
 Whoever dies, nothing survives: without the exe-unit stdin ends; as PID 1 the agent takes its
 namespace along; as a plain process it is watched by a guard, its parent, to which its children
@@ -21,6 +24,7 @@ from __future__ import annotations
 import binascii
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -32,6 +36,7 @@ from typing import Any, NoReturn
 
 from .capture import Capture
 from .image import lay_over
+from .network import hand_over_devices, hand_over_socket
 from .pacing import MemoryGuard, Pacer
 from .processes import kill_descendants
 
@@ -56,6 +61,12 @@ class Agent:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._limit_bytes: int = config["output_limit_bytes"]
+        self._door: int | None = config.get("door")
+        self._devices = 0
+        if self._door is not None:
+            os.set_inheritable(self._door, False)
+            if config.get("networks"):
+                self._devices = hand_over_devices(self._door, config["networks"])
         self._poll = select.poll()
         self._outputs: dict[int, Output] = {}
         self._running: dict[int, int] = {}  # process id -> number of the run
@@ -79,7 +90,7 @@ class Agent:
         """Work until stdin ends, a signal asks to stop, or the memory limit is passed."""
         reason = "closed"
         try:
-            _send({"ready": os.getpid()})
+            _send({"ready": os.getpid(), "devices": self._devices})
             while not self._is_ending:
                 self._handle_events()
                 self._collect()
@@ -124,7 +135,18 @@ class Agent:
         while (end := self._requests.find(b"\n")) >= 0:
             request = json.loads(bytes(self._requests[:end]))
             del self._requests[: end + 1]
-            self._start(request)
+            if "socket" in request:
+                self._make_socket(request["socket"])
+            else:
+                self._start(request)
+
+    def _make_socket(self, name: str) -> None:
+        try:
+            if self._door is None:
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+            hand_over_socket(self._door, name)
+        except OSError as error:
+            _send({"socket": name, "failed": [error.errno, error.strerror]})
 
     def _start(self, request: dict[str, Any]) -> None:
         number: int = request["run"]

@@ -136,7 +136,7 @@ async def test_what_comes_in_does_not_follow_links_out(
 async def test_sources_that_cannot_be_had(make_activity: MakeActivity) -> None:
     activity = await (await make_activity()).ready()
     for source, complaint in (
-        ("http://example.com/file", "Unsupported scheme: http "),
+        ("ftp://example.com/file", "Unsupported scheme: ftp "),
         ("file:///etc/passwd", "Unsupported scheme: file "),
         ("nonsense", "URL parse error"),
         ("gftp://0x" + "00" * 20 + "/" + "ab" * 32, "gftp error: "),
