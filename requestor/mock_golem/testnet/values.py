@@ -19,8 +19,8 @@ class ValueFormatError(ValueError):
 
 
 def dump(value: Any) -> bytes:
-    """Return plain data (None, texts, numbers, lists, mappings) as flexbuffers."""
-    return bytes(flexbuffers.Dumps(value))
+    """Return plain data (None, texts, numbers up to 1e38, lists, mappings) as flexbuffers."""
+    return bytes(flexbuffers.Dumps(_with_encoded_keys(value)))
 
 
 def load(data: bytes) -> Any:
@@ -37,8 +37,24 @@ def load(data: bytes) -> Any:
     except ValueFormatError:
         raise
     # the library checks nothing: bytes that are no flexbuffers end in any of these
-    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ValueFormatError(f"not a flexbuffers value: {error!r:.200}") from error
+
+
+def _with_encoded_keys(value: Any) -> Any:
+    """Return the value with its keys as UTF-8: the library itself would write ASCII alone."""
+    if isinstance(value, dict):
+        return {name.encode(): _with_encoded_keys(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_encoded_keys(item) for item in value]
+    return value
 
 
 def _inflate(data: bytes) -> bytes:
@@ -77,7 +93,7 @@ class _Unfolding:
         if ref.IsBlob:
             return bytes(ref.AsBlob)
         if ref.IsString or ref.IsKey:
-            return str(ref.AsString if ref.IsString else ref.AsKey)
+            return bytes(ref.AsStringBytes).decode()
         for kind in ("Null", "Bool", "Int", "Float"):
             if getattr(ref, f"Is{kind}"):
                 return None if kind == "Null" else getattr(ref, f"As{kind}")
@@ -87,7 +103,7 @@ class _Unfolding:
         keys = self._items(mapping.Keys)
         values = self._items(mapping.Values)
         return {
-            str(key.AsKey): self.value(item, depth + 1)
+            bytes(key.AsKeyBytes).decode(): self.value(item, depth + 1)
             for key, item in zip(keys, values, strict=True)
         }
 
