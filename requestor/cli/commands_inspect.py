@@ -18,6 +18,9 @@ from requestor.errors import RunFailed, UsageError
 from requestor.evaluation.judge import ARCHIVE_NAME, Evaluation, Judge
 from requestor.evaluation.local_worker import LocalWorker, LocalWorkerError
 from requestor.federation.seeds import held_out_seeds
+from requestor.marketplace.ledger_entries import read_entries
+from requestor.marketplace.statement import make_statement
+from requestor.reporting.money_view import money_record, print_money
 from requestor.reporting.run_list import print_runs, print_status, read_status, status_record
 from requestor.training_run.checkpoints import CheckpointStore
 from requestor.training_run.run_directory import RunDirectory, find_run, list_runs
@@ -25,15 +28,32 @@ from requestor.training_run.run_directory import RunDirectory, find_run, list_ru
 
 @click.command()
 @click.argument("run_name", metavar="RUN", default="last")
+@click.option(
+    "--money",
+    is_flag=True,
+    help="The account with each provider: what it asked, got, and did for it.",
+)
 @as_json_option
 @runs_option
-def status(run_name: str, *, as_json: bool, runs_dir: Path) -> None:
+def status(run_name: str, *, money: bool, as_json: bool, runs_dir: Path) -> None:
     """Show where RUN (a name from `ls`, a path, or `last`) stands: rounds, returns, cost."""
-    found = read_status(find_run(runs_dir, run_name))
+    directory = find_run(runs_dir, run_name)
+    if money:
+        _show_money(directory, as_json=as_json)
+        return
+    found = read_status(directory)
     if as_json:
         click.echo(json.dumps(status_record(found)))
     else:
         print_status(found, Console(), time.time())
+
+
+def _show_money(directory: RunDirectory, *, as_json: bool) -> None:
+    statement = make_statement(read_entries(directory.ledger))
+    if as_json:
+        click.echo(json.dumps(money_record(statement)))
+    else:
+        print_money(statement, Console())
 
 
 @click.command("ls")

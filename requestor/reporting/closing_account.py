@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from requestor.marketplace.ledger import LedgerSummary
+from requestor.marketplace.statement import glm_per_million_steps
 from requestor.reporting.model_files import ModelFiles
 from requestor.reporting.provider_view import ProviderView
 from requestor.reporting.run_view import RunView
@@ -30,6 +31,11 @@ class ProviderAccount:
     steps_per_second: float | None
     paid_glm: Decimal
 
+    @property
+    def glm_per_million_steps(self) -> Decimal | None:
+        """What a million of its steps cost; None without any."""
+        return glm_per_million_steps(self.paid_glm, self.steps)
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -38,6 +44,9 @@ class Summary:
     run_name: what the commands call the run, e.g. `ppo/CartPole-v1_1`.
     is_untrained: rounds were done, but none of them was published.
     is_cost_open: bills may still come, `cost_glm` is the least that it will be.
+    owed_glm: invoices that are right and stay unpaid, because the budget does not carry them.
+    untrained_return: what the model scored before training; None if that was never measured.
+    glm_per_return_point: the cost of a point of mean return gained; None if none was.
     """
 
     run_id: str
@@ -63,6 +72,9 @@ class Summary:
     is_cost_open: bool
     budget_glm: Decimal
     glm_per_million_steps: Decimal | None
+    owed_glm: Decimal
+    untrained_return: float | None
+    glm_per_return_point: Decimal | None
     providers: tuple[ProviderAccount, ...]
     files: ModelFiles
 
@@ -104,9 +116,20 @@ def summarize_run(
         is_cost_open=is_open,
         budget_glm=view.budget_glm,
         glm_per_million_steps=view.glm_per_million_steps(cost),
+        owed_glm=_owed_glm(ledger),
+        untrained_return=view.evaluations[0].mean_return if 0 in view.evaluations else None,
+        glm_per_return_point=view.glm_per_return_point(cost),
         providers=_accounts(view, ledger),
         files=files,
     )
+
+
+def _owed_glm(ledger: LedgerSummary) -> Decimal:
+    owed = (
+        max(Decimal(0), asked - ledger.accepted_glm.get(agreement, Decimal(0)))
+        for agreement, asked in ledger.put_off_glm.items()
+    )
+    return sum(owed, Decimal(0))
 
 
 def _accounts(view: RunView, ledger: LedgerSummary) -> tuple[ProviderAccount, ...]:

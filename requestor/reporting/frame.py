@@ -26,7 +26,7 @@ from requestor.reporting.wording import (
 
 LABEL_WIDTH = 9
 MARGIN = 1
-LINES_ABOVE_TABLE = 9
+LINES_ABOVE_TABLE = 10
 WIDE_COLUMNS = 72
 WIDEST_COLUMNS = 100
 OUTCOMES = {
@@ -69,6 +69,8 @@ def draw(view: RunView, now_unix_seconds: float, canvas: Canvas) -> RenderableTy
         body.add_row(part)
     body.add_row(_steps(view, now_unix_seconds, canvas))
     body.add_row(_cost(view, canvas))
+    if (prices := _prices(view, canvas)) is not None:
+        body.add_row(prices)
     body.add_row(Text(""))
     body.add_row(_providers(view, now_unix_seconds, canvas))
     return Padding(body, (1, MARGIN, 0, MARGIN), expand=False)
@@ -203,6 +205,17 @@ def _cost(view: RunView, canvas: Canvas) -> RenderableType:
     return _labelled("cost", row)
 
 
+def _prices(view: RunView, canvas: Canvas) -> RenderableType | None:
+    """What steps and returns have cost so far; None before anything was paid or done."""
+    words = []
+    if view.cost_glm and (price := view.glm_per_million_steps()) is not None:
+        words.append(f"{glm_text(price)} GLM per million steps")
+    if view.cost_glm and (price := view.glm_per_return_point()) is not None:
+        words.append(f"{glm_text(price)} per point of return gained")
+    line = f" {canvas.glyphs.dot} ".join(words)
+    return _labelled("", Text(line, style="dim")) if words else None
+
+
 def _providers(view: RunView, now: float, canvas: Canvas) -> RenderableType:
     if not view.session_providers:
         wanted = plural(view.wanted_providers, "provider")
@@ -219,12 +232,13 @@ def _providers(view: RunView, now: float, canvas: Canvas) -> RenderableType:
     table.add_column("steps/s", justify="right", no_wrap=True)
     if is_wide:
         table.add_column("late", justify="right", no_wrap=True)
+        table.add_column("GLM", justify="right", no_wrap=True)
     table.add_column("failed", justify="right", no_wrap=True)
     shown, hidden = _choose(view, canvas)
     for provider in shown:
         cells = _provider_cells(view, provider, now, canvas)
         if not is_wide:
-            del cells[4]
+            del cells[4:6]
         style = "dim" if provider.state == "ended" else ""
         table.add_row(*cells, style=style)
     if not hidden:
@@ -267,6 +281,7 @@ def _provider_cells(
         Text(count_text(provider.orders_done)),
         Text("-" if speed is None else count_text(speed)),
         _count(provider.wasted_copies, "yellow"),
+        Text(glm_text(view.provider_cost_glm(provider))),
         _count(provider.troubles, "red"),
     ]
 

@@ -39,7 +39,10 @@ def summary_record(summary: Summary) -> dict[str, Any]:
         "cost_glm": _amount(summary.cost_glm),
         "is_cost_open": summary.is_cost_open,
         "budget_glm": _amount(summary.budget_glm),
-        "glm_per_1m_steps": _amount(summary.glm_per_million_steps),
+        "glm_per_million_steps": _amount(summary.glm_per_million_steps),
+        "glm_per_return_point": _amount(summary.glm_per_return_point),
+        "untrained_return": _number(summary.untrained_return),
+        "owed_glm": _amount(summary.owed_glm),
         "providers": [_provider_record(account) for account in summary.providers],
         "model": _path(files.model),
         "best_model": _path(files.best_model),
@@ -65,6 +68,7 @@ def _provider_record(account: ProviderAccount) -> dict[str, Any]:
         "late_steps": account.late_steps,
         "steps_per_second": _number(account.steps_per_second),
         "paid_glm": _amount(account.paid_glm),
+        "glm_per_million_steps": _amount(account.glm_per_million_steps),
     }
 
 

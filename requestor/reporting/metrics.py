@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 
 from requestor.reporting.event_log import TimedEvent
-from requestor.reporting.provider_view import RoundView
+from requestor.reporting.provider_view import ProviderView, RoundView
 from requestor.reporting.run_view import RunView
 from requestor.training_run.events import CheckpointWritten, Event, RunStarted
 from requestor.training_run.json_lines import JsonLines, read_json_lines
@@ -77,7 +77,11 @@ class RoundMetrics:
             "cost/glm_total": float(view.cost_glm),
         }
         if entry.total_steps:
-            row["cost/glm_per_1m_steps"] = float(view.cost_glm * 1_000_000 / entry.total_steps)
+            row["cost/glm_per_million_steps"] = float(
+                view.cost_glm * 1_000_000 / entry.total_steps
+            )
+        if (price := view.glm_per_return_point()) is not None:
+            row["cost/glm_per_return_point"] = float(price)
         if entry.is_published is not None:
             row["fed/published"] = int(entry.is_published)
         if entry.evaluation is not None:
@@ -85,17 +89,37 @@ class RoundMetrics:
             row["eval/mean_ep_length"] = entry.evaluation.mean_length
         row |= mean_of_claims([entry.claimed[c] for c in merged if c in entry.claimed])
         row |= self._provider_speeds(entry)
+        row |= self._provider_costs(entry)
         return {name: value for name, value in row.items() if _is_finite(value)}
 
     def _provider_speeds(self, entry: RoundView) -> MetricsRow:
         speeds: MetricsRow = {}
         for provider_id, seconds in sorted(entry.provider_seconds.items()):
             if seconds > 0:
-                label = self._view.label(self._view.providers[provider_id])
-                tag = _UNSAFE_IN_TAG.sub("_", label)
+                tag = _tag(self._view, self._view.providers[provider_id])
                 speed = entry.provider_steps[provider_id] / seconds
                 speeds[f"provider/{tag}/steps_per_s"] = round(speed, 3)
         return speeds
+
+    def _provider_costs(self, entry: RoundView) -> MetricsRow:
+        """What those who worked in this round have cost and done in the whole run so far."""
+        view = self._view
+        costs: MetricsRow = {}
+        for provider_id in sorted(entry.provider_steps.keys() & view.provider_glm.keys()):
+            provider = view.providers[provider_id]
+            tag = f"cost/provider/{_tag(view, provider)}"
+            glm = view.provider_cost_glm(provider)
+            costs[f"{tag}/glm"] = float(glm)
+            costs[f"{tag}/steps"] = provider.useful_steps
+            if provider.useful_steps:
+                costs[f"{tag}/glm_per_million_steps"] = float(
+                    glm * 1_000_000 / provider.useful_steps
+                )
+        return costs
+
+
+def _tag(view: RunView, provider: ProviderView) -> str:
+    return _UNSAFE_IN_TAG.sub("_", view.label(provider))
 
 
 def mean_of_claims(claims: Iterable[Mapping[str, float]]) -> MetricsRow:

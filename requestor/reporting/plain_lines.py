@@ -36,7 +36,8 @@ class PlainLines:
             self._first_unix_seconds = unix_seconds
         self._view.apply(event, unix_seconds)
         stamp = stamp_text(unix_seconds - self._first_unix_seconds)
-        for line in (describe(self._view, event), describe_streak(self._view, event)):
+        lines = (describe, describe_streak, describe_cost)
+        for line in (write(self._view, event) for write in lines):
             if line is None:
                 continue
             encoding = getattr(self._stream, "encoding", None) or "utf-8"
@@ -84,6 +85,18 @@ def describe_streak(view: RunView, event: Event) -> str | None:
     if not count or count % STREAK:
         return None
     return f"{count} rounds in a row were rolled back; see evaluation.gate"
+
+
+def describe_cost(view: RunView, event: Event) -> str | None:
+    """Return after a round what steps and returns have cost so far; None if nothing did."""
+    if not isinstance(event, events.CheckpointWritten) or not event.round or not view.cost_glm:
+        return None
+    words = []
+    if (price := view.glm_per_million_steps()) is not None:
+        words.append(f"{glm_text(price)} GLM per million steps")
+    if (price := view.glm_per_return_point()) is not None:
+        words.append(f"{glm_text(price)} GLM per point of return gained")
+    return f"cost: {', '.join(words)}" if words else None
 
 
 def describe_trouble(view: RunView, event: Event) -> str | None:

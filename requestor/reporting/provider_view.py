@@ -61,6 +61,11 @@ class ProviderView:
         return self.steps / self.busy_seconds if self.busy_seconds > 0 else None
 
     @property
+    def useful_steps(self) -> int:
+        """Steps of results that came in time."""
+        return self.steps - self.late_steps
+
+    @property
     def troubles(self) -> int:
         """Orders that it did not deliver or whose result was unusable."""
         return self.failures + self.rejections

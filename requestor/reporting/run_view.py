@@ -6,8 +6,9 @@ here, as people count; in the log a round's own events count from 0.
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from statistics import median
@@ -41,6 +42,9 @@ class RunView:
     closed_steps: int = 0
     due_glm: Decimal = Decimal(0)
     accepted_glm: Decimal = Decimal(0)
+    provider_glm: dict[str, Decimal] = field(default_factory=dict)
+    """What each provider (by id) has cost so far."""
+
     providers: dict[str, ProviderView] = field(default_factory=dict)
     """By id, in the order in which they came."""
 
@@ -77,9 +81,11 @@ class RunView:
             case events.SpendingReported():
                 self.due_glm = Decimal(event.due_glm)
                 self.accepted_glm = Decimal(event.accepted_glm)
+                self._take_costs(event.provider_glm)
             case events.RunFinished():
                 self.finished = event
                 self.accepted_glm = Decimal(event.cost_glm)
+                self._take_costs(event.provider_glm)
                 self.closed_steps = event.total_steps
                 self.current = None
                 self._end_leases("the run is over")
@@ -199,12 +205,37 @@ class RunView:
         """What the run costs so far: the best estimate while it works, then what was accepted."""
         return self.accepted_glm if self.finished else max(self.due_glm, self.accepted_glm)
 
+    @property
+    def return_gain(self) -> float | None:
+        """Points of mean return that the present model is above the untrained one, if known."""
+        untrained, present = self.evaluations.get(0), self.model_evaluation
+        if untrained is None or present is None:
+            return None
+        gain = present.mean_return - untrained.mean_return
+        return gain if math.isfinite(gain) else None
+
+    def glm_per_return_point(self, cost_glm: Decimal | None = None) -> Decimal | None:
+        """Return the cost of a point of mean return gained over the untrained model.
+
+        None where nothing is gained (yet): what was spent has bought no return, and no number
+        says for how much it could be had.
+        """
+        gain = self.return_gain
+        if gain is None or gain <= 0:
+            return None
+        cost = self.cost_glm if cost_glm is None else cost_glm
+        return cost / Decimal(repr(gain))
+
     def glm_per_million_steps(self, cost_glm: Decimal | None = None) -> Decimal | None:
         """Return the cost of a million steps; None before the first step."""
         if not self.total_steps:
             return None
         cost = self.cost_glm if cost_glm is None else cost_glm
         return cost * 1_000_000 / self.total_steps
+
+    def provider_cost_glm(self, provider: ProviderView) -> Decimal:
+        """Return what a provider has cost so far."""
+        return self.provider_glm.get(provider.id, Decimal(0))
 
     def provider_of(self, lease: str) -> ProviderView:
         """Return the provider behind a lease; one made up if the log does not say."""
@@ -215,6 +246,9 @@ class RunView:
         """Return how a provider is called here: by its name, with a piece of its id if need be."""
         namesakes = sum(other.name == provider.name for other in self.providers.values())
         return provider_label(provider.name, provider.id, is_unique=namesakes <= 1)
+
+    def _take_costs(self, told: Mapping[str, str]) -> None:
+        self.provider_glm |= {provider: Decimal(glm) for provider, glm in told.items()}
 
     # --- taking events in ----------------------------------------------------------------------
 

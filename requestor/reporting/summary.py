@@ -75,6 +75,8 @@ def draw_summary(summary: Summary, glyphs: Glyphs, width: int) -> RenderableType
         facts.add_row("", Text(f" {glyphs.dot} ".join(comparison), style="dim"))
     facts.add_row("steps", _steps_line(summary, glyphs))
     facts.add_row("cost", _cost_line(summary, glyphs))
+    if (prices := _price_line(summary, glyphs)) is not None:
+        facts.add_row("", prices)
     models = _models(summary, glyphs)
     sentence, message = outcome_sentence(summary), one_line(summary.message)
     parts: list[RenderableType] = [Text(glyphs.text(sentence), style="bold")]
@@ -148,6 +150,24 @@ def _cost_line(summary: Summary, glyphs: Glyphs) -> Text:
     return line
 
 
+def _price_line(summary: Summary, glyphs: Glyphs) -> Text | None:
+    """What a point of return has cost, or that none was gained; and what is still owed."""
+    words = []
+    is_measured = summary.mean_return is not None and summary.untrained_return is not None
+    if summary.cost_glm and is_measured:
+        if summary.glm_per_return_point is not None:
+            price = glm_text(summary.glm_per_return_point)
+            words.append(f"{price} GLM for each point of return above the untrained model's")
+        else:
+            words.append("it has bought no return above the untrained model's")
+    line = Text(f" {glyphs.dot} ".join(words), style="dim")
+    if summary.owed_glm:
+        separator = f" {glyphs.dot} " if words else ""
+        owed = f"{separator}{glm_text(summary.owed_glm)} GLM are owed beyond the budget"
+        line.append(owed, style="yellow")
+    return line if line.cell_len else None
+
+
 def _providers(summary: Summary, glyphs: Glyphs, width: int) -> RenderableType:
     is_wide = width >= WIDE_COLUMNS
     table = Table(
@@ -164,8 +184,10 @@ def _providers(summary: Summary, glyphs: Glyphs, width: int) -> RenderableType:
         ("steps", count_text(steps)),
         ("steps/s", ""),
         ("GLM paid", glm_text(sum((a.paid_glm for a in summary.providers), Decimal(0)))),
+        ("GLM/M steps", ""),
     ]
     if not is_wide:
+        del columns[7]
         del columns[4], columns[2]
     for title, footer in columns:
         table.add_column(
@@ -179,7 +201,7 @@ def _providers(summary: Summary, glyphs: Glyphs, width: int) -> RenderableType:
     for account in summary.providers:
         cells = _account_cells(account, glyphs)
         if not is_wide:
-            del cells[4], cells[2]
+            del cells[7], cells[4], cells[2]
         table.add_row(*cells)
     notes = _step_notes(summary, steps) if is_wide else []
     return Group(table, *(Text(note, style="dim") for note in notes))
@@ -202,6 +224,7 @@ def _step_notes(summary: Summary, steps: int) -> list[str]:
 def _account_cells(account: ProviderAccount, glyphs: Glyphs) -> list[Text]:
     failed = account.failures + account.rejections
     speed = account.steps_per_second
+    price = account.glm_per_million_steps
     return [
         Text(glyphs.text(account.name)),
         Text(count_text(account.orders)),
@@ -210,6 +233,7 @@ def _account_cells(account: ProviderAccount, glyphs: Glyphs) -> list[Text]:
         Text(count_text(account.steps)),
         Text("-" if speed is None else count_text(speed)),
         Text(glm_text(account.paid_glm)),
+        Text("-" if price is None else glm_text(price)),
     ]
 
 

@@ -179,11 +179,15 @@ class CheckpointWritten(Event):
 
 @dataclass(frozen=True)
 class SpendingReported(Event):
-    """The state of the money, in GLM as decimal strings."""
+    """The state of the money, in GLM as decimal strings.
+
+    provider_glm: what is due to each provider (by node id) so far; empty where it is not told.
+    """
 
     due_glm: str
     accepted_glm: str
     budget_glm: str
+    provider_glm: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ class MarketplaceWentAway(Event):
 @dataclass(frozen=True)
 class RunFinished(Event):
     """The process is done with the run; `outcome` is completed, target_reached, budget_reached,
-    interrupted or failed."""
+    interrupted or failed. `provider_glm` is what was accepted, by provider (node id)."""
 
     outcome: str
     message: str
@@ -207,6 +211,7 @@ class RunFinished(Event):
     best_return: float | None
     cost_glm: str
     wall_seconds: float
+    provider_glm: Mapping[str, str] = field(default_factory=dict)
 
 
 def event_record(event: Event) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
 from msgspec.structs import replace
 
@@ -46,6 +47,9 @@ EXPIRY_SHARE = 0.2
 """No round begins in this last part of the agreements' time; new ones are made instead."""
 
 SPENDING_SECONDS = 1.0
+PROVIDERS_TOLD_OF = 32
+"""Of so many providers every report on the spending tells; of more, one in two, in three, …."""
+
 MONEY_WATCH_SECONDS = 0.5
 
 
@@ -332,6 +336,7 @@ class TrainingRun:
                 best_return=checkpoint.best.mean_return,
                 cost_glm=f"{self._ledger.summary.total_glm:f}",
                 wall_seconds=self._clock() - started_seconds,
+                provider_glm=_texts(self._ledger.summary.accepted_by_provider),
             )
         )
         return RunSummary(
@@ -350,11 +355,17 @@ class TrainingRun:
 
     async def _report_spending(self, pool: ProviderPool) -> None:
         last: tuple[str, str] | None = None
+        reports = 0
         while True:
             spending = pool.spending
             now = (f"{spending.due_glm:f}", f"{spending.accepted_glm:f}")
             if now != last:
-                self._emit(events.SpendingReported(*now, f"{spending.budget_glm:f}"))
+                # the log would grow fast if it named hundreds of providers every second
+                due = spending.due_by_provider
+                is_told = reports % (1 + len(due) // PROVIDERS_TOLD_OF) == 0
+                told = _texts(due) if is_told else {}
+                self._emit(events.SpendingReported(*now, f"{spending.budget_glm:f}", told))
+                reports += 1
                 last = now
             await asyncio.sleep(SPENDING_SECONDS)
 
@@ -365,3 +376,7 @@ def _outcome(error: DerlError | None, checkpoint: Checkpoint) -> str:
     if isinstance(error, BudgetReached):
         return "budget_reached"
     return "interrupted" if isinstance(error, Interrupted) else "failed"
+
+
+def _texts(amounts: Mapping[str, Decimal]) -> dict[str, str]:
+    return {name: f"{amount:f}" for name, amount in amounts.items()}

@@ -31,6 +31,7 @@ CLAIMS = [
     {"rollout/ep_rew_mean": 10.0, "rollout/ep_len_mean": 12.0, "train/loss": 0.5},
     {"rollout/ep_rew_mean": 30.0, "rollout/ep_len_mean": 14.0, "train/loss": 1.5},
 ]
+PAID = {"0xaaaa1111": "0.0014", "0xbbbb2222": "0.0005"}
 WORSE = "worse than its parent: at best -5.0 at 95 %"
 
 
@@ -65,7 +66,7 @@ def scripted_run() -> list[TimedEvent]:
         (1006.0, OrderSent(0, 1, "L1", False)),
         (1008.0, OrderDone(0, 1, "L1", 2.0, 100, True, CLAIMS[1])),
         (1008.0, RoundClosed(0, (0, 1), 200, 200, 5.0)),
-        (1009.0, SpendingReported("0.001", "0", "0.5")),
+        (1009.0, SpendingReported("0.001", "0", "0.5", {"0xaaaa1111": "0.0008"})),
         (1009.0, Evaluated(1, "candidate", 5, 50.0, 2.0, 51.0, 0.5)),
         (1009.0, ModelPublished(0, 30.0, True)),
         (1010.0, CheckpointWritten(1, "bb")),
@@ -80,12 +81,12 @@ def scripted_run() -> list[TimedEvent]:
         (1015.0, RoundClosed(1, (0, 1), 200, 400, 5.0)),
         (1016.0, Evaluated(2, "candidate", 5, 40.0, 2.0, 41.0, 0.5)),
         (1016.0, ModelRolledBack(1, -10.0, WORSE)),
-        (1018.0, SpendingReported("0.002", "0.001", "0.5")),
+        (1018.0, SpendingReported("0.002", "0.001", "0.5", {"0xaaaa1111": "0.0015"})),
         (1020.0, CheckpointWritten(2, "bb")),
         (1021.0, Notice("all bills are in")),
         (1021.0, LeaseEnded("L1", "willow", "the run is over")),
         (1022.0, Evaluated(2, "final", 10, 49.0, 3.0, 49.5, 1.0)),
-        (1022.0, RunFinished("completed", "", 2, 400, 49.0, 50.0, "0.0019", 22.0)),
+        (1022.0, RunFinished("completed", "", 2, 400, 49.0, 50.0, "0.0019", 22.0, PAID)),
     ]
 
 

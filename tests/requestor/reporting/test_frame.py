@@ -60,6 +60,8 @@ def test_picture_of_a_round(story: Story) -> None:
         "best 50.0 after round 1 · target 60.0",
         "0.001 of 0.5 GLM",
         "0.2 %",
+        "5 GLM per million steps · 0.00003333 per point of return gained",
+        "0.0008",
         "2 of 2 providers",
         "● willow",
         "client 1 · 0:02",
@@ -94,7 +96,7 @@ def test_many_providers_fit_on_the_screen(story: Story) -> None:
     view.apply(OrderSent(0, 0, "L63", False), 1003.0)
     lines = picture(view, 80, height=24)
     assert len(lines) <= 24
-    assert "and 52 more, 1 of them at work" in lines[-1]
+    assert "and 53 more, 1 of them at work" in lines[-1]
 
 
 def test_returns_that_are_no_numbers(story: Story) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from requestor.reporting.metrics import (
 )
 from requestor.training_run.events import (
     CheckpointWritten,
+    Evaluated,
+    Event,
     LeaseOpened,
     ModelPublished,
     OrderDone,
@@ -51,7 +54,11 @@ def test_rows_of_a_run(story: Story) -> None:
         "fed/seconds": 5.0,
         "fed/published": 1,
         "cost/glm_total": 0.001,
-        "cost/glm_per_1m_steps": 5.0,  # 0.001 / 200 * 1e6
+        "cost/glm_per_million_steps": 5.0,  # 0.001 / 200 * 1e6
+        "cost/glm_per_return_point": pytest.approx(0.001 / 30),  # from 20 to 50
+        "cost/provider/willow/glm": 0.0008,
+        "cost/provider/willow/steps": 200,
+        "cost/provider/willow/glm_per_million_steps": 4.0,  # 0.0008 / 200 * 1e6
         "eval/mean_reward": 50.0,
         "eval/mean_ep_length": 51.0,
         "rollout/ep_rew_mean": 20.0,  # (10 + 30) / 2
@@ -72,7 +79,11 @@ def test_rows_of_a_run(story: Story) -> None:
         "fed/seconds": 5.0,
         "fed/published": 0,
         "cost/glm_total": 0.002,
-        "cost/glm_per_1m_steps": 5.0,  # 0.002 / 400 * 1e6
+        "cost/glm_per_million_steps": 5.0,  # 0.002 / 400 * 1e6
+        "cost/glm_per_return_point": pytest.approx(0.002 / 30),  # round 2 was rolled back
+        "cost/provider/willow/glm": 0.0015,
+        "cost/provider/willow/steps": 400,
+        "cost/provider/willow/glm_per_million_steps": 3.75,  # 0.0015 / 400 * 1e6
         "eval/mean_reward": 40.0,
         "eval/mean_ep_length": 41.0,
         "rollout/ep_rew_mean": 10.0,  # only the first client claims anything
@@ -195,3 +206,17 @@ def test_provider_names_make_safe_tags(
     (tag,) = [name for name in row if name.startswith("provider/")]
     assert tag == "provider/.._a_b_31m_/steps_per_s"
     assert row[tag] == pytest.approx(50.0)
+
+
+def test_without_a_gain_a_point_of_return_has_no_price(story: Story) -> None:
+    worse = [
+        (at, replace(event, mean_return=20.0) if isinstance(event, Evaluated) else event)
+        for at, event in story
+    ]
+    assert all("cost/glm_per_return_point" not in row for row in rows_of(worse))
+    unknown = [(at, event) for at, event in story if not is_untrained(event)]
+    assert all("cost/glm_per_return_point" not in row for row in rows_of(unknown))
+
+
+def is_untrained(event: Event) -> bool:
+    return isinstance(event, Evaluated) and event.round == 0

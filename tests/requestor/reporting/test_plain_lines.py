@@ -32,10 +32,12 @@ GOLDEN = """\
 [00:03] lease opened: birch (0xbbbb2222)
 [00:06] order failed: birch: round 1, client 1: exit code 1
 [00:10] round 1/2: return 50.00 +/- 2.00 (best), 2 of 2 clients, 200 steps, 40 steps/s, 0.001 GLM
+[00:10] cost: 5 GLM per million steps, 0.00003333 GLM per point of return gained
 [00:14] result refused: birch: round 2, client 1: policy/w holds NaN
 [00:14] lease ended: birch
 [00:16] rollback: round 2: worse than its parent: at best -5.0 at 95 %
 [00:20] round 2/2: return 40.00 +/- 2.00, 2 of 2 clients, 400 steps, 40 steps/s, 0.002 GLM
+[00:20] cost: 5 GLM per million steps, 0.00006667 GLM per point of return gained
 [00:21] all bills are in
 [00:21] lease ended: willow
 [00:22] final evaluation: return 49.00 +/- 3.00 over 10 episodes

@@ -21,6 +21,7 @@ from requestor.training_run.events import (
     RoundClosed,
     RoundStarted,
     RunStarted,
+    SpendingReported,
 )
 
 Story = list[TimedEvent]
@@ -196,3 +197,19 @@ def test_any_order_of_events_is_survived(random: object) -> None:
         describe(view, event)
     assert 0 <= view.progress <= 1
     assert view.elapsed_seconds() >= 0
+
+
+def test_costs_by_provider_go_on_over_sessions(
+    story: Story, start_event: Callable[..., RunStarted]
+) -> None:
+    view = RunView.replay(story[:25])
+    willow, birch = view.providers["0xaaaa1111"], view.providers["0xbbbb2222"]
+    assert view.provider_cost_glm(willow) == Decimal("0.0008")
+    assert view.provider_cost_glm(birch) == 0
+    view.apply(start_event(1, is_resumed=True), 5000.0)
+    view.apply(SpendingReported("0.01", "0", "0.5"), 5001.0)  # of very many not all are told
+    assert view.provider_cost_glm(willow) == Decimal("0.0008")
+    ended = RunView.replay(story)
+    assert ended.provider_cost_glm(birch) == Decimal("0.0005")  # as accepted, not as reported
+    assert ended.return_gain == 29.0
+    assert ended.glm_per_return_point(Decimal(58)) == 2

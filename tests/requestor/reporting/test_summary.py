@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from requestor.reporting.run_view import RunView
 from requestor.reporting.summary import print_summary
 from requestor.training_run.events import (
     CheckpointWritten,
+    Evaluated,
     ModelPublished,
     ModelRolledBack,
     OrderDone,
@@ -102,8 +104,11 @@ def test_text_of_a_run(story: Story, files: ModelFiles) -> None:
         "best 50.0 after round 1 · target 60.0",
         "400 in 0:22 · 18 per second",
         "0.001735 GLM of 0.5 · 4.3364 GLM for a million steps",
+        # from 20 to 49: 0.001734567890123456 / 29
+        "0.00005981 GLM for each point of return above the untrained model's",
         "total          4     0       2    400           0.001735",
-        "birch          0     0       2      0        -    0.0004",
+        "willow         4     0       0    400       50  0.001235       3.0864",
+        "birch          0     0       2      0        -    0.0004            -",
         str(files.best_model),
     ]:
         assert expected in text, expected
@@ -230,5 +235,27 @@ def test_json_is_exact_and_one_line(story: Story, files: ModelFiles) -> None:
         True,
     )
     assert record["providers"][0]["paid_glm"] == "0.001234567890123456"
+    assert record["providers"][0]["glm_per_million_steps"].startswith("3.08641972")
+    assert record["providers"][1]["glm_per_million_steps"] is None
+    assert record["glm_per_million_steps"].startswith("4.33641972")
+    assert float(record["glm_per_return_point"]) == pytest.approx(0.001734567890123456 / 29)
+    assert (record["untrained_return"], record["owed_glm"]) == (20.0, "0")
     assert record["model"] == str(files.model)
     assert record["normalizer"] is None
+
+
+def test_without_a_gain_it_says_so(story: Story, files: ModelFiles) -> None:
+    worse = [
+        (at, replace(event, mean_return=20.0) if isinstance(event, Evaluated) else event)
+        for at, event in story
+    ]
+    summary = summarize_run(RunView.replay(worse), LEDGER, files, "ppo/x_1")
+    assert summary.glm_per_return_point is None
+    assert "it has bought no return above the untrained model's" in printed(summary, 100)
+
+
+def test_what_is_owed_beyond_the_budget_is_told(story: Story, files: ModelFiles) -> None:
+    ledger = replace(LEDGER, put_off_glm={"A2": Decimal("0.0009"), "A9": Decimal("0.25")})
+    summary = summarize_run(RunView.replay(story), ledger, files, "ppo/x_1")
+    assert summary.owed_glm == Decimal("0.2505")
+    assert "0.2505 GLM are owed beyond the budget" in printed(summary, 120)
