@@ -55,6 +55,7 @@ def doctor(
         diagnosis_json,
         failures_text,
         print_finding,
+        print_heading,
         print_verdict,
     )
 
@@ -67,6 +68,9 @@ def doctor(
         if not as_json:
             print_finding(finding, console)
 
+    if not as_json:
+        subject = config if has_config and config is not None else "DeRL's defaults"
+        print_heading(subject, loaded.golem.mode, console)
     findings = asyncio.run(diagnose(patient, tell))
     if as_json:
         click.echo(diagnosis_json(findings, loaded.golem.mode))

@@ -33,6 +33,13 @@ WORDS = {
 }
 
 
+def print_heading(subject: str, mode: str, console: Console) -> None:
+    """Print what is looked at."""
+    glyphs = glyphs_for(console.encoding)
+    line = Text().append(glyphs.text(one_line(subject, 100)), style="bold")
+    print_trimmed(console, Padding(line.append(f" {glyphs.dot} mode {mode}", "dim"), (1, 0, 1, 1)))
+
+
 def print_finding(finding: Finding, console: Console) -> None:
     """Print one finding, as it comes."""
     glyphs = glyphs_for(console.encoding)
@@ -44,10 +51,11 @@ def print_finding(finding: Finding, console: Console) -> None:
     row.add_row(
         Text(_mark(finding.state, glyphs), style=STYLES[finding.state]),
         Text(finding.name, style=quiet or "bold"),
-        Text(glyphs.text(one_line(finding.says, 500)), style=quiet),
+        _with_commands(glyphs.text(one_line(finding.says, 500)), quiet),
     )
     if finding.fix is not None:
-        row.add_row("", Text("  fix", style="dim"), _fix(glyphs.text(one_line(finding.fix, 500))))
+        fix = _with_commands(glyphs.text(one_line(finding.fix, 500)))
+        row.add_row("", Text("  fix", style="dim"), fix)
     print_trimmed(console, Padding(row, (0, 0, 0, 1)))
 
 
@@ -55,13 +63,13 @@ def print_verdict(findings: Sequence[Finding], console: Console) -> None:
     """Print the line that sums up."""
     counts = Counter(finding.state for finding in findings)
     words = [f"{counts[state]} {WORDS[state]}" for state in State if counts[state]]
+    lead, style = "All is well: ", "bold green"
     if has_failed(findings):
-        lead = Text("Not fit for a run yet: ", style="bold red")
+        lead, style = "Not fit for a run yet: ", "bold red"
     elif counts[State.WARNING]:
-        lead = Text("Fit for a run: ", style="bold green")
-    else:
-        lead = Text("All is well: ", style="bold green")
-    print_trimmed(console, Padding(lead.append(", ".join(words), style="default"), (1, 0, 1, 1)))
+        lead = "Fit for a run: "
+    line = Text().append(lead, style=style).append(", ".join(words))
+    print_trimmed(console, Padding(line, (1, 0, 1, 1)))
 
 
 def diagnosis_json(findings: Sequence[Finding], mode: str) -> str:
@@ -99,9 +107,9 @@ def _mark(state: State, glyphs: Glyphs) -> str:
     }[state]
 
 
-def _fix(text: str) -> Text:
-    """Return a fix with its commands, which stand between backticks, made to stand out."""
-    shown = Text()
+def _with_commands(text: str, style: str = "") -> Text:
+    """Return a text whose commands, which stand between backticks, stand out."""
+    shown = Text(style=style)
     for number, part in enumerate(text.split("`")):
         shown.append(part, style="bold cyan" if number % 2 else "")
     return shown

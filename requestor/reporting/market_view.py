@@ -69,11 +69,10 @@ def print_market(view: MarketView, console: Console) -> None:
 
 def _headline(view: MarketView, glyphs: Glyphs) -> Text:
     scan = view.scan
-    line = Text(f"{plural(scan.seen, 'offer')}", style="bold")
+    line = Text().append(plural(scan.seen, "offer"), style="bold")
     if scan.offers:
         line.append(f" of {plural(distinct_providers(scan.offers), 'provider')}", style="bold")
-    subnet = glyphs.text(one_line(scan.subnet, 40))
-    line.append(f" in subnet {subnet}", style="default")
+    line.append(f" in subnet {glyphs.text(one_line(scan.subnet, 40))}")
     if view.age_seconds is None:
         when = f"scanned for {scan.seconds:.1f} s"
     else:
@@ -104,7 +103,7 @@ def _filters(view: MarketView, glyphs: Glyphs) -> RenderableType:
         table.add_row(
             Text(name, style=quiet),
             Text(glyphs.text(demands), style="dim"),
-            Text(count_text(removed) if removed else glyphs.dot, style="yellow" if removed else ""),
+            Text(count_text(removed) if removed else glyphs.dot, "yellow" if removed else "dim"),
             Text(count_text(left), style=quiet if left else "bold red"),
         )
     return table
@@ -116,7 +115,7 @@ def _histogram(view: MarketView, glyphs: Glyphs) -> RenderableType:
     bins = price_histogram(kept, removed)
     most = max(one.kept + one.removed for one in bins)
     threads = plural(view.busy_threads, "busy thread")
-    title = Text(f"GLM per hour with {threads}", style="bold")
+    title = Text().append(f"GLM per hour with {threads}", style="bold")
     median = median_glm(kept)
     if median is not None:
         title.append(f" {glyphs.dot} median of those left {glm_text(median)}", style="dim")
@@ -151,11 +150,11 @@ def _bar(one: PriceBin, most: int, glyphs: Glyphs) -> Text:
     full, light = ("█", "░") if glyphs.encoding == "utf-8" else ("#", ".")
     kept = min(length(one.kept), BAR_WIDTH - (1 if one.removed else 0))
     removed = min(length(one.removed), BAR_WIDTH - kept)
-    return Text(full * kept, style="green").append(light * removed, style="dim")
+    return Text().append(full * kept, style="green").append(light * removed, style="dim")
 
 
 def _counts(one: PriceBin) -> Text:
-    words = Text(count_text(one.kept) if one.kept else "", style="green")
+    words = Text().append(count_text(one.kept) if one.kept else "", style="green")
     if one.removed:
         words.append(f"{' + ' if one.kept else ''}{one.removed:,} removed", style="dim")
     return words

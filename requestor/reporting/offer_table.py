@@ -21,6 +21,7 @@ RECORD_WIDTH = 30
 DROPPED_FIRST = ("node", "processor", "GPU", "storage", "start", "cpu/h", "per h", "record")
 """Columns that make room for the others."""
 
+PRICES = ("GLM/h", "start", "cpu/h", "per h")
 LEFT_ALIGNED = ("provider", "processor", "GPU", "record", "node", "removed by")
 
 
@@ -48,6 +49,8 @@ def offer_table(
 ) -> RenderableType:
     """Return the offers, one line each, in `width` columns."""
     rows = [_cells(offer, pricing, glyphs) for offer in offers]
+    for title in PRICES:
+        _align_points(title, [row[title] for row in rows])
     titles = [title for title in rows[0] if any(row[title].plain for row in rows)]
     for title in DROPPED_FIRST:
         if _width(rows, titles) <= width:
@@ -56,15 +59,26 @@ def offer_table(
             titles.remove(title)
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
     for title in titles:
+        # what is aligned by its points is as wide as its column, and would lose spaces at its end
+        is_left = title in LEFT_ALIGNED or title in PRICES
         table.add_column(
-            title,
-            justify="left" if title in LEFT_ALIGNED else "right",
+            title.rjust(rows[0][title].cell_len) if title in PRICES else title,
+            justify="left" if is_left else "right",
             no_wrap=True,
             overflow="crop",
         )
     for row in rows:
         table.add_row(*(row[title] for title in titles))
     return table
+
+
+def _align_points(title: str, numbers: Sequence[Text]) -> None:
+    """Put decimal points below each other; the numbers then are all as wide as their column."""
+    parts = [number.plain.partition(".") for number in numbers]
+    behind = max(len(point + rest) for _, point, rest in parts)
+    width = max(len(title), *(len(whole) + behind for whole, _, _ in parts))
+    for number, (whole, point, rest) in zip(numbers, parts, strict=True):
+        number.plain = f"{whole}{(point + rest).ljust(behind)}".rjust(width)
 
 
 def _width(rows: Sequence[Mapping[str, Text]], titles: Sequence[str]) -> int:

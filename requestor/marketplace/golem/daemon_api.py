@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 import aiohttp
 
 from requestor.marketplace.golem.daemon_address import DaemonAddress
+from requestor.marketplace.golem.daemon_words import message_of, reason_of
 
 __all__ = ["DaemonAddress", "DaemonApi", "DaemonError", "decimal_field", "is_passing", "message_of"]
 
@@ -286,7 +287,7 @@ class DaemonApi:
                     raise DaemonError(call, response.status, message_of(text))
                 return json.loads(text) if text.strip() else None
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise DaemonError(call, 0, str(error) or type(error).__name__) from error
+            raise DaemonError(call, 0, reason_of(error)) from error
         except (ValueError, RecursionError) as error:
             raise DaemonError(call, 200, f"the answer is not JSON: {error}") from error
 
@@ -331,16 +332,3 @@ def _timestamp(row: Mapping[str, Any]) -> datetime:
 
 def _path(url: str) -> str:
     return "/" + url.split("/", 3)[-1]
-
-
-def message_of(text: str) -> str:
-    """Return the sentence in a daemon's answer to what went wrong, which is JSON with one in it."""
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        return text.strip()[:300]
-    if isinstance(answer, dict):
-        for key in ("message", "detail", "internalError"):
-            if isinstance(answer.get(key), str):
-                return str(answer[key])[:300]
-    return text.strip()[:300]
