@@ -86,12 +86,15 @@ class WireProxy:
         response: web.StreamResponse | None = None
         try:
             if request.headers.get("Upgrade", "").lower() == "websocket":
-                response = await self._carry_socket(request)
+                # whoever hangs up cancels us, and that is how it usually ends
+                response = near = web.WebSocketResponse()
+                await self._carry_socket(request, near)
             else:
                 response = await self._pass_on(request)
             return response
         except (aiohttp.ClientError, ConnectionError) as error:
             _log.debug("%s %s: %s", request.method, request.path, error)
+            response = None
             if request.transport is not None:
                 request.transport.abort()  # as if the daemon's own connection had broken
             raise asyncio.CancelledError from error
@@ -119,7 +122,7 @@ class WireProxy:
             await stream.write_eof()
             return stream
 
-    async def _carry_socket(self, request: web.Request) -> web.StreamResponse:
+    async def _carry_socket(self, request: web.Request, near: web.WebSocketResponse) -> None:
         assert self._session is not None
         headers = [
             (name, value)
@@ -129,7 +132,6 @@ class WireProxy:
         async with self._session.ws_connect(
             self._upstream + request.raw_path, headers=headers
         ) as far:
-            near = web.WebSocketResponse()
             await near.prepare(request)
             ways = [asyncio.ensure_future(way) for way in (_copy(near, far), _copy(far, near))]
             try:
@@ -139,7 +141,6 @@ class WireProxy:
                     way.cancel()
                 with contextlib.suppress(ConnectionError):
                     await near.close()
-            return near
 
 
 _Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
