@@ -11,16 +11,16 @@ import rich_click as click
 from rich.console import Console
 
 from requestor.cli.assembly import describe_plan, plan_record
+from requestor.cli.consent import confirm_spending
 from requestor.cli.options import as_json_option, runs_option
 from requestor.config import (
     ALGORITHMS,
-    REAL_MONEY_NETWORKS,
     RunConfig,
     commented_template,
     load_config,
     resolved_yaml,
 )
-from requestor.errors import DerlError, PreflightError, UsageError
+from requestor.errors import DerlError, UsageError
 from requestor.marketplace.ledger import read_ledger
 from requestor.reporting.json_output import summary_json
 from requestor.reporting.run_list import read_status
@@ -69,7 +69,7 @@ def run(
     if dry_run:
         _dry_run(loaded, as_json)
         return
-    _confirm_spending(loaded, yes)
+    confirm_spending(loaded, yes=yes)
     from requestor.cli.execution import create_run
 
     directory = create_run(loaded, runs_dir)
@@ -110,7 +110,7 @@ def resume(
         _print_account(directory, as_json=as_json)
         return
     loaded = load_config(directory.config, overrides)
-    _confirm_spending(loaded, yes)
+    confirm_spending(loaded, yes=yes, spent_glm=read_ledger(directory.ledger).total_glm)
     if overrides:
         with directory.locked():
             write_whole(directory.config, resolved_yaml(loaded).encode())
@@ -187,24 +187,3 @@ def _check_resumable(overrides: Sequence[str]) -> None:
                 fix="start a new run; on resume only golem.* and the federation's "
                 "deadlines and attempts may differ",
             )
-
-
-def _confirm_spending(config: RunConfig, yes: bool) -> None:
-    """Ask before real money is involved."""
-    golem = config.golem
-    if golem.mode != "yagna" or golem.payment_network not in REAL_MONEY_NETWORKS or yes:
-        return
-    if not sys.stdin.isatty():
-        raise PreflightError(
-            f"this run may spend up to {golem.budget_glm} GLM of real money "
-            f"on {golem.payment_network}",
-            fix="confirm with --yes",
-        )
-    answer = click.prompt(
-        f"This may spend up to {golem.budget_glm} GLM of real money on {golem.payment_network}. "
-        f"Type {golem.payment_network} to go on",
-        default="",
-        show_default=False,
-    )
-    if answer.strip() != golem.payment_network:
-        raise UsageError("not confirmed, nothing was spent")

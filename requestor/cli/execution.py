@@ -24,8 +24,10 @@ from typing import TextIO
 
 from requestor.cli.assembly import run_settings
 from requestor.cli.daemons import DaemonFolder, open_daemon
+from requestor.cli.machine_checks import machine_checks
 from requestor.config import RunConfig, load_config, resolved_yaml
 from requestor.errors import DerlError, PreflightError, RunFailed
+from requestor.marketplace.diagnosis import require_all
 from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, DaemonError
 from requestor.marketplace.golem.debts import wind_up
 from requestor.marketplace.golem.preflight import check_daemon, wait_for_daemon
@@ -128,10 +130,16 @@ class _Execution:
         )
         self._handle_signals()
         try:
+            golem = self._launch.config.golem
+            await require_all(machine_checks(directory.path, golem.providers))
             async with AsyncExitStack() as stack:
                 address = await stack.enter_async_context(self._daemon())
-                golem = self._launch.config.golem
-                await check_daemon(address, golem.payment_driver, golem.payment_network)
+                await check_daemon(
+                    address,
+                    golem.payment_driver,
+                    golem.payment_network,
+                    is_private=golem.mode != "yagna",
+                )
                 await self._clean_up_after_others(address)
                 ledger = Ledger(directory.ledger)
                 stack.callback(ledger.close)
