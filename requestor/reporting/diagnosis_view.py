@@ -109,7 +109,6 @@ def _mark(state: State, glyphs: Glyphs) -> str:
 
 def _with_commands(text: str, style: str = "") -> Text:
     """Return a text whose commands, which stand between backticks, stand out."""
-    shown = Text(style=style)
-    for number, part in enumerate(text.split("`")):
-        shown.append(part, style="bold cyan" if number % 2 else "")
+    shown = Text(text, style=style)
+    shown.highlight_regex(r"`[^`]+`", "bold cyan")
     return shown

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -50,6 +51,9 @@ UNHEEDED_VARIABLES = {
     "YAGNA_SUBNET": "subnet",
 }
 """What yapapi would take from the environment and a config decides here."""
+
+_SOURCE_LINE = re.compile(r",? */[^ ]+\.rs:[0-9:]+")
+"""Where in its own source an error arose is of no use to anybody here."""
 
 CLOCK_WARNING_SECONDS = 5.0
 CLOCK_FAILURE_SECONDS = 60.0
@@ -138,8 +142,8 @@ class DaemonChecks:
                 f"{says}; {' and '.join(unheeded)} in the environment: not heeded, the config "
                 "decides",
                 is_warning=True,
-                fix="say it in the config: "
-                + " ".join(f"golem.{UNHEEDED_VARIABLES[name]}=..." for name in unheeded),
+                fix=f"`unset {' '.join(unheeded)}`, or say so in the config: "
+                f"{self._said(unheeded)}",
                 facts=facts,
             )
         return Answer(says, facts=facts)
@@ -158,6 +162,11 @@ class DaemonChecks:
             for name, value in decided.items()
             if self._environment.get(name, "").lower() not in ("", value.lower())
         ]
+
+    def _said(self, names: Sequence[str]) -> str:
+        """Return the overrides that would say what the variables say."""
+        values = {name: printable(self._environment.get(name, "")) for name in names}
+        return " ".join(f"golem.{UNHEEDED_VARIABLES[name]}={values[name]}" for name in names)
 
     async def _key(self) -> Answer:
         if not self._address.app_key:
@@ -268,7 +277,8 @@ class DaemonChecks:
                     f"this daemon does not tell balances over REST; {look} does"
                 ) from error
             raise CheckFailed(
-                f"the daemon can't read the account from the chain: {error.message}",
+                "the daemon can't read the account from the chain: "
+                + _SOURCE_LINE.sub("", error.message),
                 f"look with {look}; is there a network, and is the chain's RPC endpoint up "
                 "(`yagna payment driver rpc`)?",
             ) from error
