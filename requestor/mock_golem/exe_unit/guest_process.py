@@ -191,7 +191,8 @@ class GuestProcess:
             return
         running = self._runs[message["run"]]
         if "started" in message:
-            running.started.set_result(None)
+            if not running.started.done():  # nobody waits any more: the batch was ended
+                running.started.set_result(None)
         elif "failed" in message:
             del self._runs[message["run"]]
             number, text = message["failed"]
