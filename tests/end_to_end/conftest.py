@@ -280,6 +280,12 @@ def bench(tmp_path: Path, adopts_orphans: None) -> Iterator[Workbench]:
 
 
 @pytest.fixture(scope="session")
+def make_bench(adopts_orphans: None) -> type[Workbench]:
+    """Make workbenches that several tests share."""
+    return Workbench
+
+
+@pytest.fixture(scope="session")
 def settled() -> Callable[[Decimal, dict[str, Any]], None]:
     """The check that both sides' books agree and nothing is open."""
     return assert_settled

@@ -19,6 +19,7 @@ from yapapi.services import Cluster
 from requestor.marketplace.golem.bookkeeping import Bookkeeper
 from requestor.marketplace.golem.daemon_api import DaemonApi, DaemonError
 from requestor.marketplace.golem.engine import stop_engine, stop_paying, within
+from requestor.marketplace.golem.presence import wait_present
 from requestor.marketplace.golem.sweep import Sweep
 from requestor.marketplace.golem.worker_service import WorkerService, describe_failure
 from requestor.marketplace.history import Suspicions
@@ -44,6 +45,7 @@ class Closing:
     notice: Callable[[str], None]
     told: set[tuple[str, str]]
     suspicions: Suspicions
+    away_seconds: Callable[[], float]
 
     async def run(self, *, is_lost: bool) -> None:
         """Do everything that can be done.
@@ -103,8 +105,7 @@ class Closing:
 
     async def _trouble_with_daemon(self) -> str | None:
         try:
-            async with asyncio.timeout(LOST_GRACE_SECONDS):
-                await self.api.identity()
+            await wait_present(self.api.identity(), LOST_GRACE_SECONDS, self.away_seconds)
         except TimeoutError:
             return "the daemon does not answer"
         except DaemonError as error:
@@ -119,10 +120,10 @@ class Closing:
 
         (yapapi would wait 30 s for it in silence.)
         """
-        started = time.monotonic()
+        started = time.monotonic() - self.away_seconds()
         told = False
         while self.books.unpaid():
-            waited = time.monotonic() - started
+            waited = time.monotonic() - self.away_seconds() - started
             if waited >= self.terms.invoice_timeout_seconds:
                 names = ", ".join(sorted(self.books.unpaid()))
                 self.notice(f"no invoice from {names}; what they are owed stays unpaid")
@@ -135,7 +136,7 @@ class Closing:
 
     async def _guard(self, what: str, step: Awaitable[Any], seconds: float) -> None:
         try:
-            await within(seconds, step)
+            await within(seconds, step, self.away_seconds)
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
         except BaseException as error:

@@ -156,6 +156,10 @@ class DaemonApi:
         query = urlencode({"timeout": f"{wait_seconds:.2f}", "maxEvents": max_events})
         return await self._list(f"{self._address.market_url}/demands/{demand_id}/events?{query}")
 
+    async def demands(self) -> list[dict[str, Any]]:
+        """Return our demands."""
+        return await self._list(f"{self._address.market_url}/demands")
+
     async def unsubscribe_demand(self, demand_id: str) -> None:
         """Take a demand back; one that is gone already is fine."""
         try:
@@ -186,6 +190,14 @@ class DaemonApi:
         except DaemonError as error:
             if error.status not in (404, 410):
                 raise
+
+    async def activities(self, agreement_id: str) -> list[str]:
+        """Return the ids of an agreement's activities."""
+        query = urlencode({"agreementId": agreement_id})
+        answer = await self._call("GET", f"{self._address.activity_url}/activity?{query}")
+        if not isinstance(answer, list) or not all(isinstance(name, str) for name in answer):
+            raise DaemonError("GET activity", 200, "the answer is not a list of ids")
+        return [str(name) for name in answer]
 
     async def destroy_activity(self, activity_id: str) -> None:
         """Destroy an activity; whatever is wrong with it is no concern of ours any more."""

@@ -18,7 +18,7 @@ from requestor.errors import PreflightError
 from requestor.marketplace.golem.amounts import PlainDecimal
 from requestor.marketplace.golem.daemon_api import DaemonAddress
 from requestor.marketplace.golem.patient_calls import PatientConfiguration
-from requestor.marketplace.golem.presence import DaemonPresence
+from requestor.marketplace.golem.presence import DaemonPresence, until_done
 from requestor.marketplace.golem.strategy import CeilingStrategy
 from requestor.marketplace.ports import MarketplaceLost, Terms
 
@@ -98,9 +98,12 @@ async def stop_paying(golem: Golem) -> None:
         await asyncio.wait({job}, timeout=STOP_PAYING_SECONDS)
 
 
-async def within(seconds: float, step: Awaitable[Any]) -> None:
+async def within(
+    seconds: float, step: Awaitable[Any], away_seconds: Callable[[], float] = lambda: 0.0
+) -> None:
     """Await a step of closing, no longer than `seconds` and a little.
 
+    The time in which the daemon is away (`away_seconds()` in all so far) does not count.
     It is cancelled as often as it takes: each stage of its own clean-up may wait for the same
     daemon that does not answer.
 
@@ -109,7 +112,7 @@ async def within(seconds: float, step: Awaitable[Any]) -> None:
     """
     task = asyncio.ensure_future(step)
     try:
-        await asyncio.wait({task}, timeout=seconds)
+        await until_done(task, seconds, away_seconds)
         if task.done():
             task.result()
             return

@@ -20,8 +20,13 @@ import aiohttp
 from yapapi.config import ApiConfig
 from yapapi.rest import Configuration
 
-from requestor.marketplace.golem.daemon_api import message_of
-from requestor.marketplace.golem.presence import DaemonPresence
+from requestor.marketplace.golem.daemon_api import (
+    DaemonAddress,
+    DaemonApi,
+    DaemonError,
+    message_of,
+)
+from requestor.marketplace.golem.presence import DaemonGone, DaemonPresence
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +40,7 @@ _REPEATABLE_POSTS = ("demands", "terminate", "accept", "wait", "exec")
 """An exe-unit executes one script at a time, and refuses a second as long as it does."""
 
 _NO_ADDRESS = "endpoint address not found"
+_REMOTE_NO = "Remote Terminate"
 
 
 class Remedy(Enum):
@@ -69,6 +75,8 @@ def diagnose(error: BaseException, *, is_unsettled: bool) -> Failure:
     if not is_unsettled or not isinstance(status, int):
         return Failure.REFUSED
     said = _text(getattr(error, "body", None))
+    if _REMOTE_NO in said:  # the provider's own answer
+        return Failure.REFUSED
     if status in (401, 503) or (status == 404 and not said) or _NO_ADDRESS in said:
         return Failure.UNDELIVERED
     return Failure.CUT if status >= 500 and status != 504 else Failure.REFUSED
@@ -106,7 +114,8 @@ class PatientCalls:
                 failure = diagnose(error, is_unsettled=self.presence.is_unsettled)
                 if failure is Failure.REFUSED:
                     raise
-                logger.info("%s %s: %s: %r", method, url, failure.value, error)
+                said = _text(getattr(error, "body", None)) or repr(error)
+                logger.info("%s %s: %s: %s", method, urlsplit(url).path, failure.value, said)
                 if isinstance(getattr(error, "status", None), int):
                     await asyncio.sleep(SETTLING_PAUSE_SECONDS)
                 else:
@@ -154,6 +163,30 @@ class PatientConfiguration(Configuration):
         rest: Any = client.rest_client
         rest.request = PatientCalls(rest.request, self._presence).request
         return client
+
+
+class PatientDaemonApi(DaemonApi):
+    """Our own calls to the daemon, with the same patience."""
+
+    def __init__(self, address: DaemonAddress, presence: DaemonPresence) -> None:
+        """Prepare a connection to `address`."""
+        super().__init__(address)
+        self._presence = presence
+
+    async def _call(self, method: str, url: str, body: Any = None) -> Any:
+        attempts = 0
+        while True:
+            try:
+                return await super()._call(method, url, body)
+            except DaemonError as error:
+                failure = diagnose(error.__cause__ or error, is_unsettled=False)
+                attempts += 1
+                if remedy_for(failure, method, url) is not Remedy.REPEAT or attempts > MAX_CUTS:
+                    raise
+                try:
+                    await self._presence.until_present()
+                except DaemonGone:
+                    raise error from None
 
 
 def _text(body: Any) -> str:

@@ -97,6 +97,8 @@ class DaemonPresence:
     @property
     def is_unsettled(self) -> bool:
         """True while it is away and shortly after: then failures are nobody's fault."""
+        if self._gone is not None:
+            return True
         is_doubted = self._away_since is not None or self._waiting is not None or self._asking
         return bool(is_doubted) or asyncio.get_running_loop().time() < self._settled_seconds
 
@@ -187,6 +189,8 @@ class DaemonPresence:
 
     def _give_up(self, reason: str) -> None:
         self._gone = self._gone or reason
+        self._away_before_seconds = self.away_seconds
+        self._away_since = None
         for waiting in (*self._asking, *([self._waiting] if self._waiting else [])):
             if not waiting.done():
                 waiting.set_exception(DaemonGone(self._gone))
@@ -201,15 +205,21 @@ async def wait_present(
     Raises:
         TimeoutError: it took longer than `seconds`; it is cancelled.
     """
-    loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(work)
-    deadline, away_before = loop.time() + seconds, away_seconds()
     try:
-        while not task.done():
-            left = deadline + away_seconds() - away_before - loop.time()
-            if left <= 0:
-                raise TimeoutError
-            await asyncio.wait({task}, timeout=left)
+        await until_done(task, seconds, away_seconds)
+        if not task.done():
+            raise TimeoutError
         return task.result()
     finally:
         task.cancel()
+
+
+async def until_done(
+    task: asyncio.Future[Any], seconds: float, away_seconds: Callable[[], float]
+) -> None:
+    """Wait until `task` is done, at most `seconds` not counting the daemon's absences."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds - away_seconds()
+    while not task.done() and (left := deadline + away_seconds() - loop.time()) > 0:
+        await asyncio.wait({task}, timeout=left)

@@ -97,6 +97,8 @@ class Reconnection:
         if lost:
             names = sorted(f"{self._crew.name_of(name)} ({why})" for name, why in lost.items())
             text += f"; lost: {', '.join(names)}"
+        if not crew:
+            text = "nobody was at work"
         if absence_seconds or lost:
             self._notice(f"the daemon is back after {absence_seconds:.1f} s: {text}")
         else:

@@ -26,13 +26,15 @@ from requestor.marketplace.golem.bookkeeping import Bookkeeper
 from requestor.marketplace.golem.closing import Closing
 from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, DaemonError
 from requestor.marketplace.golem.engine import make_engine, start_engine
+from requestor.marketplace.golem.lease import GolemLease
 from requestor.marketplace.golem.offer_terms import clean_name
+from requestor.marketplace.golem.patient_calls import PatientDaemonApi
 from requestor.marketplace.golem.payload import ProviderImagePayload, build_payload
 from requestor.marketplace.golem.presence import DaemonGone, DaemonPresence
 from requestor.marketplace.golem.reconnection import Crew, Reconnection
 from requestor.marketplace.golem.strategy import CeilingStrategy, read_offered
 from requestor.marketplace.golem.watching import watch_engine, watch_time, watch_usage
-from requestor.marketplace.golem.worker_service import GolemLease, WorkerService
+from requestor.marketplace.golem.worker_service import WorkerService
 from requestor.marketplace.history import Evidence, ProviderHistory, Start, Suspicions
 from requestor.marketplace.ledger import Ledger
 from requestor.marketplace.ports import LeaseInfo, MarketplaceGone, MarketplaceLost, Terms
@@ -59,11 +61,11 @@ class GolemMarketplace:
     @asynccontextmanager
     async def rent(self, terms: Terms, notice: Callable[[str], None]) -> AsyncIterator[GolemPool]:
         """Open a pool; see `ports.Marketplace.rent`."""
-        async with DaemonApi(self._address) as api:
+        async with DaemonApi(self._address) as prober:
             pool = GolemPool(
-                self._address, api, self._ledger, self._history, terms=terms, notice=notice
+                self._address, prober, self._ledger, self._history, terms=terms, notice=notice
             )
-            async with pool.reconnection:
+            async with pool.reconnection, pool.api:
                 try:
                     await pool.open()
                     yield pool
@@ -77,7 +79,7 @@ class GolemPool:
     def __init__(
         self,
         address: DaemonAddress,
-        api: DaemonApi,
+        prober: DaemonApi,
         ledger: Ledger,
         history: ProviderHistory,
         *,
@@ -86,7 +88,6 @@ class GolemPool:
     ) -> None:
         """Prepare a pool; nothing is rented before `open`."""
         self._address = address
-        self._api = api
         self._ledger = ledger
         self._history = history
         self._suspicions = Suspicions(history, time.monotonic)
@@ -100,12 +101,13 @@ class GolemPool:
         )
         self._books = Bookkeeper(ledger, self._spending, self._notice)
         self.reconnection = Reconnection(
-            api,
+            prober,
             Crew(self._books.live_activities, self._books.name_of, self._part),
             terms.daemon_patience_seconds,
             notice=self._notice,
             declare_gone=self._declare_gone,
         )
+        self.api = PatientDaemonApi(address, self.presence)
         self._ready: asyncio.Queue[GolemLease] = asyncio.Queue()
         self._leases: dict[str, GolemLease] = {}
         self._selection = Selection(
@@ -198,7 +200,7 @@ class GolemPool:
             "allocation_intended",
             amount_glm=f"{self._allocation_glm:f}",
             budget_glm=f"{self._terms.budget_glm:f}",
-            node_id=await self._api.identity(),
+            node_id=await self.api.identity(),
         )
         self._golem = self._engine(self._allocation_glm)
         await start_engine(self._golem, self._allocation_glm)
@@ -248,7 +250,7 @@ class GolemPool:
         )
 
     async def _find_allocation(self) -> None:
-        for row in await self._api.allocations():
+        for row in await self.api.allocations():
             if Decimal(str(row.get("totalAmount", "NaN"))) == self._allocation_glm:
                 self._ledger.write(
                     "allocation_created",
@@ -292,7 +294,7 @@ class GolemPool:
         if activity_id is None:
             return
         try:
-            self._books.usage_reported(agreement_id, await self._api.usage(activity_id))
+            self._books.usage_reported(agreement_id, await self.api.usage(activity_id))
         except DaemonError as error:
             logger.debug("no usage of %s: %s", activity_id, error)
         self._starts[agreement_id] = Start(seconds, self._books.cpu_seconds_of(agreement_id))
@@ -372,7 +374,7 @@ class GolemPool:
         self._monitors = [
             asyncio.create_task(watch_engine(golem, cluster, spawn, self._declare_lost, instances)),
             asyncio.create_task(watch_time(self._terms.expiration_seconds, self._declare_lost)),
-            asyncio.create_task(watch_usage(self._api, self._books)),
+            asyncio.create_task(watch_usage(self.api, self._books)),
         ]
 
     def _on_event(self, event: events.Event) -> None:
@@ -437,7 +439,7 @@ class GolemPool:
         if self.presence.is_unsettled:
             await self._until_present()
         closing = Closing(
-            api=self._api,
+            api=self.api,
             ledger=self._ledger,
             books=self._books,
             terms=self._terms,
@@ -446,6 +448,7 @@ class GolemPool:
             notice=self._notice,
             told=self._told,
             suspicions=self._suspicions,
+            away_seconds=lambda: self.presence.away_seconds,
         )
         await closing.run(is_lost=self._lost is not None and self._lost.done())
         for _ in range(MAX_CLOSINGS):

@@ -81,6 +81,7 @@ class Sweep:
         report = SweepReport()
         if not await self._is_payer():
             return report
+        await self._take_back_demands()
         await self._end_agreements(report)
         allocations = await self._own_allocations()
         awaited = frozenset(self.ledger.summary.sessions[self._node].agreements)
@@ -146,6 +147,11 @@ class Sweep:
                     f"{len(owed)} ended agreements"
                 )
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _take_back_demands(self) -> None:
+        for demand in await self.api.demands():
+            if self._is_ours({"demand": demand}):
+                await self.api.unsubscribe_demand(str(demand.get("demandId")))
 
     async def _end_agreements(self, report: SweepReport) -> None:
         known = self.ledger.summary

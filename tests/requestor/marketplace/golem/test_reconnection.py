@@ -116,6 +116,6 @@ async def test_the_roll_is_called_until_providers_are_in_reach(open_market: Open
         order = asyncio.create_task(lease.execute(market.job()))
         (activity,) = market.books.activities.values()
         activities = {lease.info.agreement_id: activity.activity_id, "none": "f" * 32}
-        lost = await call_roll(pool._api, activities, 2.0)
+        lost = await call_roll(pool.api, activities, 2.0)
         assert set(lost) == {"none"}
         await order

@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yapapi.rest.activity import BatchError, CommandExecutionError
 
+from requestor.marketplace.golem.lease import GolemLease, Released
 from requestor.marketplace.golem.worker_service import (
     MAX_REPORT_CHARACTERS,
-    GolemLease,
-    _Released,
     claimed_digests,
     describe_failure,
     exit_code,
@@ -161,7 +160,7 @@ async def serve(lease: GolemLease, work: Callable[[Job], Awaitable[Mapping[str, 
         while True:
             request = await lease.next_request()
             request.answer.set_result(await work(request.job))
-    except _Released as released:
+    except Released as released:
         lease.close(str(released))
 
 
@@ -248,7 +247,7 @@ def test_a_release_calls_off_the_running_order(
         lease = Releases().lease
         loop = asyncio.get_running_loop()
         loop.call_later(3.0, lambda: lease.release("too slow", avoid=True))
-        with pytest.raises(_Released, match="too slow"):
+        with pytest.raises(Released, match="too slow"):
             await lease.watch(asyncio.Event().wait(), job(tmp_path / "out"))
         assert loop.time() == pytest.approx(3)
 
