@@ -61,7 +61,7 @@ def _show_money(directory: RunDirectory, *, as_json: bool) -> None:
 @runs_option
 def list_command(*, as_json: bool, runs_dir: Path) -> None:
     """List the runs."""
-    found = [read_status(run) for run in list_runs(runs_dir)]
+    found = [read_status(run) for run in list_runs(runs_dir) if not run.is_benchmark]
     if as_json:
         click.echo(json.dumps([status_record(entry) for entry in found]))
     elif found:

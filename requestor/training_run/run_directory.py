@@ -14,6 +14,9 @@ from filelock import FileLock, Timeout
 
 from requestor.errors import UsageError
 
+QUOTES_FOLDER = "quotes"
+"""Holds the benchmarks of quotes, which are runs to whoever cleans up, and to nobody else."""
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -48,6 +51,11 @@ class RunDirectory:
     def name(self) -> str:
         """How a person calls the run: algorithm and folder, e.g. `ppo/CartPole-v1_1`."""
         return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def is_benchmark(self) -> bool:
+        """True for what `derl-request quote --measure` rented, which is no run to look at."""
+        return self.path.parent.name == QUOTES_FOLDER
 
     def prepare(self) -> None:
         """Create the sub-folders."""
@@ -125,7 +133,7 @@ def find_run(runs: Path, text: str) -> RunDirectory:
     Raises:
         UsageError: there is none.
     """
-    known = list_runs(runs)
+    known = [run for run in list_runs(runs) if not run.is_benchmark]
     if text == "last":
         if not known:
             raise UsageError(
@@ -152,7 +160,7 @@ def find_run(runs: Path, text: str) -> RunDirectory:
 
 
 def list_runs(runs: Path) -> list[RunDirectory]:
-    """Return all runs in a runs folder, by name."""
+    """Return all runs in a runs folder, benchmarks included, by name."""
     return [RunDirectory(path.parent) for path in sorted(runs.glob("*/*/run.json"))]
 
 

@@ -22,6 +22,7 @@ PACKAGES = ("requestor", "provider_image", "native_kernels")
 FLOORS = {
     "requestor.cli": 5,
     "requestor.reporting": 4,
+    "requestor.quoting": 3,
     "requestor.training_run": 3,
     "requestor.evaluation": 3,
     "requestor.marketplace": 2,
@@ -42,6 +43,9 @@ FLOORS = {
 # Within a floor, the left one may import the right one.
 SIDEWAYS = {
     ("requestor.training_run", "requestor.evaluation"),
+    # a quote's benchmark has orders of the run done, by the run's own means
+    ("requestor.quoting", "requestor.training_run"),
+    ("requestor.quoting", "requestor.evaluation"),
     ("provider_image.worker_server", "provider_image.worker_cli"),
     ("provider_image.worker_server", "provider_image.round_runner"),
     ("provider_image.worker_server", "provider_image.learners"),
