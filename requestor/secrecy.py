@@ -37,9 +37,14 @@ def remember_secret(value: str) -> None:
 
 def redact(text: str) -> str:
     """Return `text` without secrets: plain, in JSON, in a URL."""
-    for secret in sorted(_secrets(), key=len, reverse=True):
-        for spelling in {secret, quote(secret, safe=""), json.dumps(secret)[1:-1]}:
-            text = text.replace(spelling, HIDDEN)
+    spellings = {
+        spelling
+        for secret in _secrets()
+        for spelling in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1])
+    }
+    # the longest first: a shorter one may be a part of it, and would leave the rest behind
+    for spelling in sorted(spellings, key=len, reverse=True):
+        text = text.replace(spelling, HIDDEN)
     for pattern, hidden in _PATTERNS:
         text = pattern.sub(hidden, text)
     return text

@@ -13,6 +13,7 @@ from typing import Any
 
 from requestor.marketplace.golem.offer_terms import OfferUnusable, clean_name
 from requestor.marketplace.market import MarketOffer, UnusableOffer, read_market_offer
+from requestor.marketplace.untrusted import printable
 
 MAX_OFFERS = 5000
 MAX_OFFER_BYTES = 32 << 10
@@ -55,7 +56,7 @@ class OfferBook:
         if len(text) > MAX_OFFER_BYTES:
             text, properties = f"too large {len(text)}", {}
             offer: MarketOffer | UnusableOffer = UnusableOffer(
-                clean_name(node_id), "unnamed", "the offer is too large", {}
+                printable(node_id, 64), "unnamed", "the offer is too large", {}
             )
         else:
             offer = _read(node_id, offer_id, properties)
@@ -83,4 +84,4 @@ def _read(
         return read_market_offer(node_id, properties, offer_id)
     except OfferUnusable as error:
         name = clean_name(properties.get("golem.node.id.name"))
-        return UnusableOffer(clean_name(node_id), name, str(error), properties)
+        return UnusableOffer(printable(node_id, 64), name, str(error), properties)
