@@ -11,7 +11,9 @@ import rich_click as click
 
 from requestor.cli.commands_inspect import evaluate, list_command, status
 from requestor.cli.commands_market import doctor, offers
+from requestor.cli.commands_quote import quote
 from requestor.cli.commands_run import init, resume, run
+from requestor.cli.commands_sweep import sweep
 from requestor.errors import DerlError, PreflightError, render
 from requestor.secrecy import redact
 
@@ -34,7 +36,7 @@ def cli() -> None:
     """
 
 
-for command in (run, resume, status, list_command, evaluate, init, doctor, offers):
+for command in (run, resume, status, list_command, evaluate, init, doctor, offers, quote, sweep):
     cli.add_command(command)
 
 
