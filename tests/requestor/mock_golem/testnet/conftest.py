@@ -172,7 +172,7 @@ class RestStandIn:
             self._runner = None
 
     def tell(self, feed: str, event: dict[str, Any]) -> None:
-        """Put an event into a feed, named by the end of its path."""
+        """Put an event into a feed: `offers`, `events` (of activities), `agreementEvents`, …"""
         self._events[feed].append(event)
         self.changes.happened()
 
@@ -213,12 +213,9 @@ class RestStandIn:
         return web.json_response([] if request.method == "GET" else None)
 
     async def _poll(self, path: str) -> list[dict[str, Any]]:
-        def feed() -> str | None:
-            waiting = (name for name, events in self._events.items() if events)
-            return next((name for name in waiting if path.endswith(name)), None)
-
-        name = await self.changes.until(feed)
-        events, self._events[name] = self._events[name], []
+        feed = "offers" if "/offers/" in path else path.rpartition("/")[2]
+        await self.changes.until(lambda: self._events[feed])
+        events, self._events[feed] = self._events[feed], []
         return events
 
 
