@@ -52,7 +52,8 @@ async def _ask(process: asyncio.subprocess.Process) -> str:
     assert process.stdin is not None and process.stdout is not None
     request = {"jsonrpc": "2.0", "id": "1", "method": "version", "params": {}}
     process.stdin.write(json.dumps(request).encode() + b"\n")
-    await process.stdin.drain()
+    with contextlib.suppress(ConnectionError):  # one that has ended may have said why
+        await process.stdin.drain()
     line = await process.stdout.readline()
     if not line:
         raise ValueError("it ends without a word")
