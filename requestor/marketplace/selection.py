@@ -60,6 +60,9 @@ class Preferences:
     work: Work = field(default_factory=Work)
 
 
+LEAST_SECONDS = 3
+"""Nothing useful comes of an agreement that cannot last so long."""
+
 MIN_LEFT_SECONDS = 60.0
 """A provider's start takes too long to be worth it when less than this is left to do."""
 
@@ -99,6 +102,7 @@ class Selection:
         self._given_up: set[str] = set()
         self._seen: dict[str, str | None] = {}
         self._offers: dict[str, Offered] = {}
+        self.unaffordable_glm: Decimal | None = None
         self._began_seconds: float | None = None
         self._news_seconds = 0.0
         self._had_agreement = False
@@ -138,15 +142,23 @@ class Selection:
             return "banned for earlier failures"
         return "failed before in this run" if standing == "barred" else None
 
-    def pick(self, offers: Mapping[str, Offered]) -> str | None:
+    def pick(
+        self, offers: Mapping[str, Offered], left_glm: Decimal = Decimal("Infinity")
+    ) -> str | None:
         """Return the node whose offer is to be taken now, out of those in hand; None for none.
 
         While offers are still coming in for the first time, nobody is taken: the best are to be
-        chosen, not the first. Doubtful providers are a last resort.
+        chosen, not the first. Doubtful providers are a last resort. Nobody is taken whose start
+        and first seconds cost more than `left_glm`; if that is why nobody is, `unaffordable_glm`
+        is the least that it would take.
         """
+        self.unaffordable_glm = None
         if self._is_gathering():
             return None
-        allowed = [one for one in offers.values() if self._refusal(one) is None]
+        wanted = [one for one in offers.values() if self._refusal(one) is None]
+        allowed = [one for one in wanted if least_glm(one.prices) <= left_glm]
+        if wanted and not allowed:
+            self.unaffordable_glm = min(least_glm(one.prices) for one in wanted)
         for standing in ("good", "doubtful"):
             chosen = self.chooser().choose(
                 [self._candidate(one) for one in allowed if self.standing(one.who) == standing],
@@ -222,6 +234,15 @@ class Selection:
         self._had_agreement = True
         self._rented[agreement_id] = offered
         self._parties[agreement_id] = offered.who
+
+    @property
+    def is_renting(self) -> bool:
+        """True while an agreement is in force."""
+        return bool(self._rented)
+
+    def knows(self, agreement_id: str) -> bool:
+        """Say whether an agreement is one of this session."""
+        return agreement_id in self._parties
 
     def who(self, agreement_id: str) -> Who:
         """Return whom an agreement of this session is with, also when it is over."""
@@ -316,6 +337,15 @@ class Selection:
         if left <= 0:
             return 0.0
         return float(left / rate) if rate > 0 else float("inf")
+
+
+def least_glm(prices: Prices) -> Decimal:
+    """Return what anything useful costs at these prices: the start, and one thread a few seconds.
+
+    A worker that only starts takes about as long.
+    """
+    seconds = Decimal(LEAST_SECONDS)
+    return prices.cost_glm(seconds, seconds)
 
 
 def is_named(who: Who, names: frozenset[str]) -> bool:

@@ -18,13 +18,16 @@ Pick = Callable[[Collection[str]], str | None]
 
 
 class BestOfferPool(AgreementsPool):
-    """Takes the offer that `pick` names."""
+    """Takes the offer that `pick` names; `agreed` hears of an agreement before the next choice."""
 
-    def __init__(self, pick: Pick, before: AgreementsPool) -> None:
+    def __init__(
+        self, pick: Pick, agreed: Callable[[Agreement], None], before: AgreementsPool
+    ) -> None:
         """Go on from the pool `before`, of which nothing was taken yet."""
         super().__init__(before.emitter, before.offer_recycler, before._market_api)
         self._offer_buffer = before._offer_buffer
         self._pick = pick
+        self._agreed = agreed
 
     @property
     def in_hand(self) -> tuple[str, ...]:
@@ -40,6 +43,8 @@ class BestOfferPool(AgreementsPool):
             del offers[node]
         try:
             agreement: Agreement | None = await super()._get_agreement()
+            if agreement is not None:
+                self._agreed(agreement)
             return agreement
         finally:
             for node, offer in aside.items():

@@ -31,11 +31,17 @@ from requestor.marketplace.golem.offer_terms import clean_name
 from requestor.marketplace.golem.patient_calls import PatientDaemonApi
 from requestor.marketplace.golem.payload import ProviderImagePayload, build_payload
 from requestor.marketplace.golem.presence import DaemonGone, DaemonPresence
+from requestor.marketplace.golem.provider_records import ProviderRecords
 from requestor.marketplace.golem.reconnection import Crew, Reconnection
 from requestor.marketplace.golem.strategy import CeilingStrategy, read_offered
-from requestor.marketplace.golem.watching import watch_engine, watch_time, watch_usage
+from requestor.marketplace.golem.watching import (
+    watch_ceiling,
+    watch_engine,
+    watch_time,
+    watch_usage,
+)
 from requestor.marketplace.golem.worker_service import WorkerService
-from requestor.marketplace.history import Evidence, ProviderHistory, Start, Suspicions
+from requestor.marketplace.history import ProviderHistory
 from requestor.marketplace.ledger import Ledger
 from requestor.marketplace.ports import LeaseInfo, MarketplaceGone, MarketplaceLost, Terms
 from requestor.marketplace.selection import Offered, Selection
@@ -57,6 +63,12 @@ class GolemMarketplace:
         self._address = address
         self._ledger = ledger
         self._history = history
+        self._pool: GolemPool | None = None
+
+    @property
+    def offers(self) -> tuple[Offered, ...]:
+        """What could be rented, as far as the last session has seen."""
+        return () if self._pool is None else self._pool.offers
 
     @asynccontextmanager
     async def rent(self, terms: Terms, notice: Callable[[str], None]) -> AsyncIterator[GolemPool]:
@@ -65,6 +77,7 @@ class GolemMarketplace:
             pool = GolemPool(
                 self._address, prober, self._ledger, self._history, terms=terms, notice=notice
             )
+            self._pool = pool
             async with pool.reconnection, pool.api:
                 try:
                     await pool.open()
@@ -89,8 +102,6 @@ class GolemPool:
         """Prepare a pool; nothing is rented before `open`."""
         self._address = address
         self._ledger = ledger
-        self._history = history
-        self._suspicions = Suspicions(history, time.monotonic)
         self._terms = terms
         self._tell = notice
         self._spending = SpendingGuard(
@@ -113,8 +124,8 @@ class GolemPool:
         self._selection = Selection(
             terms.preferences, terms.ceilings, history, time.monotonic, avoided=terms.avoided
         )
+        self._records = ProviderRecords(self._selection, history, self._books, time.monotonic)
         self._offers: BestOfferPool | None = None
-        self._starts: dict[str, Start] = {}
         self._lost: asyncio.Future[None] | None = None
         self._golem: Golem | None = None
         self._cluster: Cluster[WorkerService] | None = None
@@ -146,6 +157,11 @@ class GolemPool:
     def market_view(self) -> str:
         """Return one line on what the market offered, for the message that nobody came."""
         return self._selection.view
+
+    @property
+    def offers(self) -> tuple[Offered, ...]:
+        """The last offer of every provider that may be rented."""
+        return tuple(self._selection.offers.values())
 
     def review(self) -> None:
         """Give up providers for which clearly better ones are there; see `ports.ProviderPool`."""
@@ -219,11 +235,36 @@ class GolemPool:
     def _choose_offers(self, cluster: Cluster[WorkerService]) -> None:
         """Take the choice of offers out of yapapi's hands."""
         runner: Any = cluster.service_runner
-        self._offers = BestOfferPool(
-            lambda nodes: self._selection.pick(self._in_hand(nodes)), runner._job.agreements_pool
-        )
+        self._offers = BestOfferPool(self._pick, self._agreed, runner._job.agreements_pool)
         runner._job.agreements_pool = self._offers
         self._selection.begin()
+
+    def _pick(self, nodes: Collection[str]) -> str | None:
+        """Say whose offer is taken next; see `best_offer`."""
+        now = time.monotonic()
+        left = self._terms.budget_glm - self._spending.spent_before_glm
+        left -= self._spending.exposure_glm(now)
+        picked = self._selection.pick(self._in_hand(nodes), left)
+        least = self._selection.unaffordable_glm
+        if picked is None and least is not None and not self._selection.is_renting:
+            self._lose(
+                BudgetReached(
+                    f"what is left of the budget ({left:.3g} GLM) does not even pay for the start "
+                    f"of the cheapest provider ({least:.3g} GLM); nothing was rented",
+                    fix="`derl-request resume golem.budget_glm=…` goes on with a larger budget; "
+                    "`derl-request quote` tells what the run needs",
+                )
+            )
+        return picked
+
+    def _agreed(self, agreement: Any) -> None:
+        """Note an agreement at once: yapapi tells of it a little later, after the next choice."""
+        self._books.open(agreement)
+        offer = agreement.details.raw_details.offer
+        offered = read_offered(
+            str(offer.provider_id), offer.properties, self._terms.payment_platform
+        )
+        self._selection.agreed(agreement.id, offered)
 
     def _in_hand(self, nodes: Collection[str]) -> dict[str, Offered]:
         offers = self._selection.offers
@@ -281,50 +322,25 @@ class GolemPool:
         self._leases[agreement_id] = lease
         self._monitors.append(
             asyncio.create_task(
-                self._note_start(agreement_id, time.monotonic() - account.approved_seconds)
+                self._records.note_start(
+                    agreement_id, time.monotonic() - account.approved_seconds, self.api
+                )
             )
         )
         self._ready.put_nowait(lease)
         return lease
 
-    async def _note_start(self, agreement_id: str, seconds: float) -> None:
-        """Note how long a provider's start took, and how much CPU time, for quotes to come."""
-        self._starts[agreement_id] = Start(seconds)
-        activity_id = self._books.activity_of(agreement_id)
-        if activity_id is None:
-            return
-        try:
-            self._books.usage_reported(agreement_id, await self.api.usage(activity_id))
-        except DaemonError as error:
-            logger.debug("no usage of %s: %s", activity_id, error)
-        self._starts[agreement_id] = Start(seconds, self._books.cpu_seconds_of(agreement_id))
-
     def _assessed(self, lease: GolemLease, useful_steps: int, seconds: float) -> None:
-        evidence = Evidence(useful_steps, seconds, at_seconds=self._history.now())
-        self._selection.worked(lease.info.provider_id, evidence)
+        self._records.assessed(lease.info.agreement_id, useful_steps, seconds)
 
     def lease_closed(self, lease: GolemLease, reason: str) -> None:
         """Note the end of a lease; unless we are closing, its provider failed us."""
         info = lease.info
         if self._leases.pop(info.agreement_id, None) is None:
             return
-        self._remember(lease)
+        self._records.lease_ended(info.agreement_id, lease.orders_done, lease.busy_seconds)
         if not self.is_closing and not lease.was_released:
             self._suspect(info.agreement_id, lease.failure, reason)
-
-    def _remember(self, lease: GolemLease) -> None:
-        """Write to the history what a provider has done under an agreement that is over."""
-        agreement_id = lease.info.agreement_id
-        start = self._starts.pop(agreement_id, None)
-        cpu_seconds = self._books.cpu_seconds_of(agreement_id)
-        if cpu_seconds is not None and start is not None and start.cpu_seconds is not None:
-            worked = Evidence(
-                cpu_seconds=max(0.0, cpu_seconds - start.cpu_seconds),
-                cpu_busy_seconds=lease.busy_seconds,
-                at_seconds=self._history.now(),
-            )
-            self._selection.worked(lease.info.provider_id, worked)
-        self._selection.remember(self._selection.who(agreement_id), lease.orders_done, start)
 
     def start_failed(self, service: WorkerService, reason: str) -> None:
         """Note that a provider never became ready."""
@@ -335,7 +351,7 @@ class GolemPool:
 
     def _released(self, lease: GolemLease, reason: str, avoid: bool) -> None:
         if avoid:
-            self._blame(lease.info.agreement_id, lease.failure, reason)
+            self._records.failed(lease.info.agreement_id, lease.failure, reason)
 
     def _part(self, agreement_id: str, reason: str) -> None:
         """End the lease of a provider that did not outlive the daemon's absence."""
@@ -347,12 +363,7 @@ class GolemPool:
     def _suspect(self, agreement_id: str, failure: FailureKind, reason: str) -> None:
         """Blame a provider for a failure, unless the daemon's absence explains it."""
         if not self.presence.is_unsettled:
-            self._blame(agreement_id, failure, reason)
-
-    def _blame(self, agreement_id: str, failure: FailureKind, reason: str) -> None:
-        who = self._selection.who(agreement_id)
-        self._selection.failed(who, failure)
-        self._suspicions.add(who, failure, reason)
+            self._records.failed(agreement_id, failure, reason)
 
     def _notice(self, text: str) -> None:
         """Tell the person at the terminal; while closing, paying comes before telling."""
@@ -376,16 +387,19 @@ class GolemPool:
             asyncio.create_task(watch_time(self._terms.expiration_seconds, self._declare_lost)),
             asyncio.create_task(watch_usage(self.api, self._books)),
         ]
+        ceiling_glm = self._terms.preferences.agreement_ceiling_glm
+        if ceiling_glm is not None:
+            watch = watch_ceiling(self._spending, ceiling_glm, self._at_ceiling)
+            self._monitors.append(asyncio.create_task(watch))
+
+    def _at_ceiling(self, agreement_id: str) -> None:
+        lease = self._leases.get(agreement_id)
+        if lease is not None:
+            lease.release("its agreement has come to golem.max_price.agreement_glm", avoid=False)
 
     def _on_event(self, event: events.Event) -> None:
         self._books.on_event(event)
-        if isinstance(event, events.AgreementConfirmed):
-            offer = event.agreement.details.raw_details.offer
-            offered = read_offered(
-                str(offer.provider_id), offer.properties, self._terms.payment_platform
-            )
-            self._selection.agreed(event.agreement.id, offered)
-        elif isinstance(event, events.AgreementTerminated):
+        if isinstance(event, events.AgreementTerminated):
             self._selection.ended(event.agreement.id)
             self._agreement_terminated(event.agreement.id, event.reason)
         elif isinstance(event, events.AgreementRejected):
@@ -422,7 +436,7 @@ class GolemPool:
     def _declare_gone(self, reason: str) -> None:
         self._lose(MarketplaceGone(reason))
 
-    def _lose(self, error: MarketplaceLost) -> None:
+    def _lose(self, error: MarketplaceLost | BudgetReached) -> None:
         if self._lost is not None and not self._lost.done():
             self._lost.set_exception(error)
             self._lost.exception()
@@ -447,10 +461,11 @@ class GolemPool:
             cluster=self._cluster,
             notice=self._notice,
             told=self._told,
-            suspicions=self._suspicions,
+            suspicions=self._records.suspicions,
             away_seconds=lambda: self.presence.away_seconds,
         )
         await closing.run(is_lost=self._lost is not None and self._lost.done())
+        self._records.note_bills(self._ledger.summary.refused)
         for _ in range(MAX_CLOSINGS):
             # the daemon was away meanwhile, and something could not be ended
             if not (self._ledger.summary.is_open and self.presence.is_unsettled):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from yapapi import Golem
@@ -17,10 +19,15 @@ from yapapi.services import Cluster
 from requestor.marketplace.golem.bookkeeping import Bookkeeper
 from requestor.marketplace.golem.daemon_api import DaemonApi, DaemonError
 from requestor.marketplace.golem.worker_service import WorkerService, describe_failure
+from requestor.marketplace.spending import SpendingGuard
 
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 1.0
+CEILING_SECONDS = 0.5
+CEILING_MARGIN_SECONDS = 2.0
+"""An agreement takes so long to end."""
+
 USAGE_SECONDS = 0.5
 USAGE_CALLS_PER_SECOND = 16
 
@@ -47,6 +54,19 @@ async def watch_usage(api: DaemonApi, books: Bookkeeper) -> None:
                 logger.debug("no usage of %s: %s", activity_id, error)
             else:
                 books.usage_reported(agreement_id, usage)
+
+
+async def watch_ceiling(
+    spending: SpendingGuard, ceiling_glm: Decimal, end: Callable[[str], None]
+) -> None:
+    """Have agreements ended before they can have cost more than `ceiling_glm`."""
+    while True:
+        await asyncio.sleep(CEILING_SECONDS)
+        now = time.monotonic()
+        for agreement_id, account in list(spending.accounts.items()):
+            soon = account.bound_glm(now + CEILING_SECONDS, CEILING_MARGIN_SECONDS)
+            if account.ended_seconds is None and soon > ceiling_glm:
+                end(agreement_id)
 
 
 async def watch_engine(
