@@ -128,9 +128,11 @@ class IdentityMaker:
         try:
             said, errors = await asyncio.wait_for(process.communicate(), CALL_SECONDS)
         except TimeoutError:
-            process.kill()
-            await process.wait()
             raise IdentityError(f"`yagna {' '.join(arguments[:2])}` does not answer") from None
+        finally:
+            if process.returncode is None:  # too slow, or we are cancelled
+                process.kill()
+                await process.communicate()
         if process.returncode != 0:
             text = (errors or said).decode(errors="replace").strip()
             raise IdentityError(f"`yagna {arguments[0]} {arguments[1]}` failed: {text[:500]}")

@@ -1,5 +1,8 @@
 """Notes on identities, and where the program is looked for."""
 
+import asyncio
+import os
+import select
 import stat
 import sys
 from pathlib import Path
@@ -95,3 +98,22 @@ def test_where_the_program_is_looked_for(tmp_path: Path, monkeypatch: pytest.Mon
     for wrong in (tmp_path / "nowhere", named):
         with pytest.raises(YagnaError, match="is no program"):
             find_yagna({**environment, "DERL_YAGNA": str(wrong)})
+
+
+@pytest.mark.asyncio
+async def test_a_call_that_is_cancelled_leaves_no_process(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    script = f"echo $$ > {note}.draft; mv {note}.draft {note}; exec sleep 1000"
+    binary = program(tmp_path / "yagna", script)
+    call = asyncio.ensure_future(make(binary))
+    async with asyncio.timeout(20):
+        while not note.exists():
+            await asyncio.sleep(0.01)
+    watched = os.pidfd_open(int(note.read_text()))
+    try:
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert select.select([watched], [], [], 20)[0]
+    finally:
+        os.close(watched)
