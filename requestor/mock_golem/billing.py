@@ -10,9 +10,13 @@ from decimal import Decimal
 
 from requestor.mock_golem.activity_host import ActivityHost
 from requestor.mock_golem.faults import (
+    DebitNoteBackwards,
     DebitNoteFlood,
+    DebitNotePayable,
+    DebitNoteTooHigh,
     DuplicateInvoice,
     InvoiceTooHigh,
+    InvoiceWrongPayee,
     InvoiceWrongPlatform,
     NoInvoice,
 )
@@ -26,6 +30,9 @@ from requestor.mock_golem.offers import (
 )
 from requestor.mock_golem.records import Activity, Agreement, DebitNote, Invoice
 from requestor.mock_golem.surroundings import ProviderContext
+
+STRANGERS_ADDRESS = "0x" + "5" * 40
+"""Where money goes that an `invoice_wrong_payee` asks for."""
 
 
 class Biller:
@@ -76,8 +83,14 @@ class Biller:
         platform = agreement.platform
         if self._faults.fires(InvoiceWrongPlatform) is not None:
             platform = _another_platform(platform)
+        payee = self._model.wallet
+        if self._faults.fires(InvoiceWrongPayee) is not None:
+            payee = STRANGERS_ADDRESS
         copies = 1 if self._faults.fires(DuplicateInvoice) is None else 2
-        invoices = [self._invoice(agreement, activities, amount, platform) for _ in range(copies)]
+        invoices = [
+            self._invoice(agreement, activities, amount, platform).changed(payee_address=payee)
+            for _ in range(copies)
+        ]
         self._around.books.commit(agreement.changed(invoice="sent"), *invoices)
 
     def _invoice(
@@ -88,7 +101,6 @@ class Biller:
         return Invoice(
             invoice_id=new_document_id(),
             issuer_id=self._node_id,
-            payee_address=self._model.wallet,
             recipient_id=agreement.requestor_id,
             payment_platform=platform,
             timestamp=now,
@@ -116,6 +128,8 @@ class Biller:
             if payment_timeout and now >= last_payable + timedelta(seconds=payment_timeout):
                 last_payable = now
                 due = now + timedelta(seconds=payment_timeout)
+            elif self._faults.fires(DebitNotePayable) is not None:
+                due = now + timedelta(seconds=self._model.terms.payment_timeout_seconds)
             self._send_note(activity, agreement, due)
             self._watch_acceptance(activity_id, agreement)
 
@@ -129,11 +143,20 @@ class Biller:
             timestamp=self._around.books.stamp(),
             agreement_id=agreement.agreement_id,
             activity_id=activity.activity_id,
-            total_amount_due=cost(agreement.coefficients, activity.usage),
+            total_amount_due=self._noted(cost(agreement.coefficients, activity.usage)),
             usage=tuple(float(exact_seconds(seconds)) for seconds in activity.usage),
             payment_due_date=due,
         )
         self._around.books.commit(note)
+
+    def _noted(self, amount: Decimal) -> Decimal:
+        """Return what a debit note over `amount` asks for."""
+        too_high = self._faults.fires(DebitNoteTooHigh)
+        if too_high is not None:
+            amount = multiply(amount, Decimal(repr(too_high.factor)))
+        if self._faults.fires(DebitNoteBackwards) is not None:
+            amount = multiply(amount, Decimal("0.5"))
+        return amount
 
     def _watch_acceptance(self, activity_id: str, agreement: Agreement) -> None:
         terms = agreement.offer["properties"]

@@ -139,6 +139,35 @@ class InvoiceWrongPlatform(Fault):
     kind: Literal["invoice_wrong_platform"]
 
 
+class InvoiceWrongPayee(Fault):
+    """Chance: each invoice."""
+
+    description: ClassVar[str] = "the invoice is to be paid to an address that was not offered"
+    kind: Literal["invoice_wrong_payee"]
+
+
+class DebitNoteTooHigh(Fault):
+    """Chance: each debit note."""
+
+    description: ClassVar[str] = "the debit note's amount is the right one times `factor`"
+    kind: Literal["debit_note_too_high"]
+    factor: float = Field(default=10.0, gt=1.0)
+
+
+class DebitNoteBackwards(Fault):
+    """Chance: each debit note."""
+
+    description: ClassVar[str] = "the debit note asks for half of what its activity has cost"
+    kind: Literal["debit_note_backwards"]
+
+
+class DebitNotePayable(Fault):
+    """Chance: each debit note."""
+
+    description: ClassVar[str] = "the debit note is to be paid at once, though nobody agreed to that"
+    kind: Literal["debit_note_payable"]
+
+
 class DuplicateInvoice(Fault):
     """Chance: each invoice."""
 
@@ -211,7 +240,11 @@ ProviderFault = Annotated[
     | NoInvoice
     | InvoiceTooHigh
     | InvoiceWrongPlatform
+    | InvoiceWrongPayee
     | DuplicateInvoice
+    | DebitNoteTooHigh
+    | DebitNoteBackwards
+    | DebitNotePayable
     | DebitNoteFlood
     | TerminatesAgreement,
     Field(discriminator="kind"),

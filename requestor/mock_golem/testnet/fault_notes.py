@@ -1,6 +1,11 @@
 """Which of a fleet's faults a real daemon does not let happen."""
 
-from requestor.mock_golem.faults import DiesInCommand, Fault, InvoiceWrongPlatform
+from requestor.mock_golem.faults import (
+    DiesInCommand,
+    Fault,
+    InvoiceWrongPayee,
+    InvoiceWrongPlatform,
+)
 from requestor.mock_golem.fleet import Fleet
 
 
@@ -19,6 +24,11 @@ def _note(fault: Fault) -> str | None:
         return (
             "invoice_wrong_platform does nothing: the real daemon takes an invoice's platform "
             "from its agreement"
+        )
+    if isinstance(fault, InvoiceWrongPayee):
+        return (
+            "invoice_wrong_payee does nothing: the real daemon takes an invoice's payee from its "
+            "agreement"
         )
     if isinstance(fault, DiesInCommand) and fault.unreachable:
         return (
