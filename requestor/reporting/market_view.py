@@ -63,7 +63,9 @@ def print_market(view: MarketView, console: Console) -> None:
         parts += [Text(""), _histogram(view, glyphs)]
     if view.shown:
         parts += [Text(""), offer_table(view.shown, view, glyphs, width)]
-        parts += _left_out(view)
+    elif view.screening.removed:
+        parts.append(Text(""))
+    parts += _left_out(view)
     print_trimmed(console, Padding(Group(*parts), (1, MARGIN)))
 
 
@@ -86,10 +88,10 @@ def _headline(view: MarketView, glyphs: Glyphs) -> Text:
 
 def _filters(view: MarketView, glyphs: Glyphs) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("filter", no_wrap=True)
+    table.add_column("filter", no_wrap=True, overflow="crop")
     table.add_column("asks for", overflow="fold")
-    table.add_column("removes", justify="right", no_wrap=True)
-    table.add_column("left", justify="right", no_wrap=True)
+    table.add_column("removes", justify="right", no_wrap=True, overflow="crop")
+    table.add_column("left", justify="right", no_wrap=True, overflow="crop")
     unusable = len(view.scan.unusable)
     reasons = Counter(offer.reason for offer in view.scan.unusable).most_common(2)
     why = "; ".join(one_line(reason, 60) for reason, _ in reasons)
@@ -119,16 +121,16 @@ def _histogram(view: MarketView, glyphs: Glyphs) -> RenderableType:
     median = median_glm(kept)
     if median is not None:
         title.append(f" {glyphs.dot} median of those left {glm_text(median)}", style="dim")
-    table = Table.grid(padding=(0, 1, 0, 0))
-    table.add_column(justify="right", no_wrap=True, style="dim")
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, width=BAR_WIDTH)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(justify="right", no_wrap=True, overflow="crop", style="dim")
+    table.add_column(no_wrap=True, overflow="crop", width=BAR_WIDTH)
+    table.add_column(no_wrap=True, overflow="crop")
     gap = Text(glyphs.ellipsis)
     for one, follower in zip(bins, [*bins[1:], None], strict=True):
         if one.kept or one.removed:
-            table.add_row(_edge(one, bins, glyphs), "", _bar(one, most, glyphs), _counts(one))
+            table.add_row(_edge(one, bins, glyphs), _bar(one, most, glyphs), _counts(one))
         elif follower is None or follower.kept or follower.removed:
-            table.add_row(gap, "", "", "")  # however many bins are empty, one line says so
+            table.add_row(gap, "", "")  # however many bins are empty, one line says so
     return Group(title, table)
 
 

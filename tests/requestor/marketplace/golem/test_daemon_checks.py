@@ -192,7 +192,7 @@ async def odd_findings(address: DaemonAddress, **odd: Any) -> dict[str, Finding]
 async def test_a_fresh_daemon_lists_no_account_yet(open_market: OpenMarket) -> None:
     """yagna opens the account with the first allocation, if its driver knows the network."""
     market = await open_market("{name: oak}")
-    drivers = {"Ok": {"erc20": {"networks": {"hoodi": {}}}}}
+    drivers: dict[str, Any] = {"Ok": {"erc20": {"networks": {"hoodi": {}}}}}
     found = await odd_findings(market.address, requestorAccounts=[], GetDrivers=drivers)
     assert found["account"].state is State.OK
     assert found["account"].says.endswith("opened when first used")

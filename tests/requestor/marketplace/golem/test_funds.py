@@ -148,7 +148,7 @@ async def test_malformed_answers(answer: object) -> None:
 
 @pytest.mark.asyncio
 async def test_networks_of_the_driver() -> None:
-    known = {"Ok": {"erc20": {"networks": {"hoodi": {}, "polygon": {}}}}}
+    known: dict[str, object] = {"Ok": {"erc20": {"networks": {"hoodi": {}, "polygon": {}}}}}
     assert await knows_network(Bus(known), "erc20", "hoodi") is True
     assert await knows_network(Bus(known), "erc20", "goerli") is False
     assert await knows_network(Bus(known), "zksync", "hoodi") is False
