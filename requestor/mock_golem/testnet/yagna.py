@@ -41,6 +41,7 @@ _CONFINED_REST_PORT = 7465  # nobody else is there, so that any port does
 _CONFINED_CHAIN_PORT = 8545
 _REQUESTOR = "requestor"
 _BUS_PREFIX = "mock-golem-bus-"
+_MAX_FOLDER_BYTES = 70  # a socket's path has at most 107
 
 _log = logging.getLogger(__name__)
 
@@ -220,12 +221,15 @@ class Yagna:
 
     def _make_bus_directory(self) -> Path:
         """A short path, for sockets' sake; one that a killed process of ours left is removed."""
+        folder = tempfile.gettempdir()
+        if len(os.fsencode(folder)) > _MAX_FOLDER_BYTES:
+            folder = "/tmp"
         note = self._settings.directory / "bus"
         with contextlib.suppress(OSError):
             left = Path(note.read_text(encoding="utf-8"))
-            if left.parent == Path(tempfile.gettempdir()) and left.name.startswith(_BUS_PREFIX):
+            if left.parent == Path(folder) and left.name.startswith(_BUS_PREFIX):
                 shutil.rmtree(left, ignore_errors=True)
-        made = Path(tempfile.mkdtemp(prefix=_BUS_PREFIX))
+        made = Path(tempfile.mkdtemp(prefix=_BUS_PREFIX, dir=folder))
         note.write_text(str(made), encoding="utf-8")
         return made
 

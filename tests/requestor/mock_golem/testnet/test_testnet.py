@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -262,8 +263,15 @@ async def test_a_daemon_that_dies_by_itself_is_started_again(
     assert (await payer.ok("GET", "/me"))["identity"] == address.identity
 
 
-async def test_nothing_can_leave_its_network(open_testnet: Open) -> None:
+async def test_nothing_can_leave_its_network(
+    open_testnet: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path.joinpath(*["a-folder-for-temporary-files"] * 4)
+    deep.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
     testnet, _ = await open_testnet()
+    # longer ones are no sockets' paths
+    assert len(os.fsencode(testnet.yagna.bus_address)) < 108
     if not testnet.yagna.is_confined:
         pytest.skip("this machine allows no network namespaces")
     devices = Path(f"/proc/{testnet.yagna.pid}/net/dev").read_text().splitlines()[2:]
@@ -296,7 +304,7 @@ async def test_a_fleet_that_does_not_suit_it(open_testnet: Open, more: str, mess
         await open_testnet(FLEET + more)
 
 
-async def test_the_daemon_dies_with_the_program(tmp_path: Path) -> None:
+async def test_the_daemon_dies_with_the_program(open_testnet: Open, tmp_path: Path) -> None:
     fleet = tmp_path / "fleet.yaml"
     fleet.write_text(FLEET)
     command = [sys.executable, "-m", "requestor.mock_golem", "testnet", "--json"]
@@ -314,6 +322,12 @@ async def test_the_daemon_dies_with_the_program(tmp_path: Path) -> None:
         finally:
             os.close(daemon)
         assert ended
+        left = Path((tmp_path / "state" / "yagna" / "bus").read_text())
+        assert left.is_dir()
+        testnet, address = await open_testnet()
+        assert address.identity == ready["identity"]
+        assert not left.exists()
+        await testnet.stop()
     finally:
         program.kill()
         program.wait()
