@@ -322,6 +322,7 @@ async def test_the_daemon_dies_with_the_program(open_testnet: Open, tmp_path: Pa
         finally:
             os.close(daemon)
         assert ended
+        program.wait()
         left = Path((tmp_path / "state" / "yagna" / "bus").read_text())
         assert left.is_dir()
         testnet, address = await open_testnet()
