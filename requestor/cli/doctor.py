@@ -42,7 +42,6 @@ class Patient:
     runs: Path
     history: ProviderHistory
     has_config: bool = True
-    scan_seconds: float = SCAN_SECONDS
 
     @property
     def is_private(self) -> bool:
@@ -100,7 +99,7 @@ async def _image(patient: Patient) -> Answer:
 async def _offers(patient: Patient, api: DaemonApi) -> Answer:
     golem = patient.config.golem
     try:
-        scan = await scan_market(api, ScanTerms(golem.subnet), patient.scan_seconds)
+        scan = await scan_market(api, ScanTerms(golem.subnet), SCAN_SECONDS)
     except DaemonError as error:
         raise CheckFailed(
             f"the market can't be looked at: {error}", "look at yagna's log"

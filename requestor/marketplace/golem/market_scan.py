@@ -44,11 +44,14 @@ async def scan_market(
     terms: ScanTerms,
     seconds: float,
     *,
-    quiet_seconds: float = QUIET_SECONDS,
+    quiet_seconds: float | None = None,
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
 ) -> MarketScan:
     """Collect offers for `seconds`, less if none come any more, and take the demand back.
+
+    None come any more when there were some, and then none for `quiet_seconds` (default:
+    `QUIET_SECONDS`).
 
     Raises:
         DaemonError: the daemon does not take the demand, or goes away.
@@ -56,10 +59,11 @@ async def scan_market(
     began = clock()
     book = OfferBook()
     deadline = began + seconds
+    quiet = QUIET_SECONDS if quiet_seconds is None else quiet_seconds
     for attempt in range(MAX_SUBSCRIPTIONS):
         demand_id = await _subscribe(api, terms, wall_clock())
         try:
-            await _collect(api, demand_id, book, deadline, quiet_seconds, clock)
+            await _collect(api, demand_id, book, deadline, quiet, clock)
             break
         except DaemonError as error:
             # a daemon forgets demands when it restarts, and those of a certain age
