@@ -93,7 +93,12 @@ async def measure(
         PreflightError: the daemon is not fit, or no provider was ready in time.
     """
     golem, directory = bench.config.golem, bench.directory
-    await check_daemon(bench.address, golem.payment_driver, golem.payment_network)
+    await check_daemon(
+        bench.address,
+        golem.payment_driver,
+        golem.payment_network,
+        is_private=golem.mode != "yagna",
+    )
     budget = bench.budget_glm or budget_for(bench.config, ranked)
     count = min(MEASURED_PROVIDERS, len(ranked))
     bench.notice(

@@ -13,6 +13,7 @@ from rich.console import Console
 from requestor.cli.assembly import describe_plan, plan_record
 from requestor.cli.consent import confirm_spending
 from requestor.cli.options import as_json_option, runs_option
+from requestor.cli.renting import work_kind
 from requestor.config import (
     ALGORITHMS,
     RunConfig,
@@ -22,6 +23,7 @@ from requestor.config import (
 )
 from requestor.errors import DerlError, UsageError
 from requestor.marketplace.ledger import read_ledger
+from requestor.quoting.record import StoredQuote, read_quote, write_quote
 from requestor.reporting.json_output import summary_json
 from requestor.reporting.run_list import read_status
 from requestor.reporting.summary import print_summary
@@ -49,6 +51,11 @@ _WIRE = click.option(
 @_YES
 @runs_option
 @_WIRE
+@click.option(
+    "--quote",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Hold the run against a quote that `derl-request quote --save FILE` wrote.",
+)
 def run(
     config: Path,
     overrides: tuple[str, ...],
@@ -58,6 +65,7 @@ def run(
     yes: bool,
     runs_dir: Path,
     wire_log: bool,
+    quote: Path | None,
 ) -> None:
     """Train as CONFIG says: rent providers, run federated rounds, keep the best model.
 
@@ -66,6 +74,7 @@ def run(
       derl-request run configs/cartpole.yaml seed=7 federation.rounds=3 golem.budget_glm=0.5
     """
     loaded = load_config(config, overrides)
+    given = _quote_for(loaded, quote) if quote is not None else None
     if dry_run:
         _dry_run(loaded, as_json)
         return
@@ -73,6 +82,8 @@ def run(
     from requestor.cli.execution import create_run
 
     directory = create_run(loaded, runs_dir)
+    if given is not None:
+        write_quote(directory.quote, given)
     try:
         _execute(directory, loaded, runs_dir, as_json=as_json, wire_log=wire_log)
     except DerlError:
@@ -128,6 +139,21 @@ def init(path: Path, environment: str, algo: str, *, force: bool) -> None:
         raise UsageError(f"{path} exists", fix="give another name, or --force to overwrite it")
     path.write_text(commented_template(environment, algo))
     click.echo(f"wrote {path}; try: derl-request run {path}")
+
+
+def _quote_for(config: RunConfig, path: Path) -> StoredQuote:
+    """Read a quote for this very work.
+
+    Raises:
+        UsageError: it is none, or one for something else.
+    """
+    quote = read_quote(path)
+    if quote.kind != work_kind(config) or quote.rounds != config.federation.rounds:
+        raise UsageError(
+            f"{path} is a quote for other work ({quote.rounds} rounds of {quote.kind})",
+            fix="make one with the same config and overrides: `derl-request quote`",
+        )
+    return quote
 
 
 def _execute(

@@ -25,6 +25,7 @@ from typing import TextIO
 from requestor.cli.assembly import run_settings
 from requestor.cli.daemons import DaemonFolder, open_daemon
 from requestor.cli.machine_checks import machine_checks
+from requestor.cli.offhand import OffhandQuote
 from requestor.config import RunConfig, load_config, resolved_yaml
 from requestor.errors import DerlError, PreflightError, RunFailed
 from requestor.marketplace.diagnosis import require_all
@@ -116,6 +117,7 @@ class _Execution:
         self._watchers = Observers([])
         self._stop = asyncio.Event()
         self._told: set[tuple[str, str]] = set()
+        self._quote: OffhandQuote | None = None
 
     async def run(self) -> RunSummary:
         directory = self._launch.directory
@@ -153,16 +155,24 @@ class _Execution:
     async def _train(self, address: DaemonAddress, ledger: Ledger) -> RunSummary:
         launch = self._launch
         history = ProviderHistory(launch.runs / "providers.json", time.time)
+        market = GolemMarketplace(address, ledger, history)
+        self._quote = OffhandQuote(
+            launch.config, launch.runs, launch.directory.quote, market, history, self._notice
+        )
         run = TrainingRun(
             run_settings(launch.config, launch.directory.run_id),
             launch.directory,
-            GolemMarketplace(address, ledger, history),
+            market,
             ledger,
             emit=WorkEntries(ledger, self._emit, time.monotonic),
             stop_requested=self._stop,
             wait_for_daemon=lambda: self._come_back(address, ledger),
         )
-        return await run.execute()
+        self._quote.begin()
+        try:
+            return await run.execute()
+        finally:
+            await self._quote.close()
 
     def _daemon(self) -> AbstractAsyncContextManager[DaemonAddress]:
         """The daemon of the config; a private one lives in the run's folder."""
@@ -235,6 +245,8 @@ class _Execution:
         assert self._log is not None
         self._log.on_event(event, now)
         self._watchers.on_event(event, now)
+        if self._quote is not None:
+            self._quote.on_event(event)
 
     def _notice(self, text: str) -> None:
         self._emit(events.Notice(text))

@@ -25,6 +25,8 @@ from requestor.quoting.simulation import Worker
 MIN_RECORD_SECONDS = 0.5
 """A record of less work than this tells nothing of a pace."""
 
+FEW_RECORDS = 3
+
 NEAR_START = Start(3.0, 1.5)
 """Of a provider on this machine (mock, testnet) where no start was ever measured."""
 
@@ -57,12 +59,20 @@ class Knowledge:
 
     @property
     def typical(self) -> Pace | None:
-        """The usual pace of providers for this kind of work, None if nobody's is known."""
-        return typical_pace(
+        """The usual pace of providers for this kind of work, None if nobody's is known.
+
+        Of few providers (mock and testnet), this machine counts as one more.
+        """
+        known = [
             evidence.at(self.now_seconds)
             for record in self.records.values()
             if (evidence := record.speeds.get(self.kind)) is not None and _tells(evidence)
-        )
+        ]
+        if known and len(known) < FEW_RECORDS and self.here is not None and self.is_near:
+            seconds, cpu_seconds = self.here.order_seconds, self.here.order_cpu_seconds
+            own = Evidence(self.local_steps, seconds, cpu_seconds, seconds, self.now_seconds)
+            known.append(own)
+        return typical_pace(known)
 
     @property
     def typical_start(self) -> Start:

@@ -93,10 +93,10 @@ class QuoteOutcome:
 
 
 def outcome_of(
-    quote: StoredQuote, rounds_done: int, cost_glm: Decimal, wall_seconds: float
+    quote: StoredQuote | None, rounds_done: int, cost_glm: Decimal, wall_seconds: float
 ) -> QuoteOutcome | None:
-    """Hold a quote against a run; None before its first round is done."""
-    if rounds_done < 1:
+    """Hold a quote against a run; None without one, and before the first round is done."""
+    if quote is None or rounds_done < 1:
         return None
     return QuoteOutcome(
         rounds_done,
@@ -159,6 +159,14 @@ def read_quote(path: Path) -> StoredQuote:
     if quote.format != FORMAT or not _is_sound(quote):
         raise UsageError(f"{path} is no quote of this version", fix="make a new one")
     return quote
+
+
+def find_quote(path: Path) -> StoredQuote | None:
+    """Return the quote in a run's folder; None if there is none that can be read."""
+    try:
+        return read_quote(path)
+    except UsageError:
+        return None
 
 
 def _sum(first: Figure, each: Figure, rounds: int) -> Figure:

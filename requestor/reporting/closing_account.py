@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from requestor.marketplace.ledger import LedgerSummary
 from requestor.marketplace.statement import glm_per_million_steps
+from requestor.quoting.record import QuoteOutcome, StoredQuote, outcome_of
 from requestor.reporting.model_files import ModelFiles
 from requestor.reporting.provider_view import ProviderView
 from requestor.reporting.run_view import RunView
@@ -77,10 +78,15 @@ class Summary:
     glm_per_return_point: Decimal | None
     providers: tuple[ProviderAccount, ...]
     files: ModelFiles
+    quote: QuoteOutcome | None = None
 
 
 def summarize_run(
-    view: RunView, ledger: LedgerSummary, files: ModelFiles, run_name: str
+    view: RunView,
+    ledger: LedgerSummary,
+    files: ModelFiles,
+    run_name: str,
+    quote: StoredQuote | None = None,
 ) -> Summary:
     """Return the account of a run from its events and its ledger (what was really accepted).
 
@@ -121,6 +127,7 @@ def summarize_run(
         glm_per_return_point=view.glm_per_return_point(cost),
         providers=_accounts(view, ledger),
         files=files,
+        quote=outcome_of(quote, view.rounds_done, cost, view.elapsed_seconds()),
     )
 
 

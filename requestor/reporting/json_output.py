@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from requestor.reporting.closing_account import ProviderAccount, Summary
+from requestor.reporting.quote_view import outcome_record
 
 JSON_FORMAT = 1
 
@@ -42,6 +43,7 @@ def summary_record(summary: Summary) -> dict[str, Any]:
         "glm_per_million_steps": _amount(summary.glm_per_million_steps),
         "glm_per_return_point": _amount(summary.glm_per_return_point),
         "untrained_return": _number(summary.untrained_return),
+        "quote": None if summary.quote is None else outcome_record(summary.quote),
         "owed_glm": _amount(summary.owed_glm),
         "providers": [_provider_record(account) for account in summary.providers],
         "model": _path(files.model),

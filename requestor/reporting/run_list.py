@@ -16,6 +16,7 @@ from provider_image.wire import EnvironmentSpec
 from requestor.config import environment_spec, load_config
 from requestor.errors import DerlError
 from requestor.marketplace.ledger import read_ledger
+from requestor.quoting.record import find_quote
 from requestor.reporting.closing_account import Summary, summarize_run
 from requestor.reporting.event_log import read_events
 from requestor.reporting.frame import Canvas, draw
@@ -87,7 +88,8 @@ def read_status(directory: RunDirectory) -> RunStatus:
     """Read a run's log and ledger."""
     view = RunView.replay(read_events(directory.events))
     ledger = read_ledger(directory.ledger)
-    summary = summarize_run(view, ledger, model_files(directory), directory.name)
+    quote = find_quote(directory.quote)
+    summary = summarize_run(view, ledger, model_files(directory), directory.name, quote)
     return RunStatus(directory.name, _short(directory.path), _state(directory, view), view, summary)
 
 

@@ -13,6 +13,7 @@ from requestor.reporting.closing_account import ProviderAccount, Summary
 from requestor.reporting.frame import WIDE_COLUMNS
 from requestor.reporting.glyphs import Glyphs, glyphs_for
 from requestor.reporting.printing import PIPE_COLUMNS, print_trimmed, room
+from requestor.reporting.quote_view import outcome_text
 from requestor.reporting.wording import (
     clock_text,
     count_text,
@@ -77,6 +78,8 @@ def draw_summary(summary: Summary, glyphs: Glyphs, width: int) -> RenderableType
     facts.add_row("cost", _cost_line(summary, glyphs))
     if (prices := _price_line(summary, glyphs)) is not None:
         facts.add_row("", prices)
+    if summary.quote is not None:
+        facts.add_row("quote", Text(glyphs.text(outcome_text(summary.quote)), style="dim"))
     models = _models(summary, glyphs)
     sentence, message = outcome_sentence(summary), one_line(summary.message)
     parts: list[RenderableType] = [Text(glyphs.text(sentence), style="bold")]

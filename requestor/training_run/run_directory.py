@@ -31,6 +31,7 @@ class RunDirectory:
         self.events = self.path / "events.jsonl"
         self.metrics = self.path / "metrics.jsonl"
         self.ledger = self.path / "ledger.jsonl"
+        self.quote = self.path / "quote.json"
         self.checkpoints = self.path / "checkpoints"
         self.inbox = self.path / "inbox"
         self.local = self.path / "local"
