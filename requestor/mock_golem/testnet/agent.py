@@ -82,7 +82,8 @@ class ProviderAgent:
         self._tasks = TaskSet()
         self._rest = ProviderRest(settings.url, identity.app_key, _SESSION)
         self._courier = Courier(self._rest, self._tasks, self._approval_failed)
-        self._market = YagnaMarket(self._rest, self._tasks, settings.clock)
+        listeners = Listeners(self._countered, self._proposed)
+        self._market = YagnaMarket(self._rest, self._tasks, settings.clock, listeners)
         self._journal = Journal(settings.directory / "notes" / model.name)
         self._books = Books(settings.clock, self._journal, self._courier.heard)
         self._creating: dict[str, asyncio.Task[None]] = {}
@@ -129,7 +130,7 @@ class ProviderAgent:
         start = rfc3339(self._settings.clock.now())
         rest = self._rest
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._market.run(Listeners(self._countered, self._proposed)))
+            group.create_task(self._market.run())
             for look, take, wanted in (
                 (rest.agreement_events, self._agreement_event, self._has_agreement),
                 (rest.activity_events, self._activity_event, self._has_agreement),

@@ -11,11 +11,14 @@ from typing import Any
 from requestor.mock_golem.clock import Clock, parse_instant
 from requestor.mock_golem.constraints import flatten
 from requestor.mock_golem.negotiation import Proposal
+from requestor.mock_golem.offers import NO_CAPACITY
 from requestor.mock_golem.records import Agreement
 from requestor.mock_golem.signals import Signal
 from requestor.mock_golem.surroundings import TaskSet
-from requestor.mock_golem.testnet.carrying import RETRY_SECONDS, insist
+from requestor.mock_golem.testnet.carrying import RETRY_SECONDS, Job, insist
 from requestor.mock_golem.testnet.provider_rest import DaemonAway, ProviderRest, RestRefusal
+
+MAX_POSTPONED = 100
 
 _log = logging.getLogger(__name__)
 
@@ -35,56 +38,74 @@ class Listeners:
 class YagnaMarket:
     """A provider's way to a real market (`OfferMarket`).
 
-    As with the real provider, an offer stays published while its provider is busy or dead, so
-    that requestors get refusals or no answer at all; to publish again replaces it.
+    As with the real provider, an offer stays published while its provider is busy or dead: who
+    counters it gets a refusal, or no answer at all. A provider that publishes again, because it is
+    free again, answers those that it refused for want of capacity; the others of the market, and
+    who has just ended an agreement, get the offer anew from the daemon itself.
 
     Args:
         rest: the daemon.
         tasks: the provider's background tasks.
         clock: dates what has no date.
+        listeners: who is told what requestors say.
     """
 
-    def __init__(self, rest: ProviderRest, tasks: TaskSet, clock: Clock) -> None:
+    def __init__(
+        self, rest: ProviderRest, tasks: TaskSet, clock: Clock, listeners: Listeners
+    ) -> None:
         self._rest = rest
         self._tasks = tasks
         self._clock = clock
+        self._listeners = listeners
         self._changed = Signal()
         self._wanted: tuple[Mapping[str, Any], str] | None = None
         self._offer_id: str | None = None
+        self._postponed: list[Proposal] = []
+        self._speaking = asyncio.Lock()
 
     # ------------------------------------------------------------------ the provider's side
 
     def publish(self, provider_id: str, properties: Mapping[str, Any], constraints: str) -> None:
-        """Put the offer before all fitting demands, anew if it was published before."""
+        """Put the offer before all fitting demands; answer those that were put off."""
         self._wanted = (properties, constraints)
         self._changed.notify()
+        again, self._postponed = self._postponed, []
+        for counter in again:
+            self._listeners.countered(counter)
 
     def add_draft(self, counter: Proposal, properties: dict[str, Any], constraints: str) -> None:
         """Answer a counter-proposal with the provider's own."""
         offer_id, proposal_id = counter.demand_id, counter.proposal_id
-        self._tasks.spawn(
-            insist(lambda: self._rest.counter(offer_id, proposal_id, properties, constraints))
-        )
+        self._say(lambda: self._rest.counter(offer_id, proposal_id, properties, constraints))
 
     def reject_counter(self, counter: Proposal, reason: str) -> None:
         """Refuse a counter-proposal."""
         offer_id, proposal_id = counter.demand_id, counter.proposal_id
-        self._tasks.spawn(
-            insist(lambda: self._rest.reject_proposal(offer_id, proposal_id, reason))
-        )
+        if reason == NO_CAPACITY and len(self._postponed) < MAX_POSTPONED:
+            self._postponed.append(counter)
+        self._say(lambda: self._rest.reject_proposal(offer_id, proposal_id, reason))
+
+    def _say(self, job: Job) -> None:
+        async def in_turn() -> None:
+            async with self._speaking:  # a refusal must not come after what revokes it
+                await insist(job)
+
+        self._tasks.spawn(in_turn())
 
     # ------------------------------------------------------------------ the daemon's side
 
-    async def run(self, listeners: Listeners) -> None:
+    async def run(self) -> None:
         """Keep the offer published and pass on what is said to it, until cancelled."""
         while True:
-            change = self._changed.next_change()
             try:
-                offer_id = await self._publish()
-                if offer_id is None:
-                    await change
-                else:
-                    await self._listen(offer_id, listeners, change)
+                while self._wanted is None:
+                    await self._changed.next_change()
+                await self._withdraw_published()
+                self._offer_id = offer_id = await self._rest.publish(*self._wanted)
+                self._postponed.clear()  # what was said to another offer cannot be answered
+                while True:
+                    for event in await self._rest.offer_events(offer_id):
+                        self._take(offer_id, event)
             except DaemonAway as away:
                 _log.debug("%s", away)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -92,22 +113,11 @@ class YagnaMarket:
                 if refusal.status != 404:  # 404: the daemon has forgotten the offer
                     _log.warning("%s", refusal)
                     await asyncio.sleep(RETRY_SECONDS)
-            finally:
-                change.cancel()
 
     async def leave(self) -> None:
         """Take the offer back, if the daemon can be reached."""
-        self._wanted = None
         with suppress(DaemonAway):
             await self._withdraw_published()
-
-    async def _publish(self) -> str | None:
-        """Replace the published offer by the wanted one; return its id."""
-        await self._withdraw_published()
-        if self._wanted is None:
-            return None
-        self._offer_id = await self._rest.publish(*self._wanted)
-        return self._offer_id
 
     async def _withdraw_published(self) -> None:
         if self._offer_id is None:
@@ -118,29 +128,14 @@ class YagnaMarket:
             _log.debug("%s", refusal)
         self._offer_id = None
 
-    async def _listen(
-        self, offer_id: str, listeners: Listeners, change: "asyncio.Future[None]"
-    ) -> None:
-        """Poll until the daemon forgets the offer or another is wanted."""
-        while not change.done():
-            poll = asyncio.ensure_future(self._rest.offer_events(offer_id))
-            either: set[asyncio.Future[Any]] = {poll, change}
-            try:
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                poll.cancel()
-            if poll.done():
-                for event in poll.result():
-                    self._take(offer_id, event, listeners)
-
-    def _take(self, offer_id: str, event: Mapping[str, Any], listeners: Listeners) -> None:
+    def _take(self, offer_id: str, event: Mapping[str, Any]) -> None:
         try:
             match event.get("eventType"):
                 case "ProposalEvent":
-                    listeners.countered(read_proposal(offer_id, event.get("proposal")))
+                    self._listeners.countered(read_proposal(offer_id, event.get("proposal")))
                 case "AgreementEvent":
                     now = self._clock.now()
-                    listeners.proposed(read_agreement(event.get("agreement"), now))
+                    self._listeners.proposed(read_agreement(event.get("agreement"), now))
         except EventError as error:
             _log.warning("an event is left out: %s", error)
 

@@ -308,9 +308,22 @@ async def test_an_approval_that_comes_too_late_frees_the_provider(site: Opened) 
         here.rest.statuses["/approve"] = [410]
         here.rest.answers[f"/agreements/{AGREEMENT}"] = {"state": "Cancelled"}
         await here.agree()
-        await here.rest.wait_call("POST", "/offers", count=2)
-        assert here.state() == "Terminated"
+        await here.books_say(lambda: here.state() == "Terminated")
+        here.rest.tell("offers", proposal_event(here.demand()))
+        await here.rest.wait_call("POST", "/offers/offer1/proposals/P-1")
         assert here.rest.called("POST", "/invoices") == []
+
+
+async def test_who_was_refused_for_want_of_capacity_is_answered_later(site: Opened) -> None:
+    async with site() as here:
+        await here.agree()
+        here.rest.tell("offers", proposal_event(here.demand(), "P-2"))
+        here.rest.tell("offers", proposal_event({}, "P-3"))  # refused for what it is, for ever
+        await here.rest.wait_call("POST", "/proposals/P-2/reject")
+        here.end()
+        await here.rest.wait_call("POST", "/proposals/P-2")
+        assert len(here.rest.called("POST", "/offers")) == 1
+        assert here.rest.called("POST", "/proposals/P-3") == []
 
 
 async def test_an_approval_whose_answer_was_lost_counts(site: Opened) -> None:
@@ -362,7 +375,6 @@ async def test_an_activity_works_and_its_agreement_is_billed(site: Opened) -> No
         )
         assert Decimal(invoice["amount"]) == round(due, 18)
         await here.rest.wait_call("POST", "/invoices/bill1/send")
-        await here.rest.wait_call("POST", "/offers", count=2)
 
 
 async def test_the_end_of_an_agreement_ends_its_activities(site: Opened) -> None:
