@@ -1,4 +1,4 @@
-"""A daemon of the test's own, `derl-request` in this process, and runs in processes of their own."""
+"""A daemon of the test's own, and `derl-request` in this process or one of its own."""
 
 from __future__ import annotations
 
