@@ -127,6 +127,7 @@ class ActivityApi:
         except TimeoutError as error:
             raise Refusal(408, "Timeout") from error
         except ExeUnitGone as error:
+            await unit.wait_gone()  # a last state is told before the bus is left
             provider.host.refresh(activity.activity_id)
             raise self._gone(activity, method, error) from error
         await provider.answerable()

@@ -81,14 +81,16 @@ class ActivityHost:
         """The ids of activities whose exe-unit is there."""
         return set(self._running)
 
-    async def create(self, agreement: Agreement, timeout_seconds: float) -> Activity:
+    async def create(
+        self, agreement: Agreement, timeout_seconds: float, activity_id: str | None = None
+    ) -> Activity:
         """Start an exe-unit and return its activity once it is initialized.
 
         Raises:
             Refusal: 408, it took longer; 500, the provider failed; 400, the agreement ended.
         """
         await self._perhaps_fail(timeout_seconds)
-        activity_id = new_activity_id()
+        activity_id = activity_id or new_activity_id()
         unit = self._around.launch(
             self._container(activity_id, agreement), self._command_faults
         )

@@ -27,8 +27,8 @@ from requestor.mock_golem.surroundings import Surroundings
 
 _ALLOCATIONS = "/payment-api/v1/allocations"
 _DEFAULT_LIFETIME = timedelta(days=3650)
-# no exponents: an amount of a few bytes must not become one of a billion digits
-_AMOUNT = re.compile(r"[+-]?\d{1,100}(\.\d{1,400})?")
+# short exponents only: an amount of a few bytes must not become one of a billion digits
+_AMOUNT = re.compile(r"[+-]?(\d{1,100}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,2})?")
 _PLATFORM_PARTS = 3
 
 
@@ -64,7 +64,7 @@ class AllocationsApi:
             "address": self._around.requestor_id,
             "driver": payment.driver,
             "network": payment.network,
-            "token": payment.token,
+            "token": payment.token.replace("glm", "GLM"),
             "send": True,
             "receive": False,
         }
@@ -238,7 +238,7 @@ def read_amount(value: Any, body_text: str) -> Decimal:
     """Read an amount of GLM from a body.
 
     Raises:
-        TextRefusal: 400, it is not a plain decimal.
+        TextRefusal: 400, it is not a decimal of moderate length.
     """
     text = str(value) if isinstance(value, str | int | float) else ""
     if isinstance(value, bool) or _AMOUNT.fullmatch(text) is None:

@@ -80,6 +80,10 @@ class Biller:
         too_high = self._faults.fires(InvoiceTooHigh)
         if too_high is not None:
             amount = multiply(amount, Decimal(repr(too_high.factor)))
+        if amount < self._noted_glm(agreement):
+            # its own daemon refuses such an invoice: what was asked can't be lowered
+            self._around.books.commit(agreement.changed(invoice="withheld"))
+            return
         platform = agreement.platform
         if self._faults.fires(InvoiceWrongPlatform) is not None:
             platform = _another_platform(platform)
@@ -109,6 +113,15 @@ class Biller:
             amount=amount,
             payment_due_date=now + due,
         )
+
+    def _noted_glm(self, agreement: Agreement) -> Decimal:
+        """Return what debit notes have asked for an agreement."""
+        asked: dict[str, Decimal] = {}
+        for note in self._around.books.debit_notes.values():
+            if note.agreement_id == agreement.agreement_id:
+                before = asked.get(note.activity_id, note.total_amount_due)
+                asked[note.activity_id] = max(before, note.total_amount_due)
+        return add(*asked.values())
 
     async def _send_notes(
         self, activity_id: str, agreement: Agreement, interval_seconds: float
@@ -143,11 +156,16 @@ class Biller:
             timestamp=self._around.books.stamp(),
             agreement_id=agreement.agreement_id,
             activity_id=activity.activity_id,
+            previous_debit_note_id=self._last_note_id(activity.activity_id),
             total_amount_due=self._noted(cost(agreement.coefficients, activity.usage)),
             usage=tuple(float(exact_seconds(seconds)) for seconds in activity.usage),
             payment_due_date=due,
         )
         self._around.books.commit(note)
+
+    def _last_note_id(self, activity_id: str) -> str | None:
+        notes = reversed(self._around.books.debit_notes.values())
+        return next((one.debit_note_id for one in notes if one.activity_id == activity_id), None)
 
     def _noted(self, amount: Decimal) -> Decimal:
         """Return what a debit note over `amount` asks for."""

@@ -175,10 +175,8 @@ class Books:
     ) -> None:
         allocation = self.allocations.get(allocation_id)
         now = self._clock.now()
-        if allocation is None:
+        if allocation is None or not allocation.is_open(now):
             raise Refusal(400, f"Allocation {allocation_id} not found")
-        if not allocation.is_open(now):
-            raise Refusal(410, f"Allocation {allocation_id} has been already released")
         if bill.payment_platform != allocation.payment_platform:
             raise Refusal(
                 400,

@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler
 
 from requestor.mock_golem.activity import ActivityApi
 from requestor.mock_golem.allocations import AllocationsApi
-from requestor.mock_golem.answers import Refusal, TextRefusal, json_answer
+from requestor.mock_golem.answers import Refusal, TextRefusal, has_gone, json_answer
 from requestor.mock_golem.balance import BalanceApi
 from requestor.mock_golem.books import Books, end_lost_activities
 from requestor.mock_golem.clock import Clock, SystemClock
@@ -30,6 +30,7 @@ from requestor.mock_golem.negotiation import DemandBoard
 from requestor.mock_golem.net import NetApi
 from requestor.mock_golem.payment import PaymentApi
 from requestor.mock_golem.provider import Provider
+from requestor.mock_golem.records import Agreement, Record
 from requestor.mock_golem.surroundings import (
     ExeUnitLauncher,
     RefusalListener,
@@ -151,7 +152,7 @@ class MockDaemon:
         work = work.resolve()
         if settings.wire_log is not None:
             self._wire_log = WireLog(settings.wire_log, settings.clock)
-        books = Books(settings.clock, self._journal)
+        books = Books(settings.clock, self._journal, self._heard)
         books.restore()
         end_lost_activities(books)
         shutil.rmtree(work / "activities", ignore_errors=True)
@@ -178,6 +179,13 @@ class MockDaemon:
             gftp_directory=gftp_directory,
             identity=self._around.requestor_id,
         )
+
+    def _heard(self, before: Record | None, record: Record) -> None:
+        """Have a provider offered again to the demand of an agreement that has ended."""
+        if not (isinstance(before, Agreement) and isinstance(record, Agreement)):
+            return
+        if before.state == "Approved" and record.state == "Terminated":
+            self._board.offer_again(str(record.demand["demandId"]), record.provider_id)
 
     def _surroundings(self, books: Books, store: GftpStore, work: Path) -> Surroundings:
         fleet = self._settings.fleet
@@ -237,6 +245,8 @@ class MockDaemon:
             return response
         finally:
             if self._wire_log is not None and started is not None:
+                if has_gone(request):
+                    response = None  # nobody hears it
                 await self._wire_log.record(started, request, response)
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -245,7 +255,9 @@ class MockDaemon:
             return await handler(request)
         except Refusal as refusal:
             return refusal.response()
-        except web.HTTPException as error:  # unknown route, wrong method, body too large
+        except web.HTTPMethodNotAllowed:
+            return web.Response(status=404)  # yagna knows no such route
+        except web.HTTPException as error:  # unknown route, body too large
             return web.Response(status=error.status)
         except Exception as error:
             _log.exception("%s %s failed", request.method, request.path)

@@ -70,6 +70,7 @@ class Terms(_Section):
     payment_timeout_seconds: PositiveInt = 120
     min_expiration_seconds: NonNegativeFloat = 300.0
     idle_agreement_seconds: PositiveFloat = 90.0
+    required_properties: tuple[str, ...] = ("golem.com.payment.chosen-platform",)
 
 
 class Gpu(_Section):

@@ -20,7 +20,7 @@ from requestor.mock_golem.answers import (
 )
 from requestor.mock_golem.clock import parse_instant, rfc3339
 from requestor.mock_golem.faults import FaultSchedule, SubscriptionLost
-from requestor.mock_golem.identifiers import new_agreement_id, new_subscription_id
+from requestor.mock_golem.identifiers import new_agreement_id
 from requestor.mock_golem.negotiation import DemandBoard, Proposal
 from requestor.mock_golem.provider import Provider
 from requestor.mock_golem.records import Agreement
@@ -170,7 +170,9 @@ class MarketApi:
             )
         if proposal.has_agreement:
             raise Refusal(409, f"Can't create second Agreement for Proposal [{shown_id}].")
-        if proposal.state == "Rejected" or proposal.countered:
+        if proposal.state == "Rejected":
+            raise Refusal(400, f"Can't create Agreement for rejected Proposal [{shown_id}].")
+        if proposal.countered:
             raise Refusal(410, f"Proposal [{shown_id}] was answered otherwise.")
         now = self._around.clock.now()
         provider = self._providers[proposal.provider_id]
@@ -189,7 +191,7 @@ class MarketApi:
             offer={
                 "properties": proposal.properties,
                 "constraints": proposal.constraints,
-                "offerId": new_subscription_id(),
+                "offerId": self._board.offer_id(proposal.provider_id),
                 "providerId": proposal.provider_id,
                 "timestamp": rfc3339(now),
             },

@@ -1,13 +1,14 @@
 """Demands, proposals and the events that a requestor collects."""
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
-from requestor.mock_golem.answers import Refusal
+from requestor.mock_golem.answers import Refusal, TextRefusal
 from requestor.mock_golem.clock import Clock, rfc3339
 from requestor.mock_golem.constraints import (
     Constraint,
@@ -76,9 +77,6 @@ class OfferMarket(Protocol):
     def publish(self, provider_id: str, properties: Mapping[str, Any], constraints: str) -> None:
         """Put an offer before all fitting demands, anew if it was published before."""
 
-    def withdraw(self, provider_id: str) -> None:
-        """Take the offer back; nothing happens if there is none."""
-
     def add_draft(self, counter: Proposal, properties: dict[str, Any], constraints: str) -> None:
         """Answer a counter-proposal with the provider's own."""
 
@@ -93,6 +91,7 @@ class PublishedOffer:
     provider_id: str
     properties: Mapping[str, Any]
     constraints: str
+    offer_id: str = field(default_factory=new_subscription_id)
 
 
 class DemandBoard:
@@ -124,14 +123,23 @@ class DemandBoard:
         return demand
 
     def publish(self, provider_id: str, properties: Mapping[str, Any], constraints: str) -> None:
-        """Put an offer before all fitting demands, open ones and those to come."""
+        """Put an offer before all fitting demands, open ones and those to come.
+
+        It stays there while its provider is busy or dead, as in yagna.
+        """
         offer = self._offers[provider_id] = PublishedOffer(provider_id, properties, constraints)
         for demand in self.demands.values():
             self._match_soon(demand, offer)
 
-    def withdraw(self, provider_id: str) -> None:
-        """Show a provider's offer to nobody any more."""
-        self._offers.pop(provider_id, None)
+    def offer_id(self, provider_id: str) -> str:
+        """Return the id of a provider's published offer."""
+        return self._offers[provider_id].offer_id
+
+    def offer_again(self, demand_id: str, provider_id: str) -> None:
+        """Put an offer before a demand anew after their agreement has ended, as yagna does."""
+        demand, offer = self.demands.get(demand_id), self._offers.get(provider_id)
+        if demand is not None and offer is not None:
+            self._match(demand, offer)
 
     def unsubscribe(self, demand_id: str) -> None:
         """Close a demand; polls for its events end at once.
@@ -162,7 +170,9 @@ class DemandBoard:
             Refusal: 404, it is not open (any more); 400, the id is malformed.
         """
         if not is_subscription_id(demand_id):
-            raise Refusal(400, f"Subscription id [{demand_id}] has invalid format.")
+            words = {"message": f"Path deserialize error: Subscription id [{demand_id}] has "
+                     "invalid format."}
+            raise TextRefusal(400, json.dumps(words))  # JSON, but not called so
         demand = self.demands.get(demand_id)
         if demand is not None and self._clock.now() >= demand.timestamp + SUBSCRIPTION_LIFETIME:
             self.unsubscribe(demand_id)
@@ -179,7 +189,9 @@ class DemandBoard:
         """
         proposal = self._proposals.get(proposal_id)
         if proposal is None or demand_id not in (None, proposal.demand_id):
-            raise Refusal(404, f"Proposal [{proposal_id}] not found.")
+            asked = "None" if demand_id is None else _subscription(demand_id)
+            words = f"Proposal [{proposal_id}] not found (subscription [{asked}])."
+            raise Refusal(404, words)
         return proposal
 
     def _match_soon(self, demand: Demand, offer: PublishedOffer) -> None:
@@ -287,3 +299,9 @@ class DemandBoard:
         if demand is not None:
             demand.events.append(event)
             self.changed.notify()
+
+
+def _subscription(demand_id: str) -> str:
+    """Write a demand's id as yagna's messages about proposals do."""
+    random_id, _, digest = demand_id.partition("-")
+    return f'Some(SubscriptionId {{ random_id: "{random_id}", hash: "{digest}" }})'

@@ -14,6 +14,7 @@ EXPIRATION = "golem.srv.comp.expiration"
 USAGE_VECTOR = ("golem.usage.cpu_sec", "golem.usage.duration_sec")
 
 _NEGOTIABLE = (DEBIT_NOTE_INTERVAL, PAYMENT_TIMEOUT, DEBIT_NOTE_ACCEPT_TIMEOUT)
+NO_CAPACITY = "No capacity available. Reached Agreements limit: 1"
 _MIN_ACCEPT_SECONDS = 5
 _MAX_EXPIRATION_WITHOUT_NOTES = timedelta(minutes=30)
 _MAX_EXPIRATION_WITHOUT_PAYMENTS = timedelta(hours=10)
@@ -97,6 +98,10 @@ def answer_counter(
     Raises:
         ProposalRefused: the demand's terms are unacceptable.
     """
+    missing = [name for name in provider.terms.required_properties if demand.get(name) is None]
+    if missing:
+        paths = ",".join(f"/{name.replace('.', '/')}" for name in missing)
+        raise ProposalRefused(f"Missing fields: {paths}")
     _check_platform(offer, demand)
     _check_expiration(demand, provider, now)
     draft = {name: value for name, value in offer.items() if name not in _NEGOTIABLE}
@@ -111,6 +116,16 @@ def answer_counter(
             agreed = wanted >= own
         draft[name] = demand[name] if agreed else own
     return draft
+
+
+def chosen_platform(demand: Mapping[str, Any]) -> str | None:
+    """Return the payment platform that a demand names; the only one it can pay on, if none."""
+    chosen = demand.get(CHOSEN_PLATFORM)
+    if isinstance(chosen, str):
+        return chosen
+    start, end = "golem.com.payment.platform.", ".address"
+    found = [name for name in demand if name.startswith(start) and name.endswith(end)]
+    return found[0].removeprefix(start).removesuffix(end) if len(found) == 1 else None
 
 
 def negotiated_seconds(properties: Mapping[str, Any], name: str) -> float | None:
@@ -130,9 +145,7 @@ def expiration(demand: Mapping[str, Any]) -> datetime | None:
 
 
 def _check_platform(offer: Mapping[str, Any], demand: Mapping[str, Any]) -> None:
-    platform = demand.get(CHOSEN_PLATFORM)
-    if not isinstance(platform, str):
-        raise ProposalRefused(f"Missing property {CHOSEN_PLATFORM}")
+    platform = chosen_platform(demand)
     if f"golem.com.payment.platform.{platform}.address" not in offer:
         raise ProposalRefused(f"Payment platform {platform} is not supported")
 

@@ -48,6 +48,7 @@ class PaymentApi:
             web.get(invoice, self._show_invoice),
             web.post(f"{invoice}/accept", self._accept_invoice),
             web.post(f"{invoice}/reject", self._reject_invoice),
+            web.get(f"{invoice}/payments", self._invoice_payments),
         ]
 
     # ------------------------------------------------------------------ debit notes
@@ -96,6 +97,19 @@ class PaymentApi:
             raise Refusal(400, "Invoice accepted")
         self._around.books.commit(invoice.changed(status="REJECTED"))
         return json_answer(None)
+
+    async def _invoice_payments(self, request: web.Request) -> web.Response:
+        books = self._around.books
+        invoice = books.invoices.get(request.match_info["document_id"])
+        if invoice is None:
+            raise Refusal(404, None)
+        notes = books.debit_notes.values()
+        bills: list[DebitNote | Invoice] = [
+            *(note for note in notes if note.agreement_id == invoice.agreement_id),
+            invoice,
+        ]
+        now = self._around.clock.now()
+        return json_answer([bill.as_payment() for bill in bills if bill.is_paid(now)])
 
     # ------------------------------------------------------------------ both kinds of bill
 

@@ -22,6 +22,7 @@ from requestor.mock_golem.fleet import ProviderModel
 from requestor.mock_golem.identifiers import node_id
 from requestor.mock_golem.negotiation import Proposal
 from requestor.mock_golem.offers import (
+    NO_CAPACITY,
     ProposalRefused,
     answer_counter,
     expiration,
@@ -37,12 +38,20 @@ INVOICE_SECONDS = 0.05
 
 
 class Provider:
-    """One provider of the fleet. It works under one agreement at a time, as ya-provider does."""
+    """One provider of the fleet. It works under one agreement at a time, as ya-provider does.
 
-    def __init__(self, model: ProviderModel, surroundings: Surroundings) -> None:
+    Args:
+        model: what it is like.
+        surroundings: where it stands.
+        identity: its node id; None derives one from the fleet's seed and its name.
+    """
+
+    def __init__(
+        self, model: ProviderModel, surroundings: Surroundings, identity: str | None = None
+    ) -> None:
         fleet = surroundings.fleet
         self.name = model.name
-        self.node_id = node_id(fleet.seed, model.name)
+        self.node_id = identity or node_id(fleet.seed, model.name)
         self._model = model
         self._around = surroundings
         self._faults = FaultSchedule(model.faults, fleet.seed, model.name)
@@ -56,6 +65,11 @@ class Provider:
         self.host = ActivityHost(context, died=self._died, ended=self._activities_changed.notify)
         self._biller = Biller(context, self.host, self._break_off)
         self._offer = offer_properties(model, fleet.subnet, fleet.payment.platform, self.node_id)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is at work, or dead of a fault."""
+        return self._alive
 
     def resume(self) -> None:
         """Take up what the books say: agreements, and invoices owed; offer itself if free."""
@@ -75,7 +89,6 @@ class Provider:
     async def stop(self) -> None:
         """End every activity and every background task."""
         self._alive = False
-        self._around.market.withdraw(self.node_id)
         await self._tasks.cancel_all()
         await self.host.destroy_all()
 
@@ -101,7 +114,7 @@ class Provider:
         now = self._around.clock.now()
         try:
             if not self._is_free():
-                raise ProposalRefused("No capacity available. Reached Agreements limit: 1")
+                raise ProposalRefused(NO_CAPACITY)
             draft = answer_counter(self._offer, counter.properties, self._model, now)
         except ProposalRefused as refusal:
             self._around.refused(self.name, str(refusal))
@@ -128,10 +141,9 @@ class Provider:
         if self._faults.fires(RejectAgreement) is not None:
             reason = {"message": "no thanks"}
         elif not self._is_free():
-            reason = {"message": "No capacity available. Reached Agreements limit: 1"}
+            reason = {"message": NO_CAPACITY}
         else:
             self._agreement_id = agreement_id
-            self._around.market.withdraw(self.node_id)
             books.commit(agreement.changed(state="Approved", approved_at=now))
             self._tasks.spawn(self._watch(agreement_id))
             return
@@ -224,8 +236,10 @@ class Provider:
 
     # ------------------------------------------------------------------ activities
 
-    async def create_activity(self, agreement_id: str, timeout_seconds: float) -> Activity:
-        """Start an activity under an agreement in force.
+    async def create_activity(
+        self, agreement_id: str, timeout_seconds: float, activity_id: str | None = None
+    ) -> Activity:
+        """Start an activity under an agreement in force, with a new id if none is given.
 
         Raises:
             Refusal: as in `ActivityHost.create`.
@@ -236,7 +250,7 @@ class Provider:
             raise not_approved(agreement)
         if not self._alive:
             raise endpoint_not_found(f"/net/{self.node_id}/activity/CreateActivity")
-        activity = await self.host.create(agreement, timeout_seconds)
+        activity = await self.host.create(agreement, timeout_seconds, activity_id)
         self._activities_changed.notify()
         self._biller.start_notes(activity, agreement)
         return activity
@@ -275,7 +289,6 @@ class Provider:
 
     def _died(self, fault: DiesInCommand) -> None:
         self._alive = False
-        self._around.market.withdraw(self.node_id)
         self._unreachable = fault.unreachable
         self._tasks.spawn(self._stay_dead(fault))
 

@@ -3,6 +3,8 @@
 Records are frozen; a change makes a new one (`changed`) that the books then commit.
 """
 
+import base64
+import hashlib
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar, Literal, Self
@@ -11,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from requestor.mock_golem.clock import rfc3339
 from requestor.mock_golem.money import plain, subtract
+from requestor.mock_golem.offers import chosen_platform
 
 SETTLED_AFTER = timedelta(seconds=5)
 AgreementState = Literal[
@@ -118,7 +121,7 @@ class Agreement(Record):
     @property
     def platform(self) -> str:
         """The payment platform agreed."""
-        return str(self.demand["properties"]["golem.com.payment.chosen-platform"])
+        return str(chosen_platform(self.demand["properties"]))
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the market API shows it."""
@@ -130,8 +133,11 @@ class Agreement(Record):
             "state": self.state,
             "timestamp": rfc3339(self.timestamp),
         }
+        if self.state != "Proposal":
+            shown["proposedSignature"] = "NoSignature"
         if self.approved_at is not None:
             shown["approvedDate"] = rfc3339(self.approved_at)
+            shown |= {"approvedSignature": "NoSignature", "committedSignature": "NoSignature"}
         if self.app_session_id is not None:
             shown["appSessionId"] = self.app_session_id
         return shown
@@ -144,7 +150,7 @@ class Agreement(Record):
             "role": "Requestor",
         }
         if self.approved_at is not None:
-            entry["approvedTs"] = rfc3339(self.approved_at)
+            entry["approvedDate"] = rfc3339(self.approved_at)
         return entry
 
 
@@ -193,6 +199,25 @@ class _Bill(Record):
             return "SETTLED"
         return self.status
 
+    def is_paid(self, now: datetime) -> bool:
+        """Tell whether a payment of its own has settled it."""
+        return self.charged_amount > 0 and self.shown_status(now) == "SETTLED"
+
+    def _payment(self) -> dict[str, Any]:
+        digest = hashlib.sha256(self.key.encode()).digest()  # for a transaction's hash
+        assert self.accepted_at is not None
+        return {
+            "paymentId": digest.hex()[:32],
+            "payerId": self.recipient_id,
+            "payeeId": self.issuer_id,
+            "payerAddr": self.recipient_id,
+            "payeeAddr": self.payee_address or self.issuer_id,
+            "paymentPlatform": self.payment_platform,
+            "amount": plain(self.charged_amount),
+            "timestamp": rfc3339(self.accepted_at + SETTLED_AFTER),
+            "details": base64.b64encode(digest).decode(),
+        }
+
     def _json(self, now: datetime) -> dict[str, Any]:
         shown = {
             "issuerId": self.issuer_id,
@@ -215,6 +240,7 @@ class DebitNote(_Bill):
     type_name: ClassVar[str] = "debit_note"
     debit_note_id: str
     activity_id: str
+    previous_debit_note_id: str | None = None
     total_amount_due: Decimal
     usage: tuple[float, ...]
 
@@ -225,13 +251,21 @@ class DebitNote(_Bill):
 
     def as_json(self, now: datetime) -> dict[str, Any]:
         """Return it as the payment API shows it."""
-        return {
+        shown = {
             "debitNoteId": self.debit_note_id,
             "activityId": self.activity_id,
             "totalAmountDue": plain(self.total_amount_due),
             "usageCounterVector": list(self.usage),
             **self._json(now),
         }
+        if self.previous_debit_note_id is not None:
+            shown["previousDebitNoteId"] = self.previous_debit_note_id
+        return shown
+
+    def as_payment(self) -> dict[str, Any]:
+        """Return the payment that settled it, as the payment API shows it."""
+        part = {"activityId": self.activity_id, "amount": plain(self.charged_amount)}
+        return {**self._payment(), "agreementPayments": [], "activityPayments": [part]}
 
     def as_event(self) -> dict[str, Any]:
         """Return the event of its arrival."""
@@ -263,6 +297,11 @@ class Invoice(_Bill):
             "amount": plain(self.amount),
             **self._json(now),
         }
+
+    def as_payment(self) -> dict[str, Any]:
+        """Return the payment that settled it, as the payment API shows it."""
+        part = {"agreementId": self.agreement_id, "amount": plain(self.charged_amount)}
+        return {**self._payment(), "agreementPayments": [part], "activityPayments": []}
 
     def as_event(self) -> dict[str, Any]:
         """Return the event of its arrival."""

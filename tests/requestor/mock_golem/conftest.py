@@ -119,11 +119,19 @@ class Requestor:
     async def draft(
         self, demand_id: str | None = None, provider: str | None = None, **changes: Any
     ) -> Any:
-        """Negotiate up to the provider's Draft."""
+        """Negotiate up to the Draft of a provider that is not busy."""
         demand_id = demand_id or await self.demand(**changes)
-        initial = await self.proposal(demand_id, "Initial", provider)
-        await self.counter(demand_id, initial["proposalId"], **changes)
-        return await self.proposal(demand_id, "Draft", provider)
+        while True:
+            initial = await self.proposal(demand_id, "Initial", provider)
+            counter = await self.counter(demand_id, initial["proposalId"], **changes)
+
+            def answers(event: Any, counter: str = counter) -> bool:
+                proposal = event.get("proposal", {"prevProposalId": event.get("proposalId")})
+                return bool(proposal.get("prevProposalId") == counter)
+
+            event = await self.next_event(demand_id, answers)
+            if event["eventType"] == "ProposalEvent":
+                return event["proposal"]
 
     async def sign(self, proposal_id: str, **query: Any) -> str:
         """Make an agreement of a Draft and confirm it; return its id, whatever follows."""

@@ -244,7 +244,6 @@ async def test_funds_are_shared_by_allocations(serve: Any) -> None:
 async def test_bills_of_the_dishonest(serve: Any, metered: Any, manual_clock: Any) -> None:
     faults = """
     faults:
-      - {kind: debit_note_too_high, factor: 10, times: 1}
       - {kind: debit_note_backwards, after: 1, times: 1}
       - {kind: debit_note_payable, after: 2, times: 1}
       - {kind: invoice_wrong_payee}
@@ -255,12 +254,33 @@ async def test_bills_of_the_dishonest(serve: Any, metered: Any, manual_clock: An
     await manual_clock.advance(235)
     notes = await requestor.ok("GET", f"{PAYMENT}/debitNotes")
     # 0.01 + 30 s x 0.001 + 60 s x 0.0001 = 0.046 in the first minute, 0.036 in each that follows
-    assert [one["totalAmountDue"] for one in notes] == ["0.46", "0.041", "0.118"]
+    assert [one["totalAmountDue"] for one in notes] == ["0.046", "0.041", "0.118"]
     assert ["paymentDueDate" in one for one in notes] == [False, False, True]
     await requestor.terminate(agreement)
     (invoice,) = await requestor.invoices(agreement)
     assert invoice["payeeAddr"] == "0x" + "5" * 40
     assert notes[0]["payeeAddr"] == invoice["issuerId"]
+
+
+async def test_an_invoice_below_the_debit_notes_cannot_be_sent(
+    serve: Any, metered: Any, manual_clock: Any
+) -> None:
+    """yagna: "Requested amount for agreement cannot be lowered"."""
+    faults = "\n    faults: [{kind: debit_note_too_high, factor: 10}]"
+    requestor = await serve(FLEET.rstrip() + faults, **metered)
+    agreement = await requestor.agreement()
+    await requestor.activity(agreement)
+    await manual_clock.advance(65)
+    (note,) = await requestor.ok("GET", f"{PAYMENT}/debitNotes")
+    assert note["totalAmountDue"] == "0.46"  # ten times 0.01 + 30 s x 0.001 + 60 s x 0.0001
+    await requestor.terminate(agreement)
+
+    async def is_decided() -> bool:
+        return requestor.daemon.books.agreements[agreement].invoice != "owed"
+
+    await requestor.until(is_decided)
+    assert requestor.daemon.books.agreements[agreement].invoice == "withheld"
+    assert await requestor.ok("GET", f"{PAYMENT}/invoices") == []
 
 
 async def test_event_dates_never_repeat(serve: Any, metered: Any, manual_clock: Any) -> None:

@@ -116,9 +116,11 @@ async def test_dies_in_command(
         await manual_clock.advance(5)
         states.append((await requestor.ok("GET", state))["state"][0])
     assert states == ["Ready", "Unresponsive", "Terminated"]
-    # nobody bills, nobody offers, but the agreement can be ended
+    # nobody bills, nobody answers, but the agreement can be ended
     demand = await requestor.demand()
     await requestor.terminate(agreement)
+    shown = await requestor.proposal(demand, "Initial")
+    await requestor.counter(demand, shown["proposalId"])
     assert await requestor.ok("GET", f"{MARKET}/demands/{demand}/events", timeout=0.2) == []
     assert await requestor.ok("GET", f"{PAYMENT}/invoices") == []
 

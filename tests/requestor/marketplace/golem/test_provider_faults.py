@@ -148,7 +148,7 @@ async def test_terminates_agreement_at_work(open_market: OpenMarket) -> None:
     )
     async with market.rent() as pool:
         work = await market.work(pool, desk=market.desk(deadline_seconds=20.0))
-    assert "the daemon answered 500" in work.reasons
+    assert "Activity terminated by provider" in work.reasons
     assert market.paid() == {"bad", "good"}
     market.check_books()
 
