@@ -21,6 +21,7 @@ from requestor.marketplace.golem.daemon_api import DaemonApi, DaemonError
 from requestor.marketplace.golem.engine import stop_engine, stop_paying, within
 from requestor.marketplace.golem.presence import wait_present
 from requestor.marketplace.golem.sweep import Sweep
+from requestor.marketplace.golem.watching import read_failures
 from requestor.marketplace.golem.worker_service import WorkerService, describe_failure
 from requestor.marketplace.history import Suspicions
 from requestor.marketplace.ledger import Ledger
@@ -113,7 +114,10 @@ class Closing:
         return None
 
     async def _terminate_cluster(self, cluster: Any) -> None:
-        await cluster.terminate()
+        try:
+            await cluster.terminate()
+        finally:
+            read_failures(cluster)
 
     async def _await_bills(self) -> None:
         """Wait for invoices; a provider that died may never send one.

@@ -89,8 +89,17 @@ async def watch_engine(
         runner: Any = cluster.service_runner
         missing = instances - sum(not task.done() for task in runner._instance_tasks)
         if missing > 0:
+            read_failures(cluster)
             logger.warning("%d service instances have ended; starting others", missing)
             spawn(missing)
+
+
+def read_failures(cluster: Cluster[WorkerService]) -> None:
+    """Log why instances ended; errors nobody has read would be printed on the terminal."""
+    runner: Any = cluster.service_runner
+    for task in runner._instance_tasks:
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            logger.debug("an instance ended: %s", describe_failure(error))
 
 
 def _loops(golem: Golem, cluster: Cluster[WorkerService]) -> set[asyncio.Task[Any]]:
