@@ -111,9 +111,9 @@ class _Lease:
 
     def share(self, now_seconds: float, bundle: int, ending_seconds: float) -> Share:
         worker = self.worker
-        end = self.ended_seconds
-        if end is None:
-            end = now_seconds + ending_seconds
+        end = now_seconds + ending_seconds
+        if self.ended_seconds is not None:
+            end = min(end, self.ended_seconds)
         seconds = max(0.0, end - self.agreed_seconds)
         orders = self.orders * bundle
         cpu = worker.start_cpu_seconds + orders * worker.order_cpu_seconds
