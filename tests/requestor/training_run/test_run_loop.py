@@ -36,7 +36,13 @@ from requestor.federation.gate import OpenGate
 from requestor.federation.rounds import FederationSettings
 from requestor.marketplace.failures import FailureKind
 from requestor.marketplace.ledger import Ledger
-from requestor.marketplace.ports import Job, LeaseInfo, MarketplaceLost, Terms
+from requestor.marketplace.ports import (
+    Job,
+    LeaseInfo,
+    MarketplaceGone,
+    MarketplaceLost,
+    Terms,
+)
 from requestor.marketplace.spending import Prices, SpendingGuard
 from requestor.training_run import events, run_loop
 from requestor.training_run.dispatcher import DispatchOptions
@@ -109,10 +115,13 @@ class LosingMarket:
     """A market whose daemon goes away as soon as something is to be rented."""
 
     rented: int = 0
+    is_gone: bool = False
 
     @asynccontextmanager
     async def rent(self, terms: Terms, notice: Callable[[str], None]) -> AsyncIterator[Any]:
         self.rented += 1
+        if self.is_gone:
+            raise MarketplaceGone("the daemon has been away for 120 s")
         raise MarketplaceLost("the daemon is gone")
         yield
 
@@ -179,6 +188,15 @@ def test_a_daemon_that_is_lost_again_and_again_ends_the_run(rehearsal: Rehearsal
     assert rehearsal.market.rented == MAX_LOSSES
     assert isinstance(summary.error, RunFailed)
     assert summary.outcome == "failed"
+
+
+def test_a_daemon_that_was_waited_for_is_not_waited_for_again(rehearsal: Rehearsal) -> None:
+    rehearsal.market.is_gone = True
+    summary = rehearsal.run()
+    assert rehearsal.market.rented == 1
+    assert isinstance(summary.error, RunFailed)
+    assert str(summary.error) == "the daemon has been away for 120 s"
+    assert "yagna service run" in str(summary.error.fix)
 
 
 def test_losses_between_rounds_that_were_done_do_not_add_up(rehearsal: Rehearsal) -> None:

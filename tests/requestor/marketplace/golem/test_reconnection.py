@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -106,6 +107,24 @@ async def do_a_round(market: Market) -> Work:
     """Rent two providers and have four orders done."""
     async with market.rent(providers=2, daemon_patience_seconds=20) as pool:
         return await market.work(pool, items=4)
+
+
+async def test_an_order_waits_for_a_script_of_which_we_know_nothing(
+    open_market: OpenMarket,
+) -> None:
+    """The daemon took an order and died before it said so: the exe-unit is at it already."""
+    market = await open_market("{name: oak}")
+    async with market.rent() as pool:
+        lease = await pool.next_lease()
+        (activity,) = market.books.activities.values()
+        script = [{"run": {"entry_point": "/bin/sleep", "args": ["1.5"]}}]
+        url = f"{market.address.activity_url}/activity/{activity.activity_id}/exec"
+        await pool.api._call("POST", url, {"text": json.dumps(script)})
+        started = asyncio.get_running_loop().time()
+        assert await lease.execute(market.job())
+        assert asyncio.get_running_loop().time() - started >= 1.5
+    assert market.states() == {"oak": ["Terminated"]}
+    market.check_books()
 
 
 async def test_the_roll_is_called_until_providers_are_in_reach(open_market: OpenMarket) -> None:
