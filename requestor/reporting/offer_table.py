@@ -17,9 +17,9 @@ from requestor.reporting.wording import glm_text, one_line
 GAP = 2
 NAME_WIDTH = 22
 HARDWARE_WIDTH = 34
-RECORD_WIDTH = 30
-DROPPED_FIRST = ("node", "processor", "GPU", "storage", "start", "cpu/h", "per h", "record")
-"""Columns that make room for the others."""
+RECORD_WIDTH = 24
+DROPPED_FIRST = ("node", "processor", "storage", "start", "cpu/h", "per h", "GPU", "record")
+"""Columns that make room for the others, the least important first."""
 
 PRICES = ("GLM/h", "start", "cpu/h", "per h")
 LEFT_ALIGNED = ("provider", "processor", "GPU", "record", "node", "removed by")
@@ -51,12 +51,7 @@ def offer_table(
     rows = [_cells(offer, pricing, glyphs) for offer in offers]
     for title in PRICES:
         _align_points(title, [row[title] for row in rows])
-    titles = [title for title in rows[0] if any(row[title].plain for row in rows)]
-    for title in DROPPED_FIRST:
-        if _width(rows, titles) <= width:
-            break
-        if title in titles:
-            titles.remove(title)
+    titles = _fitting(rows, width)
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
     for title in titles:
         # what is aligned by its points is as wide as its column, and would lose spaces at its end
@@ -70,6 +65,17 @@ def offer_table(
     for row in rows:
         table.add_row(*(row[title] for title in titles))
     return table
+
+
+def _fitting(rows: Sequence[Mapping[str, Text]], width: int) -> list[str]:
+    """Return the titles of the columns to show: who says anything, while there is room."""
+    every = [title for title in rows[0] if any(row[title].plain for row in rows)]
+    kept = [title for title in every if title not in DROPPED_FIRST]
+    for wanted in reversed(DROPPED_FIRST):
+        wider = [title for title in every if title in kept or title == wanted]
+        if _width(rows, wider) <= width:
+            kept = wider
+    return kept
 
 
 def _align_points(title: str, numbers: Sequence[Text]) -> None:

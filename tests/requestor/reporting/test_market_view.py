@@ -162,7 +162,7 @@ def test_records() -> None:
     }
     text = printed(view(reputations=known), 120)
     assert "1,234 done" in text
-    assert "3 done, vanished in the middle of its" in text
+    assert "3 done, vanished in the middle" in text
 
 
 def test_a_saved_scan_tells_its_age() -> None:
