@@ -17,6 +17,7 @@ from yapapi.config import ApiConfig
 from requestor.errors import PreflightError
 from requestor.marketplace.golem.amounts import PlainDecimal
 from requestor.marketplace.golem.daemon_api import DaemonAddress
+from requestor.marketplace.golem.gftp_calls import finish_gftp_calls
 from requestor.marketplace.golem.patient_calls import PatientConfiguration
 from requestor.marketplace.golem.presence import DaemonPresence, until_done
 from requestor.marketplace.golem.strategy import CeilingStrategy
@@ -69,6 +70,7 @@ async def start_engine(golem: Golem, amount_glm: Decimal) -> None:
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         await golem.start()
+        finish_gftp_calls(golem)
     except ApiException as error:
         raise PreflightError(
             f"the daemon refuses to set {amount_glm:.6g} GLM aside for the run (an allocation): "

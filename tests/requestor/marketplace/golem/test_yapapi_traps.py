@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -51,6 +51,23 @@ async def test_trap_a_while_an_order_is_being_done(open_market: OpenMarket) -> N
         work = await market.work(pool, desk=market.desk(deadline_seconds=20.0))
     assert market.states() == {"bad": ["Terminated"], "good": ["Terminated"]}
     assert len(work.deliveries) == 3
+    market.check_books()
+
+
+async def test_trap_a_leaves_the_others_their_files(open_market: OpenMarket) -> None:
+    """Whoever is cancelled while it asks gftp for a link leaves the answer to the next one."""
+    market = await open_market("{name: oak}")
+    async with market.rent() as pool:
+        await pool.next_lease()
+        storage: Any = pool._golem._engine._storage_manager  # type: ignore[union-attr]
+        cancelled = asyncio.create_task(storage.upload_bytes(b"one"))
+        async with asyncio.timeout(5.0):
+            while not storage._process._lock.locked():
+                await asyncio.sleep(0)
+        cancelled.cancel()
+        links = [(await storage.upload_bytes(b"two")).download_url for _ in range(2)]
+        assert links[0] == links[1]  # a link is the digest of what it leads to
+        await market.work(pool)
     market.check_books()
 
 
