@@ -43,7 +43,7 @@ class BalanceApi:
         payment = self._around.fleet.payment
         driver, network = str(body["driver"]), str(body.get("network") or payment.network)
         if (driver, network) != (payment.driver, payment.network):
-            text = f"Network not found. driver={driver} network={network}"
+            text = f"Network not supported by driver: network={network}, driver={driver}"
             return json_answer({"Err": {"inner": text}})
         return json_answer({"Ok": self._account()})
 
@@ -64,7 +64,7 @@ class BalanceApi:
             "token": "GLM" if is_main else "tGLM",
             "gas": {
                 "currency_short_name": "ETH" if is_main else "tETH",
-                "currency_long_name": "Ether" if is_main else "Test Ether",
+                "currency_long_name": f"{payment.network.capitalize()} Ether",
                 "balance": plain(GAS),
             },
             "block_number": 0,

@@ -28,6 +28,7 @@ async def test_what_is_held_and_what_is_reserved(
     assert answer["Ok"]["reserved"] == "0"
     assert (answer["Ok"]["token"], answer["Ok"]["network"]) == ("tGLM", "hoodi")
     assert answer["Ok"]["gas"]["currency_short_name"] == "tETH"
+    assert answer["Ok"]["gas"]["currency_long_name"] == "Hoodi Ether"
     body = {"totalAmount": "2.25", "paymentPlatform": "erc20-hoodi-tglm", "makeDeposit": False}
     await requestor.ok("POST", "/payment-api/v1/allocations", body)
     answer = await requestor.ok("POST", STATUS, ASKED)
@@ -38,7 +39,7 @@ async def test_refusals(serve: Callable[..., Awaitable[Any]]) -> None:
     requestor = await serve(FLEET)
     status, answer = await requestor.call("POST", STATUS, {**ASKED, "network": "mainnet"})
     assert status == 200
-    assert "Network not found" in answer["Err"]["inner"]
+    assert "Network not supported by driver: network=mainnet" in answer["Err"]["inner"]
     status, answer = await requestor.call("POST", STATUS, {"driver": "erc20"})
     assert (status, answer) == (500, "Bad content: Serde Error: missing field `address`")
     status, answer = await requestor.call("POST", "/_gsb/local/payment/Nope", {})
