@@ -164,7 +164,7 @@ class DebitNoteBackwards(Fault):
 class DebitNotePayable(Fault):
     """Chance: each debit note."""
 
-    description: ClassVar[str] = "the debit note is to be paid at once, though nobody agreed to that"
+    description: ClassVar[str] = "the debit note is to be paid at once, which nobody agreed to"
     kind: Literal["debit_note_payable"]
 
 

@@ -58,7 +58,7 @@ async def test_trap_a_leaves_the_others_their_files(open_market: OpenMarket) -> 
     """Whoever is cancelled while it asks gftp for a link leaves the answer to the next one."""
     market = await open_market("{name: oak}")
     async with market.rent() as pool:
-        await pool.next_lease()
+        lease = await pool.next_lease()
         storage: Any = pool._golem._engine._storage_manager  # type: ignore[union-attr]
         cancelled = asyncio.create_task(storage.upload_bytes(b"one"))
         async with asyncio.timeout(5.0):
@@ -67,7 +67,7 @@ async def test_trap_a_leaves_the_others_their_files(open_market: OpenMarket) -> 
         cancelled.cancel()
         links = [(await storage.upload_bytes(b"two")).download_url for _ in range(2)]
         assert links[0] == links[1]  # a link is the digest of what it leads to
-        await market.work(pool)
+        await lease.execute(market.job())
     market.check_books()
 
 
