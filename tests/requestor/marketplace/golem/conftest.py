@@ -62,6 +62,7 @@ start)
 work)
     if grep -q poison order.json; then echo 'order.json: no such environment' >&2; exit 3; fi
     if grep -q silent order.json; then exit 0; fi
+    if grep -q 'half a second' order.json; then sleep 0.5; fi
     cp {INPUT} {OUTPUT}
     printf '{{"order_sha256": "%s", "files": {{"{OUTPUT}": "%s"}}}}' \
         $(digest order.json) $(digest {OUTPUT}) ;;
