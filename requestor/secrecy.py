@@ -21,7 +21,7 @@ MIN_SECRET_LENGTH = 4
 UNCOMMON_LENGTH = 8
 
 _PATTERNS = (
-    (re.compile(r"(?i)\b(bearer|basic)\s+[^'\"\s,}<]+"), rf"\1 {HIDDEN}"),
+    (re.compile(r"(?i)\b(bearer)\s+[^'\"\s,}<]+"), rf"\1 {HIDDEN}"),
     (re.compile(r"(?i)\b(authtoken|app-?_?key|api_?key)(=|%3D)[^&\s'\"<]+"), rf"\1\2{HIDDEN}"),
     (re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@'\"<]+@"), rf"\1{HIDDEN}@"),
 )

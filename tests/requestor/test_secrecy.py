@@ -81,6 +81,8 @@ def test_what_looks_like_a_secret(text: str, safe: str) -> None:
         "mail me@host",
         "a / b @ c",
         "the key is in YAGNA_APPKEY",
+        "`export YAGNA_APPKEY=<the key>`",
+        "basic training",
         "https://host/path?who=a@b",
     ],
 )

@@ -213,7 +213,7 @@ async def test_balances_that_are_not_told(open_market: OpenMarket) -> None:
     found = await odd_findings(market.address, GetStatus=DaemonError("POST", 404, ""))
     assert found["funds"].state is State.SKIPPED
     assert "`yagna payment status --network hoodi`" in found["funds"].says
-    text = "Server is unreachable, /home/x/lib-fc/src/eth.rs:547:21"
+    text = "Server is unreachable, /builds/lib-fc/src/eth.rs:547:21"
     found = await odd_findings(market.address, GetStatus={"Err": {"inner": text}})
     assert failed(found) == ["funds"]
     assert found["funds"].says.endswith("from the chain: Server is unreachable")
