@@ -16,10 +16,13 @@ from urllib.parse import quote
 
 import pytest
 
+from requestor.cli.execution import _without_secrets, create_run
+from requestor.config import load_config
 from requestor.marketplace.golem.daemon_api import DaemonApi
 from requestor.marketplace.golem.private_daemon import private_daemon
 from requestor.mock_golem.books import read_books
 from requestor.mock_golem.clock import SystemClock
+from requestor.training_run import events
 
 KEY = "3c5f9d0be2a14f6e9d7a1b2c3d4e5f60"
 FLEET = "providers: [{name: oak, count: 2}]\n"
@@ -153,6 +156,20 @@ def test_an_environment_that_holds_a_password(
     assert done.returncode == 4
     assert KEY not in done.stdout + done.stderr
     assert name in done.stdout + done.stderr
+    assert leaks(tmp_path / "runs") == []
+
+
+def test_events_and_command_lines(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: str
+) -> None:
+    """What a daemon or a provider says may quote the key, and so may the command line."""
+    monkeypatch.setenv("YAGNA_APPKEY", KEY)
+    monkeypatch.setattr("sys.argv", ["derl-request", "run", f"x={KEY}"])
+    said = events.OrderFailed(1, 0, "L1", f"401 for {KEY}")
+    assert _without_secrets(said) == events.OrderFailed(1, 0, "L1", "401 for <redacted>")
+    plain = events.Notice("nothing to hide")
+    assert _without_secrets(plain) is plain
+    create_run(load_config(Path(config)), tmp_path / "runs")
     assert leaks(tmp_path / "runs") == []
 
 
