@@ -13,9 +13,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from decimal import Decimal
 
 from msgspec.structs import replace
 
@@ -39,16 +38,13 @@ from requestor.training_run.order_desk import RoundDesk, RoundFiles, state_refer
 from requestor.training_run.referee import Candidate, Referee
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.settings import RunSettings, RunSummary
+from requestor.training_run.spending_reports import amount_texts, report_spending
 
 MAX_LOSSES = 4
 """How often in a row, with no round done, the daemon may go away before the run gives up."""
 
 EXPIRY_SHARE = 0.2
 """No round begins in this last part of the agreements' time; new ones are made instead."""
-
-SPENDING_SECONDS = 1.0
-PROVIDERS_TOLD_OF = 32
-"""Of so many providers every report on the spending tells; of more, one in two, in three, …."""
 
 MONEY_WATCH_SECONDS = 0.5
 
@@ -185,7 +181,7 @@ class TrainingRun:
         is_affordable = True
         try:
             async with self._marketplace.rent(terms, self._notice) as pool:
-                reporter = asyncio.create_task(self._report_spending(pool))
+                reporter = asyncio.create_task(report_spending(pool, self._emit))
                 try:
                     async with self._dispatcher(pool) as dispatcher:
                         while not self._is_done() and pool.seconds_left > self._expiry_seconds():
@@ -336,7 +332,7 @@ class TrainingRun:
                 best_return=checkpoint.best.mean_return,
                 cost_glm=f"{self._ledger.summary.total_glm:f}",
                 wall_seconds=self._clock() - started_seconds,
-                provider_glm=_texts(self._ledger.summary.accepted_by_provider),
+                provider_glm=amount_texts(self._ledger.summary.accepted_by_provider),
             )
         )
         return RunSummary(
@@ -353,22 +349,6 @@ class TrainingRun:
     def _notice(self, text: str) -> None:
         self._emit(events.Notice(text))
 
-    async def _report_spending(self, pool: ProviderPool) -> None:
-        last: tuple[str, str] | None = None
-        reports = 0
-        while True:
-            spending = pool.spending
-            now = (f"{spending.due_glm:f}", f"{spending.accepted_glm:f}")
-            if now != last:
-                # the log would grow fast if it named hundreds of providers every second
-                due = spending.due_by_provider
-                is_told = reports % (1 + len(due) // PROVIDERS_TOLD_OF) == 0
-                told = _texts(due) if is_told else {}
-                self._emit(events.SpendingReported(*now, f"{spending.budget_glm:f}", told))
-                reports += 1
-                last = now
-            await asyncio.sleep(SPENDING_SECONDS)
-
 
 def _outcome(error: DerlError | None, checkpoint: Checkpoint) -> str:
     if error is None:
@@ -376,7 +356,3 @@ def _outcome(error: DerlError | None, checkpoint: Checkpoint) -> str:
     if isinstance(error, BudgetReached):
         return "budget_reached"
     return "interrupted" if isinstance(error, Interrupted) else "failed"
-
-
-def _texts(amounts: Mapping[str, Decimal]) -> dict[str, str]:
-    return {name: f"{amount:f}" for name, amount in amounts.items()}

@@ -5,16 +5,16 @@ yapapi asks here what it may accept, and tells here what it did; ledger and guar
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from requestor.marketplace.bills import Bill, BillKind, Parties, find_fault, read_amount
+from requestor.marketplace.bills import Bill, BillKind, Parties, find_fault
 from requestor.marketplace.golem.amounts import REFUSED_GLM, PlainDecimal
-from requestor.marketplace.golem.daemon_api import is_passing
+from requestor.marketplace.golem.payment_failures import may_pass
 from requestor.marketplace.golem.worker_service import describe_failure
+from requestor.marketplace.golem.yapapi_bills import debit_note_bill, invoice_bill
 from requestor.marketplace.ledger import Ledger
 from requestor.marketplace.spending import ZERO, SpendingGuard, presentable_glm
 
@@ -25,8 +25,6 @@ FLOOD_NOTES = 20
 """So many notes left unanswered under one agreement are worth telling of."""
 
 MAX_AMOUNT_CHARACTERS = 100
-
-_FUNDS = re.compile(r"not enough funds|allocation .{0,80}(not found|released)", re.IGNORECASE)
 
 
 @dataclass
@@ -331,41 +329,4 @@ def put_off_notice(name: str, asked: Decimal, budget: Decimal) -> str:
     return (
         f"{name}: invoice over {asked:.9f} GLM stays unpaid: it does not fit into the budget of "
         f"{budget:f} GLM any more; `derl-request resume golem.budget_glm=…` pays it"
-    )
-
-
-def may_pass(error: BaseException) -> bool:
-    """Say whether a bill that was not accepted may be accepted later: it is not to blame."""
-    return is_passing(error) or lacks_funds(error)
-
-
-def lacks_funds(error: BaseException) -> bool:
-    """Say whether a bill was not accepted for want of money in the allocation, or of that."""
-    said = f"{describe_failure(error)} {getattr(error, 'message', '')}"
-    return getattr(error, "status", None) == 410 or _FUNDS.search(said) is not None
-
-
-def invoice_bill(invoice: Any) -> Bill:
-    """Return the bill in yapapi's `Invoice`."""
-    return _bill("invoice", invoice, "invoice_id", "amount")
-
-
-def debit_note_bill(note: Any) -> Bill:
-    """Return the bill in yapapi's `DebitNote`."""
-    return _bill("debit note", note, "debit_note_id", "total_amount_due")
-
-
-def _bill(kind: BillKind, model: Any, name_of_id: str, name_of_amount: str) -> Bill:
-    is_note = kind == "debit note"
-    return Bill(
-        kind=kind,
-        bill_id=str(getattr(model, name_of_id, "")),
-        agreement_id=str(model.agreement_id),
-        asked_glm=read_amount(getattr(model, name_of_amount)),
-        activity_id=str(getattr(model, "activity_id", "")),
-        issuer_id=getattr(model, "issuer_id", None),
-        payer=getattr(model, "payer_addr", None),
-        payee=getattr(model, "payee_addr", None),
-        platform=getattr(model, "payment_platform", None),
-        is_payable=is_note and getattr(model, "payment_due_date", None) is not None,
     )

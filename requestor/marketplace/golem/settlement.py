@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from requestor.marketplace.bills import Bill, Parties, find_fault, read_bill
-from requestor.marketplace.golem.auditing import lacks_funds, may_pass, put_off_notice
+from requestor.marketplace.golem.auditing import put_off_notice
 from requestor.marketplace.golem.daemon_api import DaemonApi, DaemonError
+from requestor.marketplace.golem.payment_failures import lacks_funds, may_pass
 from requestor.marketplace.ledger import Ledger
 from requestor.marketplace.spending import ZERO, is_amount, presentable_glm
 

@@ -15,11 +15,10 @@ from requestor.marketplace.bills import Parties
 from requestor.marketplace.golem.auditing import (
     FLOOD_NOTES,
     BillAuditor,
-    invoice_bill,
-    lacks_funds,
-    may_pass,
 )
 from requestor.marketplace.golem.daemon_api import DaemonError
+from requestor.marketplace.golem.payment_failures import lacks_funds, may_pass
+from requestor.marketplace.golem.yapapi_bills import invoice_bill
 from requestor.marketplace.ledger import Ledger
 from requestor.marketplace.ledger_entries import BillRefused, read_entries
 from requestor.marketplace.spending import BILL_ROUNDING_GLM, Account, Prices, SpendingGuard

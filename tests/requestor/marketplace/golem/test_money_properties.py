@@ -361,6 +361,9 @@ class Wire(DaemonApi):
     async def identity(self) -> str:
         return NODE
 
+    async def demands(self) -> list[dict[str, Any]]:
+        return []
+
     async def approved_agreements(self) -> list[str]:
         agreements = self.world.books.agreements
         return cast(

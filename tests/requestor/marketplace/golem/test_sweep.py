@@ -39,6 +39,7 @@ class FakeDaemon(DaemonApi):
     def __init__(self) -> None:
         self.agreements: dict[str, dict[str, Any]] = {}
         self.approved: set[str] = set()
+        self.demand_rows: list[dict[str, Any]] = []
         self.allocation_rows: dict[str, dict[str, Any]] = {}
         self.allocated: list[Decimal] = []
         self.refuse_allocations = False
@@ -112,6 +113,14 @@ class FakeDaemon(DaemonApi):
     async def identity(self) -> str:
         self.check()
         return self.node
+
+    async def demands(self) -> list[dict[str, Any]]:
+        self.check()
+        return list(self.demand_rows)
+
+    async def unsubscribe_demand(self, demand_id: str) -> None:
+        self.check()
+        self.demand_rows = [row for row in self.demand_rows if row["demandId"] != demand_id]
 
     async def approved_agreements(self) -> list[str]:
         self.check()
@@ -491,6 +500,19 @@ def test_a_daemon_that_is_gone_leaves_the_rest_in_the_ledger(
         run_in_virtual_time(scene.sweep())
     assert scene.ledger.summary.open_agreements == {"g1"}
     assert scene.ledger.summary.open_allocations == {"A"}
+
+
+def test_demands_of_the_run_are_taken_back_and_no_others(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    scene.open_session()
+    scene.daemon.demand_rows = [
+        {"demandId": "ours", "properties": {RUN_PROPERTY: RUN}},
+        {"demandId": "theirs", "properties": {RUN_PROPERTY: "another run"}},
+        {"demandId": "odd", "properties": None},
+    ]
+    run_in_virtual_time(scene.sweep())
+    assert [row["demandId"] for row in scene.daemon.demand_rows] == ["theirs", "odd"]
 
 
 # --- what may work later ---------------------------------------------------------------------
