@@ -1,5 +1,6 @@
 """What signed transactions and calls to the token contracts say, as plain values."""
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,9 @@ from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.address import to_normalized_address
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
+
+# py_ecc, which comes with these, raises it to 100 000: deeply nested JSON then exhausts the C stack
+sys.setrecursionlimit(1000)
 
 MAX_RAW_BYTES = 1 << 16
 _WORD_BYTES = 32

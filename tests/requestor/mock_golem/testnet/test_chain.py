@@ -1,5 +1,7 @@
 """The stand-in chain: what yagna signed is read right, and every token is somewhere."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -302,3 +304,12 @@ def test_whatever_is_asked_gets_an_answer(
     for one in answer if isinstance(answer, list) else [answer]:
         assert ("result" in one) != ("error" in one)
     ledger.close()
+
+
+def test_no_library_lets_nested_json_kill_the_program() -> None:
+    program = (
+        "import json, requestor.mock_golem.testnet.testnet\n"
+        "try:\n    json.loads('[' * 100_000)\nexcept RecursionError:\n    print('refused')"
+    )
+    command = [sys.executable, "-c", program]
+    assert subprocess.run(command, capture_output=True, check=False).stdout == b"refused\n"
