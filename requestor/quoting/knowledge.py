@@ -17,7 +17,15 @@ from requestor.marketplace.choosing import (
     measured_pace,
     typical_pace,
 )
-from requestor.marketplace.history import Evidence, Record, Start
+from requestor.marketplace.failures import AVOID_ABOVE
+from requestor.marketplace.history import (
+    Evidence,
+    Record,
+    Start,
+    Who,
+    standing_weights,
+    wallet_weights,
+)
 from requestor.marketplace.selection import Offered
 from requestor.quoting.quote import Assumed, Source
 from requestor.quoting.simulation import Worker
@@ -87,6 +95,15 @@ class Knowledge:
             median(cpu) if cpu else default.cpu_seconds,
         )
 
+    def is_doubtful(self, who: Who) -> bool:
+        """Say whether a provider, or others of its wallet, failed us of late."""
+        if who.node_id in self.records:
+            weight = standing_weights(self.records, self.now_seconds)[who.node_id]
+        else:
+            weights = wallet_weights(self.records, self.now_seconds)
+            weight = weights.get(who.wallet or "", 0.0)
+        return weight > AVOID_ABOVE
+
     def evidence(self, node_id: str) -> Evidence | None:
         """Return what a provider has shown of this kind of work, None if too little."""
         record = self.records.get(node_id)
@@ -149,7 +166,9 @@ def rank(
         )
         for node, offered in by_node.items()
     ]
-    return [by_node[one.node_id] for one in chooser.rank(candidates)]
+    ranked = [by_node[one.node_id] for one in chooser.rank(candidates)]
+    # a last resort, whatever they offer
+    return sorted(ranked, key=lambda offered: knowledge.is_doubtful(offered.who))
 
 
 def _tells(evidence: Evidence) -> bool:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pytest
 
 from requestor.marketplace.choosing import Work
-from requestor.marketplace.history import Evidence, Record, Start, Who
+from requestor.marketplace.history import Evidence, Fault, Record, Start, Who
 from requestor.marketplace.selection import Offered
 from requestor.marketplace.spending import Prices
 from requestor.quoting.knowledge import FAR_START, NEAR_START, Knowledge, LocalPace, rank
@@ -110,6 +110,16 @@ def test_old_records_fade_and_still_tell_the_pace() -> None:
     assert one is not None
     assert one.worker.order_seconds == pytest.approx(1.0)
     assert one.evidence_seconds == pytest.approx(10.0)
+
+
+def test_whoever_failed_of_late_comes_last_with_all_of_its_wallet() -> None:
+    failed = Record("x", wallet="0xw", faults={"bad_result": Fault(2.0, NOW)})
+    known = knowledge({"a": failed, "b": record(4096, 1)})
+    mate = Offered(Who("0xd", "new", "0xw"), Prices())
+    offers = [Offered(Who("0xa", "bad", "0xw"), Prices()), mate, offered("0xb", "9")]
+    ranked = [one.who.node_id for one in rank(offers, known, "steps_per_glm", Work())]
+    assert ranked == ["0xb", "0xa", "0xd"]
+    assert not known.is_doubtful(Who("0xd", "new", "0xv"))
 
 
 def test_the_rank_is_that_of_a_run() -> None:
