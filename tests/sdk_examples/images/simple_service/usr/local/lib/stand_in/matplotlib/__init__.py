@@ -1,0 +1,1 @@
+"""Stand-in for matplotlib: what the simple service calls of it."""
