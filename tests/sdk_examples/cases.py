@@ -214,7 +214,6 @@ GOLEM_CORE = (
         old_terms=True,
     ),
     Case(f"{DRAFT}/redundance.py", ("GOT RESULT 9", "DONE"), old_terms=True),
-    Case(f"{DRAFT}/blender/blender.py", ("Frame 6/6", "DONE"), old_terms=True),
     Case(
         f"{DRAFT}/yacat.py",
         (r"TOTAL *\| *[1-9]",),

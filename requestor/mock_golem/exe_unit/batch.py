@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from requestor.mock_golem.exe_unit.progress import NoProgress, Progress
 from requestor.mock_golem.exe_unit.script import CaptureMode, Run, ScriptLine
 from requestor.mock_golem.exe_unit.spec import ExeUnitGone
 
@@ -94,9 +95,21 @@ class Batch:
         if shown is not None:
             self._emit(index, {stream: shown})
 
-    def add_progress(self, index: int, progress: dict[str, Any]) -> None:
-        """Tell streams how far a command has come."""
-        self._emit(index, {"progress": progress})
+    def progress(self, index: int, interval_seconds: float | None) -> Progress:
+        """Return what tells streams, from any thread, how far a command has come; None: nothing."""
+        if interval_seconds is None:
+            return NoProgress()
+        loop = asyncio.get_running_loop()
+
+        def tell(progress: dict[str, Any]) -> None:
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:  # a thread that copies
+                loop.call_soon_threadsafe(self._emit, index, {"progress": progress})
+            else:
+                self._emit(index, {"progress": progress})
+
+        return Progress(tell, interval_seconds)
 
     def finish_command(self, index: int, return_code: int, message: str | None) -> None:
         """Record a command's end; any code but 0 ends the batch."""

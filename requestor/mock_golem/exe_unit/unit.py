@@ -12,7 +12,6 @@ from typing import Any, Literal
 from requestor.mock_golem.exe_unit.batch import Batch
 from requestor.mock_golem.exe_unit.container import Container
 from requestor.mock_golem.exe_unit.guest_process import AgentDied, GuestProcess
-from requestor.mock_golem.exe_unit.progress import NoProgress, Progress
 from requestor.mock_golem.exe_unit.sandbox import ActiveIsolation, choose_isolation
 from requestor.mock_golem.exe_unit.script import (
     Command,
@@ -253,7 +252,7 @@ class ExeUnit:
             await self._hang_or_die(faults)
         match command:
             case Deploy():
-                _progress(batch, index, command.progress_seconds).say("Deployed image from cache")
+                batch.progress(index, command.progress_seconds).say("Deployed image from cache")
                 batch.add_output(index, "stdout", self._container.deploy(command))
             case Start():
                 guest = await self._container.start()
@@ -264,7 +263,7 @@ class ExeUnit:
                 tamper = faults.tamper
                 if tamper is not None and (tamper.consistent or command.name != "transfer_out"):
                     tamper = None
-                progress = _progress(batch, index, command.progress_seconds)
+                progress = batch.progress(index, command.progress_seconds)
                 await self._container.transfer(command, tamper, progress)
 
     def _enter(self, command: Command) -> State:
@@ -375,23 +374,6 @@ class ExeUnit:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def _progress(batch: Batch, index: int, interval_seconds: float | None) -> Progress:
-    """What tells the batch of a command's progress, from any thread."""
-    if interval_seconds is None:
-        return NoProgress()
-    loop = asyncio.get_running_loop()
-
-    def tell(progress: dict[str, Any]) -> None:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:  # a thread that copies
-            loop.call_soon_threadsafe(batch.add_progress, index, progress)
-        else:
-            batch.add_progress(index, progress)
-
-    return Progress(tell, interval_seconds)
 
 
 def _exited(code: int) -> CommandFailed:

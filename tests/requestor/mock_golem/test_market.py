@@ -155,10 +155,11 @@ async def test_a_provider_works_under_one_agreement_at_a_time(serve: Any) -> Non
     await requestor.counter(third, shown["proposalId"])
     event = await requestor.next_event(third, lambda event: True)
     assert event["reason"]["message"].startswith("No capacity available")
-    # when the agreement ends, the provider offers itself to all open demands
+    # when the agreement ends, its demand is offered the provider anew; those put off are answered
     await requestor.terminate(agreement)
-    for demand in (first, second, third):
-        assert (await requestor.draft(demand))["state"] == "Draft"
+    assert (await requestor.draft(first))["state"] == "Draft"
+    for demand in (second, third):
+        assert (await requestor.proposal(demand, "Draft"))["state"] == "Draft"
 
 
 async def test_unsubscribing_ends_polls_at_once(serve: Any) -> None:
@@ -266,3 +267,23 @@ async def test_an_agreement_can_be_cancelled_before_its_approval(
 async def test_bad_requests(serve: Any, method: str, path: str, body: Any, status: int) -> None:
     requestor = await serve()
     assert (await requestor.call(method, path, body))[0] == status
+
+
+async def test_a_provider_of_before_july_2023_takes_the_only_platform_there_is(serve: Any) -> None:
+    requestor = await serve(
+        "runtime: {isolation: process}\n"
+        "providers: [{name: willow, terms: {required_properties: []}}]"
+    )
+    body = requestor.terms()
+    del body["properties"]["golem.com.payment.chosen-platform"]
+    demand = await requestor.ok("POST", f"{MARKET}/demands", body)
+    initial = await requestor.proposal(demand, "Initial")
+    path = f"{MARKET}/demands/{demand}/proposals/{initial['proposalId']}"
+    await requestor.ok("POST", path, body)
+    draft = await requestor.proposal(demand, "Draft")
+    agreement = await requestor.sign(draft["proposalId"])
+    await requestor.ok("POST", f"{MARKET}/agreements/{agreement}/wait", timeout=60)
+    await requestor.activity(agreement)
+    await requestor.terminate(agreement)
+    (invoice,) = await requestor.invoices(agreement)
+    assert invoice["paymentPlatform"] == "erc20-hoodi-tglm"
