@@ -55,10 +55,14 @@ def decode_transaction(raw: bytes) -> Transaction:
     if not raw or raw[0] != _DYNAMIC_FEE:
         raise TransactionError("transaction type not supported: only EIP-1559 (2) is")
     try:
-        fields: dict[str, Any] = TypedTransaction.from_bytes(HexBytes(raw)).as_dict()
+        transaction = TypedTransaction.from_bytes(HexBytes(raw))
+        fields: dict[str, Any] = transaction.as_dict()
+        is_canonical = bytes(transaction.encode()) == raw
         sender = Account.recover_transaction(raw)
     except Exception as error:  # the libraries below raise errors of many families
         raise TransactionError(f"no valid transaction: {error}") from error
+    if not is_canonical:  # an empty list for a 0 is read, but not what was signed
+        raise TransactionError("no valid transaction: not in its only right form")
     to = bytes(fields["to"])
     if len(to) != _ADDRESS_BYTES:
         raise TransactionError("a transaction without a receiver (a new contract)")
