@@ -200,7 +200,7 @@ def _script(text: Any) -> list[dict[str, Any]]:
     except RecursionError as error:
         raise _bad_script("recursion limit exceeded") from error
     if not isinstance(script, list):
-        raise _bad_script("invalid type: expected a sequence")
+        raise _bad_script(f"invalid type: {_type_name(script)}, expected a sequence")
     for command in script:
         if not isinstance(command, dict) or len(command) != 1:
             raise _bad_script("expected an object with one command")
@@ -210,6 +210,22 @@ def _script(text: Any) -> list[dict[str, Any]]:
             column = text.find(f'"{name}"') + len(name) + 2
             raise _bad_script(f"unknown variant `{name}`, expected one of {known}", 1, column)
     return script
+
+
+def _type_name(value: Any) -> str:
+    """Name a JSON value's type as yagna's messages do."""
+    match value:
+        case dict():
+            return "map"
+        case None:
+            return "null"
+        case str():
+            return f"string {json.dumps(value)}"
+        case bool():
+            return f"boolean `{json.dumps(value)}`"
+        case int():
+            return f"integer `{value}`"
+    return f"floating point `{value}`"
 
 
 def _bad_script(reason: str, line: int = 1, column: int = 1) -> Refusal:

@@ -101,7 +101,9 @@ class MockDaemon:
         self._faults = FaultSchedule(settings.fleet.daemon_faults, settings.fleet.seed, "daemon")
         self._virtual = VirtualNetworks()
         self._net = NetApi(self._virtual, self._providers)
-        self._board = DemandBoard(settings.clock)
+        self._board = DemandBoard(
+            settings.clock, lambda counter: self._providers[counter.provider_id].countered(counter)
+        )
         self._around: Surroundings
 
     @property

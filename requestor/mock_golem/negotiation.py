@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
@@ -22,6 +22,7 @@ from requestor.mock_golem.identifiers import (
     new_proposal_id,
     new_subscription_id,
 )
+from requestor.mock_golem.offers import NO_CAPACITY
 from requestor.mock_golem.signals import Signal
 
 SUBSCRIPTION_LIFETIME = timedelta(hours=1)
@@ -95,10 +96,21 @@ class PublishedOffer:
 
 
 class DemandBoard:
-    """All open demands with their negotiations; forgotten when the daemon restarts."""
+    """All open demands with their negotiations; forgotten when the daemon restarts.
 
-    def __init__(self, clock: Clock) -> None:
+    As with yagna, an offer stays published while its provider is busy or dead: who counters it
+    gets a refusal, or no answer. A provider that publishes again, because it is free again,
+    answers those that it refused for want of capacity.
+
+    Args:
+        clock: dates what is said.
+        countered: told anew of counter-proposals that were put off.
+    """
+
+    def __init__(self, clock: Clock, countered: Callable[[Proposal], None]) -> None:
         self._clock = clock
+        self._countered = countered
+        self._postponed: dict[str, list[Proposal]] = {}
         self.changed = Signal()
         self.demands: dict[str, Demand] = {}
         self._offers: dict[str, PublishedOffer] = {}
@@ -123,13 +135,15 @@ class DemandBoard:
         return demand
 
     def publish(self, provider_id: str, properties: Mapping[str, Any], constraints: str) -> None:
-        """Put an offer before all fitting demands, open ones and those to come.
-
-        It stays there while its provider is busy or dead, as in yagna.
-        """
-        offer = self._offers[provider_id] = PublishedOffer(provider_id, properties, constraints)
-        for demand in self.demands.values():
-            self._match_soon(demand, offer)
+        """Put an offer before all fitting demands; answer those that were put off."""
+        known = self._offers.get(provider_id)
+        if known is None or known.properties != properties:
+            offer = self._offers[provider_id] = PublishedOffer(provider_id, properties, constraints)
+            for demand in self.demands.values():
+                self._match_soon(demand, offer)
+        for counter in self._postponed.pop(provider_id, []):
+            if counter.demand_id in self.demands:
+                self._countered(counter)
 
     def offer_id(self, provider_id: str) -> str:
         """Return the id of a provider's published offer."""
@@ -161,6 +175,7 @@ class DemandBoard:
         """Forget every demand and proposal."""
         self.demands.clear()
         self._proposals.clear()
+        self._postponed.clear()
         self.changed.notify()
 
     def demand(self, demand_id: str) -> Demand:
@@ -275,6 +290,8 @@ class DemandBoard:
     def reject_counter(self, counter: Proposal, reason: str) -> None:
         """Take the provider's refusal of a counter-proposal."""
         counter.state = "Rejected"
+        if reason == NO_CAPACITY:
+            self._postponed.setdefault(counter.provider_id, []).append(counter)
         self._post(
             counter.demand_id,
             {

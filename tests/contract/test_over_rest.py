@@ -203,7 +203,7 @@ async def test_a_provider_that_is_busy(play: PlayScenario) -> None:
         assert refusal["reason"]["message"].startswith("No capacity available")
         await stage.activity(agreement)
         await stage.settle(agreement, allocation)
-        await stage.proposal(demand, "Initial")  # free again
+        assert (await stage.proposal(demand, "Draft"))["prevProposalId"] == counter  # it is free
         await stage.ok("DELETE", one)
         await stage.nothing_open()
 
@@ -353,16 +353,15 @@ async def test_activities(play: PlayScenario) -> None:
 
 
 async def test_a_provider_that_is_gone_for_good(play: PlayScenario) -> None:
-    """The waiting call fails at once, later ones find nobody; its agreement stays."""
+    """The waiting call fails, later ones find nobody; ending its agreement may fail too."""
     async with play("provider_gone") as stage:
         agreement = await stage.agreement("yew")
         activity = await stage.activity(agreement)
         batch = await stage.send(activity, [shell("sleep 60")])
         one = f"{ACTIVITY}/activity/{activity}"
-        words = await stage.refused(500, "GET", f"{one}/exec/{batch}", timeout="5")
-        assert words == "GSB error: Service receiver was cancelled"
+        assert (await stage.call("GET", f"{one}/exec/{batch}", timeout="2"))[0] in (408, 500)
         words = await stage.refused(500, "GET", f"{one}/exec/{batch}", timeout="1")
-        assert words.endswith("endpoint address not found")
+        assert words.startswith("GSB error")
         await stage.refused(500, "POST", f"{one}/exec", {"text": "[]"})
         async with asyncio.timeout(30):
             while (await stage.ok("GET", f"{one}/state"))["state"][0] != "Unresponsive":

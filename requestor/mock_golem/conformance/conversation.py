@@ -7,10 +7,11 @@ from typing import Any
 from requestor.mock_golem.conformance.exchanges import Exchange
 from requestor.mock_golem.conformance.names import Names
 from requestor.mock_golem.conformance.sequences import (
-    brought_nothing,
+    is_lost,
     route,
     sequences,
     worth_telling,
+    worth_telling_of,
 )
 from requestor.mock_golem.conformance.shapes import (
     NOTHING,
@@ -60,11 +61,9 @@ def normalise(exchanges: Sequence[Exchange]) -> Conversation:
     names = Names()
     requests: dict[str, Shape] = {}
     answers: dict[str, Shape] = {}
-    for number, exchange in enumerate(exchanges):
-        sent = {"path": exchange.path, "query": exchange.query, "body": exchange.body}
-        names.meet(texts_in(sent))
-        if brought_nothing(exchange, exchanges[number:]):
-            continue
+    for exchange in worth_telling_of(exchanges):
+        names.meet(texts_in({"path": exchange.path, "query": exchange.query}))
+        names.meet(texts_in(exchange.body))
         call = f"{exchange.method} {route(exchange.path)}"
         if exchange.status is not None:
             shape = shape_of({"query": exchange.query, "body": exchange.body}, names)
@@ -72,6 +71,8 @@ def normalise(exchanges: Sequence[Exchange]) -> Conversation:
             answered = f"{call} -> {exchange.status}"
             if exchange.content_type is not None:
                 answered += f" {exchange.content_type}"
+            if is_lost(exchange):
+                continue
             shape = shape_of(worth_telling(exchange), names, _bare_text(exchange))
             answers[answered] = answers.get(answered, NOTHING).merged(shape)
         names.meet(texts_in(exchange.answer))

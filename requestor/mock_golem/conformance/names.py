@@ -24,7 +24,8 @@ _DECIMAL = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 class Names:
     """Names ids by kind, and says of each whether it was met before.
 
-    Nodes are met again and again in no fixed order, so that a new one has no name of its own.
+    Nodes, demands and offers are met again and again in no fixed order, so that a new one has no
+    name of its own.
     """
 
     def __init__(self) -> None:
@@ -53,7 +54,7 @@ class Names:
 
     def _name(self, found: re.Match[str]) -> str:
         kind = str(found.lastgroup)
-        is_new = kind != "node" and found.group() not in self._known
+        is_new = kind not in ("node", "subscription") and found.group() not in self._known
         return f"<new {kind}>" if is_new else f"<{kind}>"
 
 

@@ -1,7 +1,7 @@
 """Calls in order, one sequence for each thing that is called about, without repeats."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -57,14 +57,54 @@ def worth_telling(exchange: Exchange) -> Any:
     return exchange.answer
 
 
-def brought_nothing(exchange: Exchange, later: Sequence[Exchange]) -> bool:
+def is_lost(exchange: Exchange) -> bool:
+    """Tell whether a poll for results met an exe-unit that has gone.
+
+    yagna says so at once (500) or when the poll's time is over (408), whichever comes first.
+    """
+    if not is_results(exchange):
+        return False
+    return exchange.status == 500 or (
+        exchange.status == 408 and "commandIndex" not in exchange.query
+    )
+
+
+def is_look(exchange: Exchange) -> bool:
+    """Tell whether this asks for an activity's state or usage."""
+    return exchange.method == "GET" and exchange.path.rpartition("/")[2] in _LOOKS
+
+
+def worth_telling_of(exchanges: Sequence[Exchange]) -> list[Exchange]:
+    """Return the exchanges that tell something that is not chance, in the same order."""
+    told: list[Exchange] = []
+    lost: set[str] = set()
+    for number, exchange in enumerate(exchanges):
+        if is_lost(exchange):
+            lost.add(_activity(exchange))
+        if not brought_nothing(exchange, exchanges[number:], lost):
+            told.append(exchange)
+    return told
+
+
+def _activity(exchange: Exchange) -> str:
+    """Return the id of the activity that a call is about."""
+    parts = exchange.path.split("/")
+    return parts[parts.index("activity") + 1]
+
+
+def brought_nothing(
+    exchange: Exchange, later: Sequence[Exchange], lost: Collection[str] = ()
+) -> bool:
     """Tell whether this is a poll without news, or one that the demand's own end cut short.
 
     The end of a demand is news if another demand follows. To counter an offer that its provider
-    has replaced in the meantime is no news either.
+    has replaced in the meantime is no news either, nor is how the daemon sees an activity whose
+    exe-unit has gone (`lost`).
     """
     if exchange.status == 400 and _was_replaced(exchange.answer):
         return True
+    if exchange.status == 200 and is_look(exchange):
+        return _activity(exchange) in lost
     if not (is_feed(exchange) or is_results(exchange)):
         return False
     if exchange.status in (None, 200):
@@ -76,7 +116,8 @@ def brought_nothing(exchange: Exchange, later: Sequence[Exchange]) -> bool:
 
 
 def _was_replaced(answer: Any) -> bool:
-    return isinstance(answer, dict) and "already unsubscribed" in str(answer.get("message"))
+    message = str(answer.get("message")) if isinstance(answer, dict) else ""
+    return "already unsubscribed" in message or message.endswith("wasn't found.")
 
 
 def _says_busy(event: Any) -> bool:
@@ -92,10 +133,9 @@ def sequences(exchanges: Sequence[Exchange]) -> dict[str, list[list[str]]]:
     providers mix, each call and event stands where it came first; that its end is heard, last.
     """
     streams: dict[tuple[str, str], list[str]] = {}
-    for number, exchange in enumerate(exchanges):
-        if not brought_nothing(exchange, exchanges[number:]):
-            kind, thing = _stream(exchange)
-            streams.setdefault((kind, thing), []).extend(_items(exchange, exchanges))
+    for exchange in worth_telling_of(exchanges):
+        kind, thing = _stream(exchange)
+        streams.setdefault((kind, thing), []).extend(_items(exchange, exchanges))
     found: dict[str, set[tuple[str, ...]]] = {}
     for (kind, _), items in streams.items():
         in_order = _once(items) if kind == "demand" else without_repeats(items)
@@ -130,7 +170,7 @@ def _stream(exchange: Exchange) -> tuple[str, str]:
     if is_feed(exchange) and "/demands/" not in exchange.path:
         return exchange.path.rpartition("/")[2], ""
     parts = exchange.path.split("/")
-    if exchange.method == "GET" and parts[-1] in _LOOKS:
+    if is_look(exchange):
         return "look at an activity", parts[-2]
     for before, part in pairwise(parts):
         if before in _AFTER and is_id(part):
@@ -157,6 +197,8 @@ def _items(exchange: Exchange, exchanges: Sequence[Exchange]) -> Iterator[str]:
     if is_feed(exchange) and exchange.status == 200:
         for event in worth_telling(exchange):
             yield f"event {_event(event)}"
+    elif is_lost(exchange):
+        yield "results lost"
     elif is_results(exchange) and exchange.status == 200:
         last = _last_results(exchange, exchanges)
         if last is exchange:

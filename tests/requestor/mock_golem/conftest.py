@@ -121,17 +121,20 @@ class Requestor:
     ) -> Any:
         """Negotiate up to the Draft of a provider that is not busy."""
         demand_id = demand_id or await self.demand(**changes)
+        countered = set()
+
+        def wanted(event: Any) -> bool:
+            proposal = event.get("proposal", {"state": None})
+            if proposal["state"] == "Draft":
+                return proposal["prevProposalId"] in countered
+            name = proposal.get("properties", {}).get("golem.node.id.name")
+            return proposal["state"] == "Initial" and provider in (None, name)
+
         while True:
-            initial = await self.proposal(demand_id, "Initial", provider)
-            counter = await self.counter(demand_id, initial["proposalId"], **changes)
-
-            def answers(event: Any, counter: str = counter) -> bool:
-                proposal = event.get("proposal", {"prevProposalId": event.get("proposalId")})
-                return bool(proposal.get("prevProposalId") == counter)
-
-            event = await self.next_event(demand_id, answers)
-            if event["eventType"] == "ProposalEvent":
-                return event["proposal"]
+            proposal = (await self.next_event(demand_id, wanted))["proposal"]
+            if proposal["state"] == "Draft":
+                return proposal
+            countered.add(await self.counter(demand_id, proposal["proposalId"], **changes))
 
     async def sign(self, proposal_id: str, **query: Any) -> str:
         """Make an agreement of a Draft and confirm it; return its id, whatever follows."""
