@@ -21,7 +21,8 @@ class Case:
     last line is its argument. `says` are patterns that its output must hold. `until` is a pattern
     after which it is visited (if there is something to visit) and, if `interrupt`, sent SIGINT.
     `unfinished` says why it must be killed in the end. `old_terms`: providers do not insist on a
-    chosen payment platform. `provider` changes all providers of the fleet.
+    chosen payment platform. `provider` changes all providers of the fleet, `network` is what they
+    are paid on.
     """
 
     path: str
@@ -34,6 +35,7 @@ class Case:
     first: str = ""
     old_terms: bool = False
     provider: dict[str, Any] = field(default_factory=dict)
+    network: str = "hoodi"
     seconds: float = 90.0
 
     @property
@@ -127,7 +129,7 @@ YAPAPI = (
     Case("scan/scan.py", ("'willow'", "'alder'", "'rowan'", "'hazel'"), ("--scan-size", "4")),
     Case(
         "market-strategy/market_strategy.py",
-        ("TASK EXECUTED", "Shutdown completed"),
+        ("TASK EXECUTED",),
         until="Scored known provider",
     ),
     Case(
@@ -219,8 +221,8 @@ GOLEM_CORE = (
         (r"TOTAL *\| *[1-9]",),
         until=r"TOTAL *\| *[1-9]",
         old_terms=True,
-        provider={"count": 3},
+        provider={"count": 4},
     ),
-    Case("cli_example.sh", ("erc20-hoodi-tglm", "willow")),
+    Case("cli_example.sh", (r"erc20 *\| holesky *\| *2 ",), network="holesky"),
 )
 CASES = {"yapapi": YAPAPI, "golem-core": GOLEM_CORE}

@@ -43,7 +43,8 @@ DEFAULT_PACKAGES = Path(tempfile.gettempdir()) / "sdk-examples-packages"
 class Place:
     """Where an example runs: the checkout, the interpreter, an empty folder, the authority.
 
-    `packages` holds what stand-ins for images need.
+    `packages` holds what stand-ins for images need; `daemon` is `serve`, or `testnet` for the
+    real yagna.
     """
 
     checkout: Path
@@ -51,10 +52,11 @@ class Place:
     folder: Path
     certificate: Path
     packages: Path
+    daemon: str
 
 
 class Daemon:
-    """A running `mock-golem serve`."""
+    """A running `mock-golem serve` or `mock-golem testnet`."""
 
     def __init__(self, process: asyncio.subprocess.Process, ready: dict[str, Any]) -> None:
         self.process = process
@@ -132,6 +134,7 @@ async def start_daemon(case: Case, place: Place) -> Daemon:
     for image in fleet["images"]:
         if "root" in image:
             image["root"] = str(place.folder / image["root"])
+    fleet["payment"]["network"] = case.network
     for provider in fleet["providers"]:
         provider.update(case.provider)
         if case.old_terms:
@@ -140,7 +143,7 @@ async def start_daemon(case: Case, place: Place) -> Daemon:
     file.write_text(yaml.safe_dump(fleet), encoding="utf-8")
     with (place.folder / "daemon.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "requestor.mock_golem", "serve", "--json"),
+            *(sys.executable, "-m", "requestor.mock_golem", place.daemon, "--json"),
             *("--fleet", str(file), "--wire-log", str(place.folder / "wire.jsonl")),
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
@@ -284,6 +287,7 @@ async def run_all(arguments: argparse.Namespace, folder: Path) -> int:
                 folder / case.name.replace("/", "-"),
                 certificate,
                 arguments.packages.resolve(),
+                arguments.daemon,
             )
             failed += not await run_case(case, place)
     finally:
@@ -301,6 +305,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", metavar="NAME")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="outputs and wire logs go here")
+    parser.add_argument("--daemon", choices=("serve", "testnet"), default="serve")
     parser.add_argument("--packages", type=Path, default=DEFAULT_PACKAGES, metavar="FOLDER")
     arguments = parser.parse_args()
     if not machine.is_entered():
