@@ -105,7 +105,7 @@ class Selection:
         self.unaffordable_glm: Decimal | None = None
         self._began_seconds: float | None = None
         self._news_seconds = 0.0
-        self._had_agreement = False
+        self.had_agreement = False
 
     # --- offers --------------------------------------------------------------------------------
 
@@ -171,7 +171,7 @@ class Selection:
         return None
 
     def _is_gathering(self) -> bool:
-        if self._had_agreement or self._began_seconds is None:
+        if self.had_agreement or self._began_seconds is None:
             return False
         now = self._clock()
         is_quiet = now - self._news_seconds >= QUIET_SECONDS
@@ -231,7 +231,7 @@ class Selection:
 
     def agreed(self, agreement_id: str, offered: Offered) -> None:
         """Note an agreement."""
-        self._had_agreement = True
+        self.had_agreement = True
         self._rented[agreement_id] = offered
         self._parties[agreement_id] = offered.who
 

@@ -66,9 +66,11 @@ def draw_quote(view: QuoteView, glyphs: Glyphs) -> RenderableType:
         paid = f"{glm_text(view.measured_glm)} GLM"
         who = plural(len(view.measured), "provider")
         facts.add_row("measured", Text(f"{orders} by {who} for {paid}"))
-    assumed = [
-        Text(glyphs.text(f"{glyphs.dot} {sentence}"), style="dim") for sentence in quote.assumptions
-    ]
+    assumed = Table.grid(padding=(0, 1, 0, 0))
+    assumed.add_column(style="dim")
+    assumed.add_column(style="dim", overflow="fold")
+    for sentence in quote.assumptions:
+        assumed.add_row(glyphs.dot, Text(glyphs.text(sentence)))
     parts: list[RenderableType] = [
         Text(glyphs.text(_headline(view)), style="bold"),
         Text(""),
@@ -77,7 +79,7 @@ def draw_quote(view: QuoteView, glyphs: Glyphs) -> RenderableType:
         _providers(view, glyphs),
         Text(""),
         Text("assumed"),
-        *assumed,
+        assumed,
     ]
     if (warning := _warning(view)) is not None:
         parts += [Text(""), Text(glyphs.text(warning), style="yellow")]

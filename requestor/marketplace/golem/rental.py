@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -21,7 +21,7 @@ from yapapi.services import Cluster
 
 from requestor.errors import BudgetReached, PreflightError
 from requestor.marketplace.failures import FailureKind
-from requestor.marketplace.golem.best_offer import BestOfferPool
+from requestor.marketplace.golem.best_offer import OfferDesk
 from requestor.marketplace.golem.bookkeeping import Bookkeeper
 from requestor.marketplace.golem.closing import Closing
 from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, DaemonError
@@ -33,7 +33,7 @@ from requestor.marketplace.golem.payload import ProviderImagePayload, build_payl
 from requestor.marketplace.golem.presence import DaemonGone, DaemonPresence
 from requestor.marketplace.golem.provider_records import ProviderRecords
 from requestor.marketplace.golem.reconnection import Crew, Reconnection
-from requestor.marketplace.golem.strategy import CeilingStrategy, read_offered
+from requestor.marketplace.golem.strategy import CeilingStrategy
 from requestor.marketplace.golem.watching import (
     watch_ceiling,
     watch_engine,
@@ -125,7 +125,9 @@ class GolemPool:
             terms.preferences, terms.ceilings, history, time.monotonic, avoided=terms.avoided
         )
         self._records = ProviderRecords(self._selection, history, self._books, time.monotonic)
-        self._offers: BestOfferPool | None = None
+        self._desk = OfferDesk(
+            self._selection, self._books, self._spending, terms.payment_platform, self._lose
+        )
         self._lost: asyncio.Future[None] | None = None
         self._golem: Golem | None = None
         self._cluster: Cluster[WorkerService] | None = None
@@ -165,7 +167,7 @@ class GolemPool:
 
     def review(self) -> None:
         """Give up providers for which clearly better ones are there; see `ports.ProviderPool`."""
-        offers = self._in_hand(self._offers.in_hand if self._offers is not None else ())
+        offers = self._desk.in_hand()
         for agreement_id, lease in list(self._leases.items()):
             better = self._selection.replaced_by(agreement_id, offers.values())
             if better is not None:
@@ -229,46 +231,8 @@ class GolemPool:
             payload=payload,
             expiration=expiration,
         )
-        self._choose_offers(self._cluster)
+        self._desk.take_over(self._cluster)
         self._start_monitors(self._golem, self._cluster)
-
-    def _choose_offers(self, cluster: Cluster[WorkerService]) -> None:
-        """Take the choice of offers out of yapapi's hands."""
-        runner: Any = cluster.service_runner
-        self._offers = BestOfferPool(self._pick, self._agreed, runner._job.agreements_pool)
-        runner._job.agreements_pool = self._offers
-        self._selection.begin()
-
-    def _pick(self, nodes: Collection[str]) -> str | None:
-        """Say whose offer is taken next; see `best_offer`."""
-        now = time.monotonic()
-        left = self._terms.budget_glm - self._spending.spent_before_glm
-        left -= self._spending.exposure_glm(now)
-        picked = self._selection.pick(self._in_hand(nodes), left)
-        least = self._selection.unaffordable_glm
-        if picked is None and least is not None and not self._selection.is_renting:
-            self._lose(
-                BudgetReached(
-                    f"what is left of the budget ({left:.3g} GLM) does not even pay for the start "
-                    f"of the cheapest provider ({least:.3g} GLM); nothing was rented",
-                    fix="`derl-request resume golem.budget_glm=…` goes on with a larger budget; "
-                    "`derl-request quote` tells what the run needs",
-                )
-            )
-        return picked
-
-    def _agreed(self, agreement: Any) -> None:
-        """Note an agreement at once: yapapi tells of it a little later, after the next choice."""
-        self._books.open(agreement)
-        offer = agreement.details.raw_details.offer
-        offered = read_offered(
-            str(offer.provider_id), offer.properties, self._terms.payment_platform
-        )
-        self._selection.agreed(agreement.id, offered)
-
-    def _in_hand(self, nodes: Collection[str]) -> dict[str, Offered]:
-        offers = self._selection.offers
-        return {node: offers[node] for node in nodes if node in offers}
 
     async def _resolve_payload(self) -> ProviderImagePayload:
         try:
