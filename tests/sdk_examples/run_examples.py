@@ -195,7 +195,7 @@ class Run:
             await reading
             (self._place.folder / "output.txt").write_text(self._output, encoding="utf-8")
         problem = complaint or self._judge(ended, process.returncode)
-        return problem, self._case.unfinished or note
+        return problem, note if ended else f"killed: {self._case.unfinished}"
 
     async def _start(self, path: str, arguments: list[str]) -> asyncio.subprocess.Process:
         place = self._place
@@ -233,10 +233,9 @@ class Run:
         silent = [text for text in self._case.says if not re.search(text, self._output, re.M)]
         if silent:
             return f"did not say {silent}, exit code {code}"
-        if self._case.unfinished:
-            return "" if not ended else "ended, although it was thought not to"
         if not ended:
-            return f"did not end within {self._case.seconds:g} s"
+            late = f"did not end within {self._case.seconds:g} s"
+            return "" if self._case.unfinished else late
         interrupted = self._case.until and self._case.interrupt
         fine = (0, -signal.SIGINT) if interrupted else (0,)
         return "" if code in fine else f"exit code {code}"
