@@ -58,6 +58,11 @@ class VirtualNetworks:
         if self._members.get(key) == deliver:
             del self._members[key]
 
+    def has_member(self, member: Membership) -> bool:
+        """Tell whether somebody takes part with this address."""
+        own = ipaddress.IPv4Address(member.address).packed
+        return (member.network_id, own) in self._members
+
     def _carry(self, network_id: str, packet: bytes) -> None:
         target = packet[_DESTINATION]
         network = self.networks.get(network_id)

@@ -17,6 +17,7 @@ from typing import Any
 from requestor.mock_golem.answers import Refusal
 from requestor.mock_golem.books import Books, end_lost_activities
 from requestor.mock_golem.clock import Clock, SystemClock, rfc3339
+from requestor.mock_golem.exe_unit import Fabric
 from requestor.mock_golem.fleet import Fleet, ProviderModel
 from requestor.mock_golem.gftp import GftpStore
 from requestor.mock_golem.journal import Journal
@@ -36,6 +37,7 @@ from requestor.mock_golem.testnet.carrying import RETRY_SECONDS, Courier, insist
 from requestor.mock_golem.testnet.exe_bridge import ActivityLink, BusDoor
 from requestor.mock_golem.testnet.identities import Identity
 from requestor.mock_golem.testnet.provider_rest import DaemonAway, ProviderRest, RestRefusal
+from requestor.mock_golem.testnet.shared_fabric import SharedFabric
 from requestor.mock_golem.testnet.yagna_market import Listeners, YagnaMarket
 
 CREATE_SECONDS = 5.0
@@ -52,7 +54,8 @@ class AgentSettings:
 
     `url` is the root of its REST, `bus_address` the unix socket of its service bus; `directory`
     keeps each provider's notes and, while they live, its activities; `launch` None runs real
-    exe-units; `refused` is told a provider's name and why it refuses terms.
+    exe-units; `refused` is told a provider's name and why it refuses terms; `fabric` carries the
+    packets of virtual networks.
     """
 
     url: str
@@ -63,6 +66,7 @@ class AgentSettings:
     clock: Clock = field(default_factory=SystemClock)
     launch: ExeUnitLauncher | None = None
     refused: RefusalListener | None = None
+    fabric: Fabric = field(default_factory=SharedFabric)
 
 
 class ProviderAgent:
@@ -88,7 +92,9 @@ class ProviderAgent:
         self._books = Books(settings.clock, self._journal, self._courier.heard)
         self._creating: dict[str, asyncio.Task[None]] = {}
         self._links: dict[str, asyncio.Task[None]] = {}
-        launch = settings.launch or exe_unit_launcher(settings.store, settings.clock)
+        launch = settings.launch or exe_unit_launcher(
+            settings.store, settings.clock, settings.fabric
+        )
         around = Surroundings(
             fleet=settings.fleet,
             clock=settings.clock,

@@ -15,6 +15,8 @@ import pytest
 import pytest_asyncio
 
 from requestor.mock_golem.daemon import DaemonAddress
+from requestor.mock_golem.exe_unit import bubblewrap_problem
+from requestor.mock_golem.exe_unit.sandbox import devices_problem
 from requestor.mock_golem.fleet import parse_fleet
 from requestor.mock_golem.testnet.testnet import Testnet, TestnetSettings
 
@@ -28,8 +30,23 @@ MARKET, ACTIVITY, PAYMENT = "/market-api/v1", "/activity-api/v1", "/payment-api/
 PLATFORM = "erc20-hoodi-tglm"
 PATIENCE_SECONDS = 60.0
 DEPLOY: list[dict[str, Any]] = [{"deploy": {}}, {"start": {"args": []}}]
+NET = "/net-api/v1"
+SERVER = """
+import socket
+with socket.create_server(('192.168.9.2', 7000)) as server:
+    connection, (address, _) = server.accept()
+    connection.sendall(b'hello from ' + address.encode())
+"""
+CLIENT = """
+import socket, time
+for _ in range(200):
+    try:
+        print(socket.create_connection(('192.168.9.2', 7000), 5).recv(99).decode())
+        break
+    except ConnectionRefusedError:
+        time.sleep(0.05)
+"""
 FLEET = """
-runtime: {isolation: process}
 providers:
   - {name: honest, price: {start_glm: 0.25}}
   - {name: other}
@@ -405,6 +422,34 @@ async def test_debit_notes_must_be_accepted_in_time(buyer: Buyer) -> None:
 
     await until(ended)  # from now on none is accepted
     await buyer.ok("DELETE", f"{PAYMENT}/allocations/{allocation['allocationId']}")
+
+
+async def test_activities_in_a_network_reach_each_other(buyer: Buyer) -> None:
+    if problem := bubblewrap_problem() or devices_problem("bubblewrap"):
+        pytest.skip(problem)
+    span = {"ip": "192.168.9.0", "mask": "255.255.255.0"}
+    network = (await buyer.ok("POST", f"{NET}/net", span))["id"]
+    pairs: list[tuple[str, str]] = []
+    for number, name in ((2, "honest"), (3, "other")):
+        agreement, activity = await buyer.activity(name, deployed=False)
+        shown = await buyer.ok("GET", f"{MARKET}/agreements/{agreement}")
+        address = f"192.168.9.{number}"
+        node = {"id": shown["offer"]["providerId"], "ip": address}
+        await buyer.ok("POST", f"{NET}/net/{network}/nodes", node)
+        membership = {"id": network, **span, "nodeIp": address, "nodes": {}}
+        deploy = {"deploy": {"net": [membership]}}
+        results = await buyer.execute(activity, [deploy, {"start": {"args": []}}])
+        assert [one["result"] for one in results] == ["Ok", "Ok"], results
+        pairs.append((agreement, activity))
+    (server, serving), (client, asking) = pairs
+    python = "/usr/bin/env python3 -c"
+    path = await buyer.send(serving, [shell(f'{python} "{SERVER}"')])
+    (said,) = await buyer.execute(asking, [shell(f'{python} "{CLIENT}"')])
+    assert said["stdout"] == "hello from 192.168.9.3\n", said
+    await buyer.results(path)
+    await buyer.end(server)
+    await buyer.end(client)
+    await buyer.ok("DELETE", f"{NET}/net/{network}")
 
 
 async def test_work_goes_on_while_the_daemon_is_dead(buyer: Buyer) -> None:
