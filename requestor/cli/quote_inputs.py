@@ -78,6 +78,7 @@ def quote_from(
 def ranked_offers(
     config: RunConfig, offers: Iterable[Offered], knowledge: Knowledge
 ) -> list[Offered]:
+    """Return offers in the order in which a run under `config` would take them."""
     chosen = preferences(config)
     ranked = rank(offers, knowledge, chosen.rule, chosen.work)
     if chosen.max_per_wallet is None:
