@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import uuid
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -420,7 +421,7 @@ async def test_bills(play: PlayScenario) -> None:
         await stage.ok("POST", f"{one}/accept", right)
         await stage.refused(400, "POST", f"{one}/reject", no)
         spent = await stage.ok("GET", f"{ALLOCATIONS}/{allocation}")
-        assert spent["spentAmount"] == invoice["amount"]
+        assert Decimal(spent["spentAmount"]) == Decimal(invoice["amount"])
         assert len(await stage.ok("GET", f"{PAYMENT}/invoices", **since)) == 1
         for made in (allocation, small):
             await stage.ok("DELETE", f"{ALLOCATIONS}/{made}")

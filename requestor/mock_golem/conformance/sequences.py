@@ -101,7 +101,7 @@ def brought_nothing(
     has replaced in the meantime is no news either, nor is how the daemon sees an activity whose
     exe-unit has gone (`lost`).
     """
-    if exchange.status == 400 and _was_replaced(exchange.answer):
+    if exchange.status == 400 and "/proposals/" in exchange.path and _was_replaced(exchange.answer):
         return True
     if exchange.status == 200 and is_look(exchange):
         return _activity(exchange) in lost
