@@ -234,6 +234,12 @@ GOLEM_CORE = (
         old_terms=True,
         provider={"count": 4},
     ),
+    Case(
+        f"{DRAFT}/yacat_no_business_logic.py",
+        ("FOUND [0-9a-f]{64}:",),
+        until="FOUND [0-9a-f]{64}:",
+        old_terms=True,
+    ),
     Case("cli_example.sh", (r"erc20 *\| holesky *\| *2 ",), network="holesky"),
 )
 CASES = {"yapapi": YAPAPI, "golem-core": GOLEM_CORE}
