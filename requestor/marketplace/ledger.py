@@ -270,7 +270,8 @@ class LedgerSummary:
                 self.activities.setdefault(entry.agreement_id, []).append(entry.activity_id)
             case entries.AgreementEnded():
                 self.open_agreements.discard(entry.agreement_id)
-                self.endings.setdefault(entry.agreement_id, entry.unix_seconds)
+                ended = entry.ended_unix_seconds or entry.unix_seconds
+                self.endings.setdefault(entry.agreement_id, ended)
             case entries.DebitNoteAccepted() | entries.InvoiceAccepted():
                 before = self.accepted_glm.get(entry.agreement_id, ZERO)
                 self.accepted_glm[entry.agreement_id] = max(before, entry.total_glm)

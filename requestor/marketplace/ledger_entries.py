@@ -92,9 +92,13 @@ class ActivityCreated(Entry, frozen=True, kw_only=True, tag="activity_created"):
 
 
 class AgreementEnded(Entry, frozen=True, kw_only=True, tag="agreement_ended"):
-    """Nothing becomes due after this."""
+    """Nothing becomes due after this.
+
+    ended_unix_seconds: when it ended; None if that is when this was written.
+    """
 
     agreement_id: str
+    ended_unix_seconds: float | None = None
 
 
 class DebitNoteAccepted(Entry, frozen=True, kw_only=True, tag="debit_note_accepted"):

@@ -203,7 +203,8 @@ def _add(agreement: AgreementStatement, entry: LedgerEntry) -> None:
         case entries.ActivityCreated():
             agreement.activities += 1
         case entries.AgreementEnded():
-            agreement.ended_unix_seconds = agreement.ended_unix_seconds or entry.unix_seconds
+            ended = entry.ended_unix_seconds or entry.unix_seconds
+            agreement.ended_unix_seconds = agreement.ended_unix_seconds or ended
         case entries.DebitNoteAccepted():
             agreement.debit_notes += 1
             agreement.accepted_glm = max(agreement.accepted_glm, entry.total_glm)

@@ -181,6 +181,22 @@ class DaemonApi:
         """Return one agreement with demand and offer."""
         return await self._dict(f"{self._address.market_url}/agreements/{agreement_id}")
 
+    async def agreement_endings(self, since_unix_seconds: float) -> dict[str, float]:
+        """Return when agreements were terminated after that, in Unix seconds by their ids."""
+        url, count = f"{self._address.market_url}/agreementEvents", PAGE_ROWS
+        after = _moment(since_unix_seconds).isoformat(timespec="microseconds")
+        while True:
+            query = {"timeout": 0, "maxEvents": count, "afterTimestamp": after}
+            rows = await self._list(f"{url}?{urlencode(query)}")
+            if len(rows) < count:
+                break
+            count *= 2
+        return {
+            str(row.get("agreementId")): _timestamp(row, "eventDate").timestamp()
+            for row in rows
+            if row.get("eventType") == "AgreementTerminatedEvent"
+        }
+
     async def terminate_agreement(self, agreement_id: str, message: str) -> None:
         """Terminate an agreement; one that is over already is fine."""
         reason = {"message": message, "golem.requestor.code": "Cancelled"}
@@ -332,14 +348,14 @@ def _page(url: str, after: datetime, count: int) -> str:
     return f"{url}?{urlencode({'afterTimestamp': text, 'maxItems': count})}"
 
 
-def _timestamp(row: Mapping[str, Any]) -> datetime:
-    """Return when a bill was sent, to the microsecond (rounded down)."""
+def _timestamp(row: Mapping[str, Any], name: str = "timestamp") -> datetime:
+    """Return when a bill was sent, or another instant, to the microsecond (rounded down)."""
     try:
-        moment = datetime.fromisoformat(str(row.get("timestamp")))
+        moment = datetime.fromisoformat(str(row.get(name)))
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return max(moment.astimezone(UTC), _moment(0.0))
     except (ValueError, OverflowError) as error:
-        raise DaemonError("answer", 200, "a bill's timestamp is missing or malformed") from error
+        raise DaemonError("answer", 200, f"a {name} is missing or malformed") from error
 
 
 def _path(url: str) -> str:

@@ -21,7 +21,11 @@ from requestor.marketplace.golem.offer_terms import (
     read_offer,
 )
 from requestor.marketplace.golem.payload import RUN_PROPERTY
-from requestor.marketplace.golem.settlement import Settlement, unsettled
+from requestor.marketplace.golem.settlement import (
+    CLOCK_MARGIN_SECONDS,
+    Settlement,
+    unsettled,
+)
 from requestor.marketplace.ledger import Ledger
 from requestor.marketplace.spending import Prices
 
@@ -167,8 +171,26 @@ class Sweep:
         report.agreements += sum(ended)
         standing = {name for name, is_ended in zip(ours, ended, strict=True) if not is_ended}
         still_open = known.paid_by(self._node, known.open_agreements)
-        for agreement_id in sorted((still_open | set(ours)) - standing):
+        for agreement_id in sorted(set(ours) - standing):
             self.ledger.write("agreement_ended", agreement_id=agreement_id)
+        await self._enter_endings(still_open - set(ours))
+
+    async def _enter_endings(self, agreements: Set[str]) -> None:
+        """Enter the ends of agreements that are not in force any more and that nobody entered.
+
+        What became due after an end is nobody's claim, so that its time matters; the daemon knows
+        it, unless the agreement just expired.
+        """
+        if not agreements:
+            return
+        since = (self.ledger.summary.first_unix_seconds or 0.0) - CLOCK_MARGIN_SECONDS
+        endings = await self.api.agreement_endings(since)
+        for agreement_id in sorted(agreements):
+            self.ledger.write(
+                "agreement_ended",
+                agreement_id=agreement_id,
+                ended_unix_seconds=endings.get(agreement_id),
+            )
 
     async def _end_agreement(self, agreement_id: str) -> bool:
         """End an agreement; say whether that worked. It needs the provider, which may be gone."""

@@ -356,13 +356,19 @@ class Wire(DaemonApi):
         self.crossings += 1
         await asyncio.sleep(0.0 if self.is_dead else WIRE_SECONDS)
         if self.is_dead:
-            await asyncio.get_running_loop().create_future()  # a dead process does nothing more
+            raise asyncio.CancelledError  # a dead process does nothing more
 
     async def identity(self) -> str:
         return NODE
 
     async def demands(self) -> list[dict[str, Any]]:
         return []
+
+    async def agreement_endings(self, since_unix_seconds: float) -> dict[str, float]:
+        agreements = self.world.books.agreements.items()
+        ended = await self.call(lambda: [one for one in agreements if one[1].ended_at is not None])
+        found = {name: one.ended_at.timestamp() for name, one in ended}
+        return cast(dict[str, float], found)
 
     async def approved_agreements(self) -> list[str]:
         agreements = self.world.books.agreements

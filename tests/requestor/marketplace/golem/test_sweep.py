@@ -40,6 +40,7 @@ class FakeDaemon(DaemonApi):
         self.agreements: dict[str, dict[str, Any]] = {}
         self.approved: set[str] = set()
         self.demand_rows: list[dict[str, Any]] = []
+        self.endings: dict[str, float] = {}
         self.allocation_rows: dict[str, dict[str, Any]] = {}
         self.allocated: list[Decimal] = []
         self.refuse_allocations = False
@@ -121,6 +122,10 @@ class FakeDaemon(DaemonApi):
     async def unsubscribe_demand(self, demand_id: str) -> None:
         self.check()
         self.demand_rows = [row for row in self.demand_rows if row["demandId"] != demand_id]
+
+    async def agreement_endings(self, since_unix_seconds: float) -> dict[str, float]:
+        self.check()
+        return self.endings
 
     async def approved_agreements(self) -> list[str]:
         self.check()
@@ -390,6 +395,23 @@ def test_time_after_the_end_of_an_agreement_is_not_paid(
     run_in_virtual_time(scene.sweep())
     assert not scene.daemon.payments
     assert scene.ledger.summary.refused_agreements == {"g1"}
+
+
+@pytest.mark.parametrize(("known", "is_paid"), [(True, False), (False, True)])
+def test_the_daemon_knows_when_an_agreement_ended_whose_end_nobody_entered(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime, *, known: bool, is_paid: bool
+) -> None:
+    """The process was killed in the instant after it ended it, and is resumed ten hours later."""
+    scene.open_session()
+    scene.approve("g1")
+    scene.daemon.approved.discard("g1")
+    if known:
+        scene.daemon.endings["g1"] = scene.unix_seconds + 60
+    scene.unix_seconds += 36_000
+    scene.daemon.bill("g1", "0.163000002")  # 0.163000001 GLM can be due for 60 s
+    run_in_virtual_time(scene.sweep())
+    assert bool(scene.daemon.payments) is is_paid
+    assert scene.ledger.endings["g1"] == (1060.0 if known else scene.unix_seconds)
 
 
 def test_what_was_accepted_without_the_ledger_knowing_is_entered(
