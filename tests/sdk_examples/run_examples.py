@@ -95,7 +95,7 @@ def build_images(place: Place) -> None:
     images = place.folder / "images"
     shutil.copytree(HERE / "images", images)
     examples = place.checkout / "examples"
-    packages = Path("usr/local/lib/packages")
+    packages = Path("opt/packages")
     shutil.copytree(place.packages / "ssh", images / "ssh" / packages)
     for name, source in (
         ("webapp", examples / "webapp" / "http"),
@@ -120,7 +120,7 @@ def _build_simple_service(examples: Path, image: Path) -> None:
     for file in (examples / "simple-service-poc" / "simple_service").glob("*.py"):
         shutil.copy(file, programs)
         (programs / file.name).chmod(0o755)
-    stand_in = image / "usr" / "local" / "lib" / "stand_in"
+    stand_in = image / "opt" / "stand_in"
     subprocess.run(  # as its Dockerfile does
         [sys.executable, str(programs / "simple_service.py"), "--init"],
         check=True,

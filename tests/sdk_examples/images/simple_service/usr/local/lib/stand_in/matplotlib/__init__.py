@@ -1,1 +1,0 @@
-"""Stand-in for matplotlib: what the simple service calls of it."""
