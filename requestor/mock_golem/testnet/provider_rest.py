@@ -90,7 +90,8 @@ class ProviderRest:
         """Return the ids of agreements in force in which we are the provider."""
         query = {"state": "Approved"}
         listed = _list(await self._call("GET", f"{_MARKET}/agreements", query=query))
-        return [str(one["id"]) for one in listed if one.get("role") == "Provider"]
+        own = [one for one in listed if isinstance(one, dict) and one.get("role") == "Provider"]
+        return [str(one.get("id")) for one in own]
 
     async def approve(self, agreement_id: str) -> None:
         """Approve an agreement."""
@@ -124,8 +125,12 @@ class ProviderRest:
 
     async def issue(self, kind: str, body: Mapping[str, Any]) -> str:
         """Issue a bill (`kind` is `debitNotes` or `invoices`); return its id."""
-        issued = _object(await self._call("POST", f"{_PAYMENT}/{kind}", dict(body)))
-        return str(issued["debitNoteId" if kind == "debitNotes" else "invoiceId"])
+        call = f"{_PAYMENT}/{kind}"
+        issued = _object(await self._call("POST", call, dict(body)))
+        bill_id = issued.get("debitNoteId" if kind == "debitNotes" else "invoiceId")
+        if not isinstance(bill_id, str):
+            raise RestRefusal(200, f"POST {call}", "a bill without an id")
+        return bill_id
 
     async def send(self, kind: str, bill_id: str) -> None:
         """Send a bill that was issued."""
