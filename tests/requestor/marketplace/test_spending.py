@@ -151,6 +151,62 @@ def test_small_steps_do_not_lead_past_the_bound() -> None:
     assert guard.accepted_glm == Decimal("0.03") + BILL_ROUNDING_GLM
 
 
+def test_what_is_owed_of_earlier_sessions_is_kept_back() -> None:
+    guard = SpendingGuard(
+        Decimal(2), Decimal("0.5"), owed_before_glm={"old": Decimal("0.25"), "b": Decimal("0.15")}
+    )
+    guard.open_account(account(Prices(Decimal("0.1"), Decimal(0), Decimal(36))))
+    # 2 - 0.5 spent - 0.4 owed - 0.1 - 10.5 s of 0.01 and the rounding; at 0.01 a second
+    assert guard.may_spend_seconds(10.0) == pytest.approx(89.5, abs=1e-5)
+    # one of them is taken up again: what was accepted of it is its own now
+    again = Account("b", "node b", Prices(), 1, 0.0, accepted_glm=Decimal("0.2"))
+    guard.open_account(again)
+    assert guard.owed_before_glm == {"old": Decimal("0.25")}
+    assert guard.spent_before_glm == Decimal("0.3")
+    assert guard.accepted_glm == Decimal("0.5")
+    assert guard.may_spend_seconds(10.0) == pytest.approx(104.5, abs=1e-5)
+
+
+def test_what_the_budget_carries_of_one_agreement() -> None:
+    guard = SpendingGuard(Decimal(1), Decimal("0.3"))
+    guard.open_account(account(Prices(), "a"))
+    guard.open_account(account(Prices(), "b"))
+    guard.accepted("a", Decimal("0.1"), is_final=False)
+    guard.accepted("b", Decimal("0.4"), is_final=True)
+    assert guard.affordable_glm("a") == Decimal("0.3")
+    assert guard.affordable_glm("b") == Decimal("0.6")
+
+
+def test_cost_by_provider_over_sessions() -> None:
+    guard = SpendingGuard(
+        Decimal(9), Decimal(3), spent_before_by_provider={"node a": Decimal(2), "x": Decimal(1)}
+    )
+    guard.open_account(account(Prices(Decimal("0.5")), "a"))
+    guard.open_account(account(Prices(), "b"))
+    guard.report_usage("a", Decimal("0.5"), 1.0)
+    assert guard.due_by_provider == {"node a": Decimal("2.5"), "x": Decimal(1)}
+    assert sum(guard.due_by_provider.values()) == guard.due_glm
+    guard.accepted("a", Decimal("0.4"), is_final=True)
+    assert guard.due_by_provider["node a"] == Decimal("2.4")
+
+
+def test_every_activity_has_a_start_price_and_a_meter() -> None:
+    guard = SpendingGuard(AMPLE)
+    guard.open_account(account(Prices(Decimal("0.1"), Decimal(0), Decimal("3.6"))))
+    guard.begin_activity("a", 1)
+    guard.report_usage("a", Decimal("0.15"), 60.0, "a1")
+    guard.begin_activity("a", 2)
+    # of the second nothing was reported yet: two start prices, 70 s and 3 s of slack
+    assert guard.acceptable_glm("a", 70.0) == Decimal("0.273") + BILL_ROUNDING_GLM
+    guard.report_usage("a", Decimal("0.105"), 80.0, "a2")
+    # 20 s between the reports and 5 s since the last are not known, 3 s of slack for each
+    assert guard.acceptable_glm("a", 85.0) == Decimal("0.255") + Decimal("0.031") + (
+        BILL_ROUNDING_GLM
+    )
+    guard.report_usage("a", Decimal("0.16"), 90.0, "a1")
+    assert guard.accounts["a"].reported_glm == Decimal("0.265")
+
+
 EVENTS = st.lists(
     st.tuples(
         st.sampled_from(["usage", "bill", "bill", "invoice", "end", "refuse"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -9,13 +10,16 @@ import pytest
 from ya_payment.exceptions import ApiException
 from yapapi.rest.payment import Invoice
 
+from requestor.marketplace.golem.daemon_api import DaemonApi
+from requestor.marketplace.golem.debts import wind_up
+from requestor.marketplace.golem.sweep import Sweep
+from requestor.marketplace.ledger import Ledger
+from requestor.marketplace.spending import Prices
 from requestor.mock_golem import records
 from requestor.mock_golem.identifiers import new_document_id
 from requestor.mock_golem.money import add, cost
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from tests.requestor.marketplace.golem.conftest import Market, OpenMarket
 
 pytestmark = pytest.mark.asyncio
@@ -108,3 +112,45 @@ async def test_an_invoice_of_an_earlier_session_is_paid_by_the_next(
     assert len(market.ledger.invoiced) == 2
     assert amount in market.ledger.accepted_glm.values()
     market.check_books()
+
+
+async def test_an_invoice_beyond_the_budget_is_paid_from_a_larger_one(
+    open_market: OpenMarket,
+) -> None:
+    """Nothing is rented for that: an allocation of its own is made, and released."""
+    market = await open_market("{name: oak, price: {start_glm: 0.02, hour_glm: 36}}")
+    ceilings = Prices(Decimal(1), Decimal(1), Decimal(100))
+    async with market.rent(budget_glm=Decimal("0.06"), ceilings=ceilings) as pool:
+        await pool.next_lease()
+        # a dispatcher would have stopped before
+        await market.until(lambda: pool.spending.due_glm > Decimal("0.06"))
+    assert any("stays unpaid" in notice for notice in market.notices)
+    assert not market.paid()
+    assert list(market.ledger.put_off_glm.values()) == [
+        one.amount for one in market.books.invoices.values()
+    ]
+    market.check_books()
+    ledger = Ledger(market.folder / "ledger.jsonl")
+    async with DaemonApi(market.address) as api:
+        sweep = Sweep(api, ledger, "run-1", market.notices.append)
+        report = await wind_up(sweep, Decimal(1), 1.0)
+    ledger.close()
+    assert report.invoices == 1
+    assert market.paid() == {"oak"}
+    assert not market.ledger.put_off_glm
+    assert len(market.books.allocations) == 2
+    market.check_books()
+
+
+async def test_the_daemon_tells_when_agreements_ended(open_market: OpenMarket) -> None:
+    market = await open_market("{name: oak, count: 2}")
+    async with market.rent(providers=2) as pool:
+        for _ in range(2):
+            await pool.next_lease()
+    async with DaemonApi(market.address) as api:
+        endings = await api.agreement_endings(0.0)
+        later = await api.agreement_endings(max(endings.values()))
+    ended = {name: one.ended_at for name, one in market.books.agreements.items()}
+    assert endings == {name: at.timestamp() for name, at in ended.items() if at is not None}
+    assert len(endings) == 2
+    assert later == {}
