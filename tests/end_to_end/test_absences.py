@@ -35,6 +35,9 @@ SEEDS = range(int(os.environ.get("DERL_KILL_SEEDS", "10")))
 LINES_OF_A_RUN = 50
 """A clean run of the tiny config writes a few more lines than this into events.jsonl."""
 
+REQUESTS_OF_A_RUN = 130
+"""And no fewer calls to the daemon."""
+
 ON_A_DAEMON = (
     "golem.mode=yagna",
     "golem.budget_glm=1",
@@ -79,11 +82,13 @@ class Daemon:
 
     def kill_yagna(self) -> None:
         """`kill -9` of the daemon; `mock-golem testnet` starts it again, with its data."""
-        yagna = [one for one in self.process.children(recursive=True) if one.name() == "yagna"]
-        assert yagna, "no yagna runs"
-        for one in yagna:
+        killed = 0
+        for one in self.process.children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
-                one.send_signal(signal.SIGKILL)
+                if one.name() == "yagna":
+                    one.send_signal(signal.SIGKILL)
+                    killed += 1
+        assert killed, "no yagna runs"
 
     def get(self, path: str) -> Any:
         headers = {"Authorization": f"Bearer {self.ready['app_key']}"}
@@ -228,13 +233,12 @@ def test_the_mock_daemon_restarts(
 ) -> None:
     """In a random request, whose answer is lost."""
     draw = random.Random(f"restart {seed}")
-    requests, down_seconds = draw.randint(3, 250), round(draw.uniform(0.1, 4.0), 1)
+    requests, down_seconds = draw.randint(3, REQUESTS_OF_A_RUN), round(draw.uniform(0.1, 4.0), 1)
     text = RESTARTING.replace("REQUESTS", str(requests)).replace("DOWN", str(down_seconds))
     done = bench.derl("run", bench.config, f"golem.fleet={bench.write('fleet.yaml', text)}")
     told = f"seed {seed}: in request {requests}, for {down_seconds} s"
     assert_done(done, bench, reference, told)
     settled(bench.run.spent_glm, bench.run.books)
-    bench.assert_no_process_left()
     print(f"{told}: {notices(bench.run)}")
 
 

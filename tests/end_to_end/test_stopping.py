@@ -137,10 +137,14 @@ def restarting_fleet(bench: Workbench, down_seconds: float) -> str:
 def test_a_daemon_that_restarts(
     bench: Workbench, reference: Reference, settled: Settled, down_seconds: float
 ) -> None:
-    """Five seconds are more than a session waits: then it goes back to the market."""
+    """The run goes on with whom it has rented, and says so."""
     run = bench.train(restarting_fleet(bench, down_seconds))
     assert run.weights == reference.run.weights
     assert_restarted(run.path)
+    told = " ".join(event["text"] for event in run.events("notice"))
+    assert "the daemon is gone (nobody answers)" in told
+    assert "the daemon is back after" in told
+    assert len(run.events("lease_opened")) == 2
     assert_nobody_is_blamed(bench.runs / "providers.json")
     settled(run.spent_glm, run.books)
     bench.assert_no_process_left()

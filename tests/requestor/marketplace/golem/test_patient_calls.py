@@ -237,6 +237,19 @@ def test_other_errors_reach_the_caller_at_once(run_in_virtual_time: RunInVirtual
         assert len(daemon.calls) == 1
 
 
+@pytest.mark.parametrize("status", [404, 410])
+def test_what_is_gone_at_the_second_deletion_was_deleted_by_the_first(
+    run_in_virtual_time: RunInVirtualTime, status: int
+) -> None:
+    url = f"{PAYMENT}/allocations/a"
+    gone = answered(status, "Allocation gone")
+    daemon = Daemon(aiohttp.ServerDisconnectedError(), gone)
+    answer, _, _ = call(run_in_virtual_time, daemon, "DELETE", url)
+    assert (answer.status, answer.data, answer.getheader("content-type")) == (200, b"", None)
+    with pytest.raises(ApiException):
+        call(run_in_virtual_time, Daemon(gone), "DELETE", url)
+
+
 @pytest.mark.parametrize(
     ("state", "confirms"), [("Proposal", 2), ("Pending", 1), ("Approved", 1), ("Rejected", 1)]
 )
