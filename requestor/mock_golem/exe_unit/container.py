@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -83,15 +84,18 @@ class Container:
         )
         guest = self.guest = GuestProcess(sandbox, self._spec.directory / "agent.log")
         try:
-            descriptors = await finish_anyway(guest.start(networks))
+            await finish_anyway(self._begin(guest, networks))
         except (AgentDied, OSError) as error:
             self.guest = None
             raise CommandFailed(f"Runtime error: {error}") from error
+        return guest
+
+    async def _begin(self, guest: GuestProcess, networks: Sequence[Membership]) -> None:
+        descriptors = await guest.start(networks)
         self._devices = [
             VpnDevice(descriptor, member, self._fabric)
             for descriptor, member in zip(descriptors, networks, strict=False)
         ]
-        return guest
 
     async def connect(self, network_id: str, port: int) -> socket.socket:
         """Connect to a TCP port of the guest; the socket is non-blocking, and ends with the guest.

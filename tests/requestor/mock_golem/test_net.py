@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -148,6 +149,25 @@ class TestTunnels:
             assert await echoed(client, b"there") == b"there"
             await requestor.ok("DELETE", f"{NET}/{network_id}")
             assert (await client.receive(timeout=60)).type is aiohttp.WSMsgType.CLOSE
+
+    async def test_leave_no_descriptors_behind(self, serve: Any, isolation: str) -> None:
+        requestor = await serve(fleet(isolation, "willow"))
+
+        async def rent_and_connect() -> int:
+            network_id, activities = await network(requestor, "willow")
+            await listen(requestor, activities["willow"], port := free_port())
+            url = f"{requestor.address.url}{NET}/{network_id}/tcp/192.168.0.2/{port}"
+            async with requestor.session.ws_connect(url) as client:
+                assert await echoed(client, b"x") == b"x"
+            activity = requestor.daemon.books.activities[activities["willow"]]
+            await requestor.terminate(activity.agreement_id)
+            await requestor.invoices(activity.agreement_id)
+            await requestor.ok("DELETE", f"{NET}/{network_id}")
+            return len(os.listdir("/proc/self/fd"))
+
+        after_one = await rent_and_connect()
+        counts = [await rent_and_connect() for _ in range(3)]
+        assert counts[-1] <= after_one, (after_one, counts)
 
     async def test_that_cannot_be(self, serve: Any, isolation: str) -> None:
         requestor = await serve(fleet(isolation, "willow"))
