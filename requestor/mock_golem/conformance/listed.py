@@ -14,7 +14,16 @@ _TITLE = """# Where mock-golem differs from yagna 0.17.6
 
 Made from `conformance/differences.yaml`; do not edit. The contract suite (`scripts/contract`) plays
 the same scenarios on both daemons and compares the calls in their order and the shapes of all
-requests and answers. What is not in this table is the same in all of them.
+requests and answers: types, keys, statuses, content types, the words of states and errors. What is
+not in this table is the same in all of them. The suite's yagna is the daemon of both parties; what
+yagna answers with a daemon per party is in `tests/requestor/mock_golem/recorded_answers.jsonl`, and
+the mock is held to that too.
+
+Not compared, because it differs from run to run on yagna itself: ids, times and amounts; how often
+a poll is repeated and how calls about different things interleave; refusals by a provider that is
+still winding up its last agreement, and counters of an offer that it has just replaced; whether the
+poll that waits when an exe-unit vanishes ends with 408 or with 500, and the state shown after that;
+which state of a starting activity is seen.
 """
 
 

@@ -22,6 +22,7 @@ _AFTER = {
     "nodes": "node",
 }
 _LOOKS = ("state", "usage")  # made now and then, beside all other calls
+_ALIVE = ("New", "Initialized", "Deployed", "Ready")
 _FEEDS = ("events", "invoiceEvents", "debitNoteEvents", "agreementEvents")
 _LONGEST_REPEAT = 12
 
@@ -47,11 +48,16 @@ def is_results(exchange: Exchange) -> bool:
 
 
 def worth_telling(exchange: Exchange) -> Any:
-    """Return the answer; of events without a provider's word that it is still busy.
+    """Return the answer without what is chance in it.
 
     A provider is offered again as soon as its agreement ends, and refuses until it has wound up:
-    whether it is asked in between is chance.
+    whether it is asked in between is chance. So is which state of a starting activity is seen.
     """
+    if is_look(exchange) and isinstance(exchange.answer, dict):
+        states = exchange.answer.get("state")
+        if isinstance(states, list):
+            seen = ["(alive)" if state in _ALIVE else state for state in states]
+            return {**exchange.answer, "state": seen}
     if is_feed(exchange) and isinstance(exchange.answer, list):
         return [event for event in exchange.answer if not _says_busy(event)]
     return exchange.answer

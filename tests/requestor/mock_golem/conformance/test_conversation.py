@@ -134,6 +134,17 @@ def test_how_a_lost_poll_ends_is_chance_but_not_that_it_is_lost() -> None:
     assert asked.sequences["activity"] != late.sequences["activity"]
 
 
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [("Initialized", "(alive)"), ("Ready", "(alive)"), ("Terminated", "Terminated")],
+)
+def test_how_far_a_starting_activity_has_come_is_chance(state: str, told: str) -> None:
+    path = f"{ACTIVITY}/activity/{'a' * 32}/state"
+    said = normalise([call("GET", path, answer={"state": [state, None]})])
+    (shape,) = said.answers.values()
+    assert shape.as_json() == {"state": [{"|": [f'"{told}"', "null"]}]}
+
+
 def test_content_types_and_statuses_tell_answers_apart() -> None:
     said = normalise(
         [
