@@ -186,8 +186,9 @@ class GolemConfig(Section):
     `fleet` (modes mock and testnet) and the files of `manifest` are read relative to the config
     file; a null fleet is the fleet of four that comes with DeRL. `allow` and `block` hold node
     ids, wallets or provider names. Agreements of `expiration_minutes` of 300 and more are paid
-    for while they last, at most every `payment_interval_minutes`. `max_per_wallet` bounds how many nodes of one wallet are
-    rented at a time; whatever it is, nodes of one wallet share their standing.
+    for while they last, at most every `payment_interval_minutes`. `max_per_wallet` bounds how
+    many nodes of one wallet are rented at a time; whatever it is, nodes of one wallet share their
+    standing.
     """
 
     mode: Literal["mock", "testnet", "yagna"] = "mock"

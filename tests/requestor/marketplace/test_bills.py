@@ -107,7 +107,7 @@ def test_what_is_not_known_is_no_fault() -> None:
 @given(st.dictionaries(st.sampled_from([*INVOICE, *NOTE]), JSON))
 def test_whatever_a_row_holds_it_is_read(row: dict[str, Any]) -> None:
     for kind in ("invoice", "debit note"):
-        bill = read_bill(kind, row)  # type: ignore[arg-type]
+        bill = read_bill(kind, row)
         assert is_amount(bill.asked_glm) or find_fault(bill, PARTIES) is not None
         assert {type(text) for text in (bill.bill_id, bill.agreement_id)} == {str}
 

@@ -59,11 +59,10 @@ class Afternoon:
         for _ in range(round(hours * HOUR / NOTE_SECONDS)):
             before = len(self.notes)
             await self.clock.advance(NOTE_SECONDS)
-            await self.market.until(
-                lambda before=before: (
-                    len(self.notes) > before and self.notes[-1].status == "ACCEPTED"
-                )
-            )
+            await self.market.until(partial(self._is_answered, before))
+
+    def _is_answered(self, before: int) -> bool:
+        return len(self.notes) > before and self.notes[-1].status == "ACCEPTED"
 
     @property
     def notes(self) -> list[records.DebitNote]:
@@ -137,7 +136,8 @@ async def test_a_day_long_agreement_is_paid_every_five_hours(afternoon: Afternoo
     assert not market.notices
     assert market.paid() == {"oak"}
     market.check_books()
-    accepted = [e for e in read_entries(market.folder / "ledger.jsonl") if is_note(e)]
+    entries = read_entries(market.folder / "ledger.jsonl")
+    accepted = [entry for entry in entries if isinstance(entry, DebitNoteAccepted)]
     assert [entry.is_payable for entry in accepted] == afternoon.payable
     statement = make_statement(read_entries(market.folder / "ledger.jsonl"))
     (agreement,) = statement.agreements.values()
@@ -200,10 +200,6 @@ async def test_who_asks_at_once_without_agreement_loses_the_lease_and_no_more(
         assert again.info.agreement_id != lease.info.agreement_id
     assert market.paid() == {"oak"}
     market.check_books()
-
-
-def is_note(entry: object) -> bool:
-    return isinstance(entry, DebitNoteAccepted)
 
 
 def ask_at_once(afternoon: Afternoon, factor: int) -> None:

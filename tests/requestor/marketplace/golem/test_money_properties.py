@@ -583,7 +583,7 @@ class Session:
     def _open_engine(self, allocation_id: str) -> None:
         """The parts of yapapi's engine that handle bills."""
         self.is_over = asyncio.Event()
-        self.invoices = InvoiceManager()
+        self.invoices: Any = cast(Any, InvoiceManager)()
         judge = self.books.bills
         job = SimpleNamespace(id="job", emit=self._emit)
         allocation = SimpleNamespace(

@@ -739,7 +739,6 @@ def test_bills_of_other_parties_are_refused_and_the_rest_is_paid(
         scene.approve(name)
         scene.end(name)
         entry = scene.ledger.approvals[name]
-        known = {"platform": "erc20-hoodi-tglm", "payee": f"0xPay-{name}"}
         scene.ledger.approve(
             name,
             provider_id=entry.provider_id,
@@ -747,7 +746,8 @@ def test_bills_of_other_parties_are_refused_and_the_rest_is_paid(
             threads=1,
             prices=entry.prices,
             approved_unix_seconds=entry.approved_unix_seconds,
-            **known,
+            platform="erc20-hoodi-tglm",
+            payee=f"0xPay-{name}",
         )
         scene.daemon.bill(name, "0.1")
         scene.daemon.invoice_rows[-1].update(

@@ -242,7 +242,7 @@ def check(rows: list[Row], market: Market) -> None:
     notes = by_name["notes-tenfold"]
     assert notes.notes_accepted == 0
     # a provider's own daemon refuses to send an invoice below its debit notes
-    assert (notes.invoices, notes.paid_glm) == (0, 0)
+    assert notes.invoices == notes.paid_glm == 0
     assert "can be due" in notes.said
     backwards = by_name["notes-backwards"]
     assert backwards.notes_accepted < backwards.notes
