@@ -150,7 +150,8 @@ def tidy(directory: RunDirectory) -> None:
     """Keep of a benchmark what its money went into."""
     if read_ledger(directory.ledger).is_open:
         return
-    kept = {directory.config.name, directory.identity.name, directory.ledger.name}
+    files = (directory.config, directory.identity, directory.ledger, directory.logs)
+    kept = {path.name for path in files}
     for entry in directory.path.iterdir():
         if entry.name in kept:
             continue

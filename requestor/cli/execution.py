@@ -94,7 +94,7 @@ def execute(launch: Launch) -> RunSummary:
     """
     with launch.directory.locked(), _disk_errors_explained(launch.directory):
         launch.directory.prepare()
-        with _file_log(launch.directory.logs / "derl-request.log"):
+        with file_log(launch.directory.logs / "derl-request.log"):
             return asyncio.run(_Execution(launch).run())
 
 
@@ -299,7 +299,7 @@ class _Redacted(logging.Formatter):
 
 
 @contextlib.contextmanager
-def _file_log(path: Path) -> Iterator[None]:
+def file_log(path: Path) -> Iterator[None]:
     """Send all logging to a file; yapapi's chatter has no place on the terminal."""
     handler = logging.FileHandler(path)
     handler.setFormatter(_Redacted("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -13,6 +13,7 @@ from pathlib import Path
 from requestor.cli.assembly import run_settings
 from requestor.cli.benchmarking import Bench, create_benchmark, look_here, measure, tidy
 from requestor.cli.daemons import DaemonFolder, open_daemon
+from requestor.cli.execution import file_log
 from requestor.cli.market_needs import offer_requirements
 from requestor.cli.quote_inputs import (
     knowledge_for,
@@ -101,6 +102,7 @@ async def _with_benchmark(request: Request, history: ProviderHistory) -> Made:
     try:
         async with AsyncExitStack() as stack:
             stack.enter_context(directory.locked())
+            stack.enter_context(file_log(directory.logs / "derl-request.log"))
             folder = DaemonFolder(directory.daemon_state, directory.logs / "mock-golem.log")
             address = await stack.enter_async_context(
                 open_daemon(request.config.golem, folder)

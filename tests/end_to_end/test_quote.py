@@ -75,7 +75,9 @@ def test_a_benchmark_is_paid_like_a_run_and_is_no_run(bench: Workbench) -> None:
     document = done.document
     check_figures(document)
     assert sum(document["measured_orders"].values()) >= 2
-    assert "measured" in {share["source"] for share in document["providers"]}
+    # whoever turned out slow is not among those to be rented; nobody is taken for this machine
+    sources = {share["source"] for share in document["providers"]}
+    assert sources <= {"measured", "typical"}
     (identity,) = bench.runs.glob("*/*/run.json")
     folder = identity.parent
     assert folder.parent.name == "quotes"
@@ -83,7 +85,9 @@ def test_a_benchmark_is_paid_like_a_run_and_is_no_run(bench: Workbench) -> None:
         "run.json",
         "config.resolved.yaml",
         "ledger.jsonl",
+        "logs",
     }
+    assert "Traceback" not in done.err
     entries = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
     kinds = [entry["kind"] for entry in entries]
     assert kinds.count("agreement_approved") == kinds.count("agreement_ended") >= 2
