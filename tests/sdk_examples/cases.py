@@ -199,7 +199,11 @@ YAPAPI = (
 GOLEM_CORE = (
     Case("managers/basic_composition.py", ("WORK MANAGER RESULT.*hello golem",)),
     Case("managers/flexible_negotiation.py", ("WORK MANAGER RESULT.*hello golem",)),
-    Case("managers/proposal_plugins.py", ("WORK MANAGER RESULT.*hello golem",)),
+    Case(
+        "managers/proposal_plugins.py",
+        ("WORK MANAGER RESULT.*hello golem",),
+        unfinished="waits at times for the activity of the redundant work that it cancelled",
+    ),
     Case("managers/ssh.py", ("ssh -o ProxyCommand=.*/tcp/192.168.0.[0-9]+/22", "PASSWORD: ")),
     Case("core_example.py", ("Got expected exception: .*exited with code 127",), old_terms=True),
     Case("detached_activity.py", ("^[0-9a-f]{32}$",), old_terms=True),

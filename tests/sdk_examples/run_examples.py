@@ -195,7 +195,7 @@ class Run:
             await reading
             (self._place.folder / "output.txt").write_text(self._output, encoding="utf-8")
         problem = complaint or self._judge(ended, process.returncode)
-        return problem, note if ended else f"killed: {self._case.unfinished}"
+        return problem, note if ended else f"killed: {self._case.unfinished or 'too late'}"
 
     async def _start(self, path: str, arguments: list[str]) -> asyncio.subprocess.Process:
         place = self._place
