@@ -403,9 +403,11 @@ async def test_bills(play: PlayScenario) -> None:
         no = {"rejectionReason": "BAD_SERVICE", "totalAmountAccepted": "0"}
         await stage.refused(501, "POST", f"{one}/reject", no)
         await stage.refused(404, "GET", f"{PAYMENT}/debitNotes/{uuid.uuid4()}")
-        await stage.ok("GET", f"{PAYMENT}/debitNotes", **since)
 
         await stage.ok("DELETE", f"{ACTIVITY}/activity/{activity}")
+        events = await stage.ok("GET", f"{PAYMENT}/debitNoteEvents", timeout="2", **since)
+        notes = await stage.ok("GET", f"{PAYMENT}/debitNotes", **since)
+        assert {one["debitNoteId"] for one in notes} == {one["debitNoteId"] for one in events}
         path = f"{MARKET}/agreements/{agreement}/terminate"
         await stage.ok("POST", path, {"message": "done", "golem.requestor.code": "Success"})
         invoice = await stage.invoice(agreement)
