@@ -14,8 +14,8 @@ from requestor.config import (
 from requestor.federation.aggregation import AGGREGATION_RULES, ServerSGD
 from requestor.federation.gate import NotWorseGate, OpenGate
 from requestor.federation.rounds import FederationSettings
+from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import GpuNeeds, Terms
-from requestor.marketplace.spending import Prices
 from requestor.training_run.dispatcher import DispatchOptions
 from requestor.training_run.settings import EvaluationSettings, RunSettings
 

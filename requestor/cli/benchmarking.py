@@ -16,12 +16,12 @@ from requestor.config import RunConfig, resolved_yaml
 from requestor.errors import PreflightError
 from requestor.evaluation.judge import Judge
 from requestor.evaluation.local_worker import LocalWorker, LocalWorkerError
-from requestor.marketplace.golem.daemon_api import DaemonAddress
-from requestor.marketplace.golem.preflight import check_daemon
-from requestor.marketplace.golem.rental import GolemMarketplace
-from requestor.marketplace.history import ProviderHistory
-from requestor.marketplace.ledger import Ledger, read_ledger
-from requestor.marketplace.selection import Offered
+from requestor.marketplace.choice.history import ProviderHistory
+from requestor.marketplace.choice.selection import Offered
+from requestor.marketplace.golem.daemon.api import DaemonAddress
+from requestor.marketplace.golem.daemon.preflight import check_daemon
+from requestor.marketplace.golem.renting.rental import GolemMarketplace
+from requestor.marketplace.money.ledger import Ledger, read_ledger
 from requestor.quoting.benchmark import Here, measure_here, measure_providers, open_book
 from requestor.training_run.run_directory import (
     QUOTES_FOLDER,

@@ -18,8 +18,8 @@ from requestor.errors import RunFailed, UsageError
 from requestor.evaluation.judge import ARCHIVE_NAME, Evaluation, Judge
 from requestor.evaluation.local_worker import LocalWorker, LocalWorkerError
 from requestor.federation.seeds import held_out_seeds
-from requestor.marketplace.ledger_entries import read_entries
-from requestor.marketplace.statement import make_statement
+from requestor.marketplace.money.ledger_entries import read_entries
+from requestor.marketplace.money.statement import make_statement
 from requestor.reporting.money_view import money_record, print_money
 from requestor.reporting.run_list import print_runs, print_status, read_status, status_record
 from requestor.training_run.checkpoints import CheckpointStore

@@ -16,11 +16,11 @@ from rich.console import Console
 from requestor.cli.options import as_json_option, runs_option
 from requestor.config import RunConfig, load_config, parse_config
 from requestor.errors import PreflightError, UsageError
-from requestor.marketplace.history import ProviderHistory
-from requestor.marketplace.market import MarketOffer
-from requestor.marketplace.offer_book import MarketScan
-from requestor.marketplace.offer_filters import Screening, filters_for, screen
-from requestor.marketplace.reputation import Reputation, reputations
+from requestor.marketplace.choice.history import ProviderHistory
+from requestor.marketplace.choice.reputation import Reputation, reputations
+from requestor.marketplace.offers.market import MarketOffer
+from requestor.marketplace.offers.offer_book import MarketScan
+from requestor.marketplace.offers.offer_filters import Screening, filters_for, screen
 
 DEFAULTS = """
 env: {id: CartPole-v1}
@@ -130,7 +130,7 @@ def offers(
     derl-request offers configs/cartpole.yaml golem.mode=yagna golem.max_price.cpu_hour_glm=0.1
     derl-request offers --save scan.json; derl-request offers --from scan.json --sort memory
     """
-    from requestor.marketplace.saved_scan import read_scan, write_scan
+    from requestor.marketplace.offers.saved_scan import read_scan, write_scan
     from requestor.reporting.market_json import market_json
     from requestor.reporting.market_view import MarketView, print_market
 
@@ -170,8 +170,8 @@ def _load(config: str | None, overrides: Sequence[str]) -> tuple[RunConfig, bool
 
 async def _scan(config: RunConfig, seconds: float) -> MarketScan:
     from requestor.cli.daemons import open_daemon
-    from requestor.marketplace.golem.daemon_api import DaemonApi, DaemonError
-    from requestor.marketplace.golem.market_scan import ScanTerms, scan_market
+    from requestor.marketplace.golem.daemon.api import DaemonApi, DaemonError
+    from requestor.marketplace.golem.daemon.market_scan import ScanTerms, scan_market
 
     async with open_daemon(config.golem) as address, DaemonApi(address) as api:
         try:

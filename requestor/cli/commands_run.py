@@ -22,7 +22,7 @@ from requestor.config import (
     resolved_yaml,
 )
 from requestor.errors import DerlError, UsageError
-from requestor.marketplace.ledger import read_ledger
+from requestor.marketplace.money.ledger import read_ledger
 from requestor.quoting.record import StoredQuote, read_quote, write_quote
 from requestor.reporting.json_output import summary_json
 from requestor.reporting.run_list import read_status

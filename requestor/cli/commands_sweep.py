@@ -19,7 +19,7 @@ from requestor.training_run.run_directory import find_run, list_runs
 
 if TYPE_CHECKING:
     from requestor.cli.sweeping import Outcome, SweptRun
-    from requestor.marketplace.golem.holdings import Holdings
+    from requestor.marketplace.golem.paying.holdings import Holdings
 
 ANSWER = "end them"
 

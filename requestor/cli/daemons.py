@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from requestor.config import GolemConfig, default_fleet
-from requestor.marketplace.golem.daemon_api import DaemonAddress
-from requestor.marketplace.golem.private_daemon import private_daemon
+from requestor.marketplace.golem.daemon.api import DaemonAddress
+from requestor.marketplace.golem.daemon.private_daemon import private_daemon
 
 _PROGRAMS: Mapping[str, Literal["serve", "testnet"]] = {"mock": "serve", "testnet": "testnet"}
 

@@ -13,6 +13,8 @@ from requestor.cli.machine_checks import machine_checks
 from requestor.cli.market_needs import offer_requirements
 from requestor.config import RunConfig
 from requestor.errors import PreflightError
+from requestor.marketplace.choice.history import ProviderHistory
+from requestor.marketplace.choice.reputation import reputations
 from requestor.marketplace.diagnosis import (
     Answer,
     Check,
@@ -21,14 +23,12 @@ from requestor.marketplace.diagnosis import (
     NotApplicable,
     examine_all,
 )
-from requestor.marketplace.golem.daemon_api import DaemonApi, DaemonError
-from requestor.marketplace.golem.daemon_checks import DaemonChecks, DaemonNeeds
-from requestor.marketplace.golem.market_scan import ScanTerms, scan_market
-from requestor.marketplace.golem.registry import ImageReference, check_image
-from requestor.marketplace.history import ProviderHistory
-from requestor.marketplace.market import distinct_providers
-from requestor.marketplace.offer_filters import filters_for, screen
-from requestor.marketplace.reputation import reputations
+from requestor.marketplace.golem.daemon.api import DaemonApi, DaemonError
+from requestor.marketplace.golem.daemon.checks import DaemonChecks, DaemonNeeds
+from requestor.marketplace.golem.daemon.market_scan import ScanTerms, scan_market
+from requestor.marketplace.golem.daemon.registry import ImageReference, check_image
+from requestor.marketplace.offers.market import distinct_providers
+from requestor.marketplace.offers.offer_filters import filters_for, screen
 
 SCAN_SECONDS = 10.0
 _OF_A_DAEMON = ("gftp", "network", "key", "version", "clock", "identity", "account", "funds")

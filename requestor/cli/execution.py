@@ -28,14 +28,14 @@ from requestor.cli.machine_checks import machine_checks
 from requestor.cli.offhand import OffhandQuote
 from requestor.config import RunConfig, load_config, resolved_yaml
 from requestor.errors import DerlError, PreflightError, RunFailed
+from requestor.marketplace.choice.history import ProviderHistory
 from requestor.marketplace.diagnosis import require_all
-from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, DaemonError
-from requestor.marketplace.golem.debts import wind_up
-from requestor.marketplace.golem.preflight import check_daemon, wait_for_daemon
-from requestor.marketplace.golem.rental import GolemMarketplace
-from requestor.marketplace.golem.sweep import Sweep
-from requestor.marketplace.history import ProviderHistory
-from requestor.marketplace.ledger import Ledger, read_ledger
+from requestor.marketplace.golem.daemon.api import DaemonAddress, DaemonApi, DaemonError
+from requestor.marketplace.golem.daemon.preflight import check_daemon, wait_for_daemon
+from requestor.marketplace.golem.paying.debts import wind_up
+from requestor.marketplace.golem.paying.sweep import Sweep
+from requestor.marketplace.golem.renting.rental import GolemMarketplace
+from requestor.marketplace.money.ledger import Ledger, read_ledger
 from requestor.reporting.event_log import EventLog, read_events
 from requestor.reporting.metrics import MetricsWriter
 from requestor.reporting.observer import Observers

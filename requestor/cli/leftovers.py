@@ -6,7 +6,7 @@ from pathlib import Path
 
 from requestor.config import load_config
 from requestor.errors import DerlError
-from requestor.marketplace.ledger import read_ledger
+from requestor.marketplace.money.ledger import read_ledger
 from requestor.training_run.run_directory import RunDirectory, list_runs
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from requestor.config import REAL_MONEY_NETWORKS, GolemConfig
-from requestor.marketplace.offer_filters import Requirements
-from requestor.marketplace.reputation import Reputation
-from requestor.marketplace.spending import Prices
+from requestor.marketplace.choice.reputation import Reputation
+from requestor.marketplace.money.spending import Prices
+from requestor.marketplace.offers.offer_filters import Requirements
 
 
 def offer_requirements(golem: GolemConfig, known: Mapping[str, Reputation]) -> Requirements:

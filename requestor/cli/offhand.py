@@ -12,8 +12,8 @@ from pathlib import Path
 from requestor.cli.quote_inputs import judging_of, knowledge_for, past_habits, quote_from
 from requestor.config import RunConfig
 from requestor.errors import DerlError
-from requestor.marketplace.golem.rental import GolemMarketplace
-from requestor.marketplace.history import ProviderHistory
+from requestor.marketplace.choice.history import ProviderHistory
+from requestor.marketplace.golem.renting.rental import GolemMarketplace
 from requestor.quoting.habits import Habit, guessed_overheads, usual_overheads
 from requestor.quoting.record import StoredQuote, write_quote
 from requestor.reporting.wording import clock_text, glm_text

@@ -10,9 +10,9 @@ from pathlib import Path
 from requestor.cli.renting import preferences, work_kind
 from requestor.config import RunConfig, load_config
 from requestor.errors import DerlError
-from requestor.marketplace.history import Record
-from requestor.marketplace.ledger import read_ledger
-from requestor.marketplace.selection import Offered
+from requestor.marketplace.choice.history import Record
+from requestor.marketplace.choice.selection import Offered
+from requestor.marketplace.money.ledger import read_ledger
 from requestor.quoting.assumptions import assumptions
 from requestor.quoting.benchmark import Here
 from requestor.quoting.habits import (

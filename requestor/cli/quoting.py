@@ -25,16 +25,16 @@ from requestor.cli.quote_inputs import (
 from requestor.cli.renting import preferences
 from requestor.config import RunConfig
 from requestor.errors import PreflightError
-from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi, DaemonError
-from requestor.marketplace.golem.market_scan import ScanTerms, scan_market
-from requestor.marketplace.history import ProviderHistory, Who
-from requestor.marketplace.market import MarketOffer
-from requestor.marketplace.offer_book import MarketScan
-from requestor.marketplace.offer_filters import filters_for, screen
-from requestor.marketplace.reputation import reputations
-from requestor.marketplace.saved_scan import read_scan
-from requestor.marketplace.selection import Offered, Selection
-from requestor.marketplace.spending import Prices
+from requestor.marketplace.choice.history import ProviderHistory, Who
+from requestor.marketplace.choice.reputation import reputations
+from requestor.marketplace.choice.selection import Offered, Selection
+from requestor.marketplace.golem.daemon.api import DaemonAddress, DaemonApi, DaemonError
+from requestor.marketplace.golem.daemon.market_scan import ScanTerms, scan_market
+from requestor.marketplace.money.spending import Prices
+from requestor.marketplace.offers.market import MarketOffer
+from requestor.marketplace.offers.offer_book import MarketScan
+from requestor.marketplace.offers.offer_filters import filters_for, screen
+from requestor.marketplace.offers.saved_scan import read_scan
 from requestor.quoting.quote import Quote
 from requestor.quoting.record import StoredQuote
 

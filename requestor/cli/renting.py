@@ -13,9 +13,9 @@ from requestor.config import (
     state_rules,
 )
 from requestor.errors import PreflightError
-from requestor.marketplace.choosing import Work
+from requestor.marketplace.choice.choosing import Work
+from requestor.marketplace.choice.selection import Preferences, lower
 from requestor.marketplace.ports import Manifest
-from requestor.marketplace.selection import Preferences, lower
 
 MAX_MANIFEST_BYTES = 256 << 10
 

@@ -13,17 +13,17 @@ from pathlib import Path
 from requestor.cli.daemons import DaemonFolder, open_daemon
 from requestor.config import GolemConfig, load_config
 from requestor.errors import DerlError, PreflightError
-from requestor.marketplace.golem.daemon_api import DaemonApi, DaemonError
-from requestor.marketplace.golem.debts import wind_up
-from requestor.marketplace.golem.holdings import (
+from requestor.marketplace.golem.daemon.api import DaemonApi, DaemonError
+from requestor.marketplace.golem.paying.debts import wind_up
+from requestor.marketplace.golem.paying.holdings import (
     Holdings,
     Sorted,
     oldest_unix_seconds,
     sort_out,
     survey,
 )
-from requestor.marketplace.golem.sweep import Sweep, SweepReport
-from requestor.marketplace.ledger import Ledger, LedgerSummary, read_ledger
+from requestor.marketplace.golem.paying.sweep import Sweep, SweepReport
+from requestor.marketplace.money.ledger import Ledger, LedgerSummary, read_ledger
 from requestor.training_run.run_directory import RunDirectory
 
 SWEEP_SECONDS = 10.0

@@ -13,12 +13,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
 
-from requestor.marketplace.failures import FailureKind
-from requestor.marketplace.selection import Preferences
-from requestor.marketplace.spending import Prices, SpendingGuard
+from requestor.marketplace.choice.failures import FailureKind
+from requestor.marketplace.choice.selection import Preferences
+from requestor.marketplace.money.spending import Prices, SpendingGuard
 
 MAINNETS = frozenset({"mainnet", "polygon"})
 """Payment networks on which GLM is real money."""
+
+
+RUN_PROPERTY = "golem.srv.app.derl.run"
+"""Our mark on every demand, and so on every agreement: a crashed run finds its own by it."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from requestor.marketplace.choosing import (
+from requestor.marketplace.choice.choosing import (
     Candidate,
     Chooser,
     Pace,
@@ -17,8 +17,8 @@ from requestor.marketplace.choosing import (
     measured_pace,
     typical_pace,
 )
-from requestor.marketplace.failures import AVOID_ABOVE
-from requestor.marketplace.history import (
+from requestor.marketplace.choice.failures import AVOID_ABOVE
+from requestor.marketplace.choice.history import (
     Evidence,
     Record,
     Start,
@@ -26,7 +26,7 @@ from requestor.marketplace.history import (
     standing_weights,
     wallet_weights,
 )
-from requestor.marketplace.selection import Offered
+from requestor.marketplace.choice.selection import Offered
 from requestor.quoting.quote import Assumed, Source
 from requestor.quoting.simulation import Worker
 

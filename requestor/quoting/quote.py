@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
-from requestor.marketplace.spending import ZERO
+from requestor.marketplace.money.spending import ZERO
 from requestor.quoting.simulation import Overheads, Plan, Played, Share, Worker, play
 
 Source = Literal["measured", "recorded", "typical", "this machine"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from requestor.marketplace.spending import ZERO, Prices
+from requestor.marketplace.money.spending import ZERO, Prices
 from requestor.scheduling.work_queue import Ticket, WorkQueue
 
 MAX_ITEMS = 400

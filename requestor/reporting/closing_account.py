@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from requestor.marketplace.ledger import LedgerSummary
-from requestor.marketplace.statement import glm_per_million_steps
+from requestor.marketplace.money.ledger import LedgerSummary
+from requestor.marketplace.money.statement import glm_per_million_steps
 from requestor.quoting.record import QuoteOutcome, StoredQuote, outcome_of
 from requestor.reporting.model_files import ModelFiles
 from requestor.reporting.provider_view import ProviderView

@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from requestor.marketplace.market import MarketOffer
-from requestor.marketplace.price_histogram import median_glm, price_histogram
-from requestor.marketplace.reputation import Reputation
+from requestor.marketplace.choice.reputation import Reputation
+from requestor.marketplace.offers.market import MarketOffer
+from requestor.marketplace.offers.price_histogram import median_glm, price_histogram
 from requestor.reporting.market_view import MarketView
 from requestor.secrecy import redacted_data
 

@@ -14,11 +14,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from requestor.marketplace.market import MarketOffer, distinct_providers
-from requestor.marketplace.offer_book import MarketScan
-from requestor.marketplace.offer_filters import Screening
-from requestor.marketplace.price_histogram import PriceBin, median_glm, price_histogram
-from requestor.marketplace.reputation import Reputation
+from requestor.marketplace.choice.reputation import Reputation
+from requestor.marketplace.offers.market import MarketOffer, distinct_providers
+from requestor.marketplace.offers.offer_book import MarketScan
+from requestor.marketplace.offers.offer_filters import Screening
+from requestor.marketplace.offers.price_histogram import PriceBin, median_glm, price_histogram
 from requestor.reporting.glyphs import Glyphs, glyphs_for
 from requestor.reporting.offer_table import offer_table
 from requestor.reporting.printing import print_trimmed, room

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from requestor.marketplace.statement import (
+from requestor.marketplace.money.statement import (
     AgreementStatement,
     ProviderStatement,
     Statement,

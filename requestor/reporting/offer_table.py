@@ -9,8 +9,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from requestor.marketplace.market import MarketOffer
-from requestor.marketplace.reputation import Reputation
+from requestor.marketplace.choice.reputation import Reputation
+from requestor.marketplace.offers.market import MarketOffer
 from requestor.reporting.glyphs import Glyphs
 from requestor.reporting.wording import glm_text, one_line
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from provider_image.wire import EnvironmentSpec
 from requestor.config import environment_spec, load_config
 from requestor.errors import DerlError
-from requestor.marketplace.ledger import read_ledger
+from requestor.marketplace.money.ledger import read_ledger
 from requestor.quoting.record import find_quote
 from requestor.reporting.closing_account import Summary, summarize_run
 from requestor.reporting.event_log import read_events

@@ -23,7 +23,7 @@ from requestor.errors import BudgetReached, DerlError, Interrupted, RunFailed
 from requestor.evaluation.judge import Judge
 from requestor.evaluation.local_worker import LocalWorker
 from requestor.federation.rounds import close_round, plan_round
-from requestor.marketplace.ledger import Ledger
+from requestor.marketplace.money.ledger import Ledger
 from requestor.marketplace.ports import (
     Marketplace,
     MarketplaceGone,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from requestor.marketplace.ledger import Ledger
+from requestor.marketplace.money.ledger import Ledger
 from requestor.training_run import events
 
 Outcome = Literal["counted", "late", "failed", "refused"]

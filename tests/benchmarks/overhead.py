@@ -30,13 +30,13 @@ from pathlib import Path
 import psutil
 
 from requestor.federation.rounds import ClientUpdate, RoundPlan, WorkItem
-from requestor.marketplace.golem.daemon_api import DaemonAddress
-from requestor.marketplace.golem.preflight import prepend_path
-from requestor.marketplace.golem.rental import GolemMarketplace
-from requestor.marketplace.history import ProviderHistory
-from requestor.marketplace.ledger import Ledger
+from requestor.marketplace.choice.history import ProviderHistory
+from requestor.marketplace.golem.daemon.api import DaemonAddress
+from requestor.marketplace.golem.daemon.preflight import prepend_path
+from requestor.marketplace.golem.renting.rental import GolemMarketplace
+from requestor.marketplace.money.ledger import Ledger
+from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import Job, OutputFile, Terms
-from requestor.marketplace.spending import Prices
 from requestor.training_run import events
 from requestor.training_run.dispatcher import Dispatcher, DispatchOptions
 from requestor.training_run.open_round import Delivery

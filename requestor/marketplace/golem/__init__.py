@@ -1,7 +1,7 @@
 """The Golem marketplace, through unmodified yapapi; the only folder that imports it.
 
 The daemon behind it may be a real yagna or `mock-golem`: nothing here can tell.
-Read next: `rental.py`.
+Read next: `renting/rental.py`.
 """
 
 import warnings

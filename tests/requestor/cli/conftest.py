@@ -126,7 +126,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
     monkeypatch.setenv("PATH", os.environ["PATH"])  # private daemons change it
     monkeypatch.setenv("COLUMNS", "200")
     # the providers of a mock answer within milliseconds
-    monkeypatch.setattr("requestor.marketplace.golem.market_scan.QUIET_SECONDS", 0.4)
+    monkeypatch.setattr("requestor.marketplace.golem.daemon.market_scan.QUIET_SECONDS", 0.4)
     monkeypatch.setattr("requestor.cli.doctor.SCAN_SECONDS", 2.0)
     return Program(tmp_path / "runs")
 

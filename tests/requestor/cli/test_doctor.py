@@ -11,8 +11,8 @@ import pytest
 
 from requestor.config import parse_config, resolved_yaml
 from requestor.errors import ConfigError
-from requestor.marketplace.history import ProviderHistory, Who
-from requestor.marketplace.ledger import Ledger
+from requestor.marketplace.choice.history import ProviderHistory, Who
+from requestor.marketplace.money.ledger import Ledger
 from requestor.training_run.run_directory import RunDirectory
 
 NAMES = [

@@ -13,8 +13,8 @@ import pytest
 from requestor.cli.execution import Launch, _Execution
 from requestor.config import parse_config, resolved_yaml
 from requestor.errors import PreflightError
-from requestor.marketplace.golem.daemon_api import DaemonAddress
-from requestor.marketplace.ledger import Ledger
+from requestor.marketplace.golem.daemon.api import DaemonAddress
+from requestor.marketplace.money.ledger import Ledger
 from requestor.training_run.run_directory import RunDirectory
 
 CONFIG = """

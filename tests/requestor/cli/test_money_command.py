@@ -9,8 +9,8 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from requestor.cli.commands_inspect import status
-from requestor.marketplace.ledger import Ledger
-from requestor.marketplace.spending import Prices
+from requestor.marketplace.money.ledger import Ledger
+from requestor.marketplace.money.spending import Prices
 from requestor.training_run.run_directory import RunDirectory
 
 

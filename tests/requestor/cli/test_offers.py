@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from requestor.errors import PreflightError, UsageError
-from requestor.marketplace.history import ProviderHistory, Who
+from requestor.marketplace.choice.history import ProviderHistory, Who
 
 LIVE = ("golem.mode=yagna", "--seconds", "2")
 

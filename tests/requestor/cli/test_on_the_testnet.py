@@ -34,7 +34,7 @@ class Program(Protocol):
 def testnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The overrides that name the testnet and its fleet."""
     # real yagna matches offers in its own time
-    monkeypatch.setattr("requestor.marketplace.golem.market_scan.QUIET_SECONDS", 3.0)
+    monkeypatch.setattr("requestor.marketplace.golem.daemon.market_scan.QUIET_SECONDS", 3.0)
     monkeypatch.setattr("requestor.cli.doctor.SCAN_SECONDS", 20.0)
     fleet = tmp_path / "fleet.yaml"
     fleet.write_text(FLEET)

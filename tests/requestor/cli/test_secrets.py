@@ -18,8 +18,8 @@ import pytest
 
 from requestor.cli.execution import _without_secrets, create_run
 from requestor.config import load_config
-from requestor.marketplace.golem.daemon_api import DaemonApi
-from requestor.marketplace.golem.private_daemon import private_daemon
+from requestor.marketplace.golem.daemon.api import DaemonApi
+from requestor.marketplace.golem.daemon.private_daemon import private_daemon
 from requestor.mock_golem.books import read_books
 from requestor.mock_golem.clock import SystemClock
 from requestor.training_run import events

@@ -19,9 +19,9 @@ from requestor.cli.commands_sweep import outcome_lines, outcome_record, sweep
 from requestor.cli.sweeping import Orders, Outcome, sweep_runs
 from requestor.config import parse_config, resolved_yaml
 from requestor.errors import PreflightError
-from requestor.marketplace.golem.payload import RUN_PROPERTY
-from requestor.marketplace.ledger import Ledger, read_ledger
-from requestor.marketplace.spending import Prices
+from requestor.marketplace.money.ledger import Ledger, read_ledger
+from requestor.marketplace.money.spending import Prices
+from requestor.marketplace.ports import RUN_PROPERTY
 from requestor.mock_golem.daemon import DaemonSettings, MockDaemon
 from requestor.mock_golem.fleet import parse_fleet
 from requestor.mock_golem.identifiers import new_activity_id, new_document_id

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from requestor.marketplace.market import MarketOffer, read_market_offer
+from requestor.marketplace.offers.market import MarketOffer, read_market_offer
 
 NODE = "0x" + "1" * 40
 WALLET = "0x" + "2" * 40

@@ -276,7 +276,7 @@ async def test_an_invoice_below_the_debit_notes_cannot_be_sent(
     await requestor.terminate(agreement)
 
     async def is_decided() -> bool:
-        return requestor.daemon.books.agreements[agreement].invoice != "owed"
+        return bool(requestor.daemon.books.agreements[agreement].invoice != "owed")
 
     await requestor.until(is_decided)
     assert requestor.daemon.books.agreements[agreement].invoice == "withheld"

@@ -8,10 +8,10 @@ from types import MappingProxyType
 
 import pytest
 
-from requestor.marketplace.choosing import Work
-from requestor.marketplace.history import Evidence, Fault, Record, Start, Who
-from requestor.marketplace.selection import Offered
-from requestor.marketplace.spending import Prices
+from requestor.marketplace.choice.choosing import Work
+from requestor.marketplace.choice.history import Evidence, Fault, Record, Start, Who
+from requestor.marketplace.choice.selection import Offered
+from requestor.marketplace.money.spending import Prices
 from requestor.quoting.knowledge import FAR_START, NEAR_START, Knowledge, LocalPace, rank
 
 KIND = "ppo CartPole-v1 0a1b2c3d"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from requestor.errors import UsageError
-from requestor.marketplace.spending import Prices
+from requestor.marketplace.money.spending import Prices
 from requestor.quoting.assumptions import assumptions
 from requestor.quoting.quote import Assumed, Setting, Source, least_glm, make_quote
 from requestor.quoting.record import (

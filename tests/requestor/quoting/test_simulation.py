@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requestor.marketplace.spending import Prices
+from requestor.marketplace.money.spending import Prices
 from requestor.quoting.simulation import MAX_ITEMS, Overheads, Plan, Worker, play
 
 NOTHING = Overheads(0.0, 0.0, 0.0, 0.0, 0.0)

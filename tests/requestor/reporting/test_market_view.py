@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from requestor.marketplace.market import MarketOffer, UnusableOffer, read_market_offer
-from requestor.marketplace.offer_book import MarketScan
-from requestor.marketplace.offer_filters import Requirements, filters_for, screen
-from requestor.marketplace.reputation import Reputation
-from requestor.marketplace.spending import Prices
+from requestor.marketplace.choice.reputation import Reputation
+from requestor.marketplace.money.spending import Prices
+from requestor.marketplace.offers.market import MarketOffer, UnusableOffer, read_market_offer
+from requestor.marketplace.offers.offer_book import MarketScan
+from requestor.marketplace.offers.offer_filters import Requirements, filters_for, screen
 from requestor.reporting.market_json import market_json
 from requestor.reporting.market_view import MarketView, print_market
 

@@ -11,10 +11,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from requestor.marketplace.ledger import Ledger
-from requestor.marketplace.ledger_entries import read_entries
-from requestor.marketplace.spending import Prices
-from requestor.marketplace.statement import Statement, make_statement
+from requestor.marketplace.money.ledger import Ledger
+from requestor.marketplace.money.ledger_entries import read_entries
+from requestor.marketplace.money.spending import Prices
+from requestor.marketplace.money.statement import Statement, make_statement
 from requestor.reporting.money_view import MAX_REFUSALS, money_record, print_money
 
 

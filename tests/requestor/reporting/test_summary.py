@@ -10,7 +10,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from requestor.marketplace.ledger import LedgerSummary
+from requestor.marketplace.money.ledger import LedgerSummary
 from requestor.reporting.closing_account import Summary, summarize_run
 from requestor.reporting.event_log import TimedEvent
 from requestor.reporting.json_output import summary_json, summary_record

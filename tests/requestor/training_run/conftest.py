@@ -36,14 +36,14 @@ from requestor.federation.rounds import (
     plan_round,
 )
 from requestor.federation.screening import UpdateRejected
-from requestor.marketplace.failures import FailureKind
+from requestor.marketplace.choice.failures import FailureKind
+from requestor.marketplace.money.spending import Prices, SpendingGuard
 from requestor.marketplace.ports import (
     Job,
     LeaseInfo,
     LeaseOver,
     OutputFile,
 )
-from requestor.marketplace.spending import Prices, SpendingGuard
 from requestor.training_run import events
 from requestor.training_run.dispatcher import Dispatcher, DispatchOptions
 from requestor.training_run.open_round import Delivery

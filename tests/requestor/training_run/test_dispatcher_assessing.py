@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import LeaseInfo, LeaseLost, OrderFailed
-from requestor.marketplace.spending import Prices
 from requestor.training_run import events
 
 if TYPE_CHECKING:

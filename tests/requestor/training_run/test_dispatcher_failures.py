@@ -10,8 +10,8 @@ import pytest
 
 from provider_image.wire import WireError
 from requestor.errors import BudgetReached, Interrupted, RunFailed
+from requestor.marketplace.money.spending import Account, Prices, SpendingGuard
 from requestor.marketplace.ports import LeaseLost, MarketplaceLost, OrderFailed
-from requestor.marketplace.spending import Account, Prices, SpendingGuard
 from requestor.training_run import events
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from requestor.federation.aggregation import FedAvg, ServerSGD
 from requestor.federation.gate import NotWorseGate
 from requestor.federation.rounds import FederationSettings
 from requestor.federation.seeds import held_out_seeds
+from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import Terms
-from requestor.marketplace.spending import Prices
 from requestor.training_run import events
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
 from requestor.training_run.dispatcher import DispatchOptions

@@ -34,8 +34,9 @@ from requestor.evaluation.local_worker import LocalWorker
 from requestor.federation.aggregation import FedAvg, ServerSGD
 from requestor.federation.gate import OpenGate
 from requestor.federation.rounds import FederationSettings
-from requestor.marketplace.failures import FailureKind
-from requestor.marketplace.ledger import Ledger
+from requestor.marketplace.choice.failures import FailureKind
+from requestor.marketplace.money.ledger import Ledger
+from requestor.marketplace.money.spending import Prices, SpendingGuard
 from requestor.marketplace.ports import (
     Job,
     LeaseInfo,
@@ -43,7 +44,6 @@ from requestor.marketplace.ports import (
     MarketplaceLost,
     Terms,
 )
-from requestor.marketplace.spending import Prices, SpendingGuard
 from requestor.training_run import events, run_loop
 from requestor.training_run.dispatcher import DispatchOptions
 from requestor.training_run.run_directory import RunDirectory

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from requestor.marketplace.spending import Account, Prices, SpendingGuard
+from requestor.marketplace.money.spending import Account, Prices, SpendingGuard
 from requestor.training_run.events import Event, SpendingReported
 from requestor.training_run.spending_reports import report_spending
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from requestor.marketplace.ledger import Ledger
-from requestor.marketplace.ledger_entries import WorkDone, read_entries
+from requestor.marketplace.money.ledger import Ledger
+from requestor.marketplace.money.ledger_entries import WorkDone, read_entries
 from requestor.training_run import events
 from requestor.training_run.work_entries import WorkEntries
 

@@ -34,13 +34,13 @@ from provider_image.wire import (
     write_bundle,
 )
 from requestor.federation.rounds import ClientUpdate, RoundPlan, WorkItem
-from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi
-from requestor.marketplace.golem.rental import GolemMarketplace, GolemPool
-from requestor.marketplace.golem.sweep import Sweep
-from requestor.marketplace.history import ProviderHistory
-from requestor.marketplace.ledger import Ledger, LedgerSummary, read_ledger
+from requestor.marketplace.choice.history import ProviderHistory
+from requestor.marketplace.golem.daemon.api import DaemonAddress, DaemonApi
+from requestor.marketplace.golem.paying.sweep import Sweep
+from requestor.marketplace.golem.renting.rental import GolemMarketplace, GolemPool
+from requestor.marketplace.money.ledger import Ledger, LedgerSummary, read_ledger
+from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import Job, OutputFile, ProviderPool, Terms
-from requestor.marketplace.spending import Prices
 from requestor.mock_golem.books import Books, read_books
 from requestor.mock_golem.clock import SystemClock
 from requestor.mock_golem.daemon import DaemonSettings, MockDaemon

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from requestor.errors import BudgetReached
-from requestor.marketplace.choosing import Work
-from requestor.marketplace.history import Evidence, Who
-from requestor.marketplace.selection import Preferences, lower
+from requestor.marketplace.choice.choosing import Work
+from requestor.marketplace.choice.history import Evidence, Who
+from requestor.marketplace.choice.selection import Preferences, lower
 from requestor.mock_golem.identifiers import node_id
 
 if TYPE_CHECKING:
-    from requestor.marketplace.golem.rental import GolemPool
+    from requestor.marketplace.golem.renting.rental import GolemPool
     from tests.requestor.marketplace.golem.conftest import Market, OpenMarket
 
 pytestmark = pytest.mark.asyncio

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from requestor.errors import PreflightError
-from requestor.marketplace.golem.daemon_api import DaemonApi, DaemonError
-from requestor.marketplace.golem.preflight import check_daemon, wait_for_daemon
-from requestor.marketplace.golem.private_daemon import private_daemon
+from requestor.marketplace.golem.daemon.api import DaemonApi, DaemonError
+from requestor.marketplace.golem.daemon.preflight import check_daemon, wait_for_daemon
+from requestor.marketplace.golem.daemon.private_daemon import private_daemon
 from requestor.marketplace.ports import MarketplaceGone, MarketplaceLost
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from requestor.marketplace.golem import rental
-from requestor.marketplace.golem.bookkeeping import Bookkeeper
-from requestor.marketplace.golem.daemon_api import DaemonAddress
-from requestor.marketplace.ledger_entries import DebitNoteAccepted, read_entries
+from requestor.marketplace.golem.daemon.api import DaemonAddress
+from requestor.marketplace.golem.paying.bookkeeping import Bookkeeper
+from requestor.marketplace.golem.renting import rental
+from requestor.marketplace.money.ledger_entries import DebitNoteAccepted, read_entries
+from requestor.marketplace.money.statement import make_statement
 from requestor.marketplace.ports import LeaseLost
-from requestor.marketplace.statement import make_statement
 from requestor.mock_golem import records
 from requestor.mock_golem.clock import ManualClock
 from requestor.mock_golem.daemon import DaemonSettings, MockDaemon

@@ -10,11 +10,11 @@ import pytest
 from ya_payment.exceptions import ApiException
 from yapapi.rest.payment import Invoice
 
-from requestor.marketplace.golem.daemon_api import DaemonApi
-from requestor.marketplace.golem.debts import wind_up
-from requestor.marketplace.golem.sweep import Sweep
-from requestor.marketplace.ledger import Ledger
-from requestor.marketplace.spending import Prices
+from requestor.marketplace.golem.daemon.api import DaemonApi
+from requestor.marketplace.golem.paying.debts import wind_up
+from requestor.marketplace.golem.paying.sweep import Sweep
+from requestor.marketplace.money.ledger import Ledger
+from requestor.marketplace.money.spending import Prices
 from requestor.mock_golem import records
 from requestor.mock_golem.identifiers import new_document_id
 from requestor.mock_golem.money import add, cost

@@ -28,17 +28,17 @@ from yapapi import events
 from yapapi.engine import _Engine
 from yapapi.invoice_manager import InvoiceManager
 
-from requestor.marketplace.golem.bookkeeping import Bookkeeper
-from requestor.marketplace.golem.daemon_api import DaemonApi, DaemonError
-from requestor.marketplace.golem.debts import wind_up
-from requestor.marketplace.golem.payload import RUN_PROPERTY
-from requestor.marketplace.golem.sweep import Sweep
-from requestor.marketplace.ledger import Ledger, read_ledger
-from requestor.marketplace.spending import (
+from requestor.marketplace.golem.daemon.api import DaemonApi, DaemonError
+from requestor.marketplace.golem.paying.bookkeeping import Bookkeeper
+from requestor.marketplace.golem.paying.debts import wind_up
+from requestor.marketplace.golem.paying.sweep import Sweep
+from requestor.marketplace.money.ledger import Ledger, read_ledger
+from requestor.marketplace.money.spending import (
     BILL_SLACK_SECONDS,
     SpendingGuard,
     marked_allocation_glm,
 )
+from requestor.marketplace.ports import RUN_PROPERTY
 from requestor.mock_golem.answers import Refusal
 from requestor.mock_golem.books import Books
 from requestor.mock_golem.exe_unit import Usage

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from requestor.errors import RunFailed
-from requestor.marketplace.history import Who
+from requestor.marketplace.choice.history import Who
 from requestor.marketplace.ports import LeaseError, LeaseLost
 from requestor.mock_golem.identifiers import node_id
 

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from requestor.federation.rounds import RoundPlan, WorkItem
-from requestor.marketplace.choosing import Work
-from requestor.marketplace.selection import Preferences
-from requestor.marketplace.spending import Prices
+from requestor.marketplace.choice.choosing import Work
+from requestor.marketplace.choice.selection import Preferences
+from requestor.marketplace.money.spending import Prices
 from requestor.quoting.knowledge import Knowledge, rank
 from requestor.quoting.quote import Setting, make_quote
 from requestor.quoting.simulation import Overheads, Plan
 from requestor.training_run.dispatcher import Dispatcher, DispatchOptions
 
 if TYPE_CHECKING:
-    from requestor.marketplace.golem.rental import GolemPool
+    from requestor.marketplace.golem.renting.rental import GolemPool
     from tests.requestor.marketplace.golem.conftest import CopyDesk, Market, OpenMarket
 
 pytestmark = pytest.mark.asyncio

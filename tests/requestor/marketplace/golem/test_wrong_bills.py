@@ -18,12 +18,12 @@ import pytest_asyncio
 from rich.console import Console
 from rich.table import Table
 
-from requestor.marketplace.bills import Bill, read_bill
-from requestor.marketplace.golem.daemon_api import DaemonAddress, DaemonApi
-from requestor.marketplace.golem.private_daemon import private_daemon
-from requestor.marketplace.ledger_entries import read_entries
-from requestor.marketplace.spending import Prices
-from requestor.marketplace.statement import make_statement
+from requestor.marketplace.golem.daemon.api import DaemonAddress, DaemonApi
+from requestor.marketplace.golem.daemon.private_daemon import private_daemon
+from requestor.marketplace.money.bills import Bill, read_bill
+from requestor.marketplace.money.ledger_entries import read_entries
+from requestor.marketplace.money.spending import Prices
+from requestor.marketplace.money.statement import make_statement
 from requestor.mock_golem.money import add
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from requestor.errors import PreflightError, RunFailed
-from requestor.marketplace.golem.daemon_api import DaemonApi
-from requestor.marketplace.golem.preflight import check_daemon
+from requestor.marketplace.golem.daemon.api import DaemonApi
+from requestor.marketplace.golem.daemon.preflight import check_daemon
 from requestor.marketplace.ports import LeaseLost, MarketplaceLost
 
 if TYPE_CHECKING:
@@ -147,12 +147,12 @@ import asyncio, os, sys, time
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from requestor.marketplace.golem.daemon_api import DaemonAddress
-from requestor.marketplace.golem.rental import GolemMarketplace
-from requestor.marketplace.history import ProviderHistory
-from requestor.marketplace.ledger import Ledger
+from requestor.marketplace.golem.daemon.api import DaemonAddress
+from requestor.marketplace.golem.renting.rental import GolemMarketplace
+from requestor.marketplace.choice.history import ProviderHistory
+from requestor.marketplace.money.ledger import Ledger
 from requestor.marketplace.ports import Terms
-from requestor.marketplace.spending import Prices
+from requestor.marketplace.money.spending import Prices
 
 async def main(folder: Path) -> None:
     address = DaemonAddress.from_environment(os.environ)

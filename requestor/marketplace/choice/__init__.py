@@ -1,0 +1,1 @@
+"""Whom to rent: worth of offers, records of providers, lists and ceilings."""

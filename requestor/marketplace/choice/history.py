@@ -1,0 +1,291 @@
+"""What is known of providers across runs: their failures, which fade, and their speed.
+
+Kept in one JSON file by node id, with the wallet that each is paid to: whoever comes back under
+another node id is known by that. Read next: `failures.py` (what a failure weighs) and
+`selection.py` (what comes of it).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+from filelock import FileLock
+
+from requestor.marketplace.choice.failures import AVOID_ABOVE, RULES, FailureKind, known_kind
+
+SPEED_HALF_LIFE_SECONDS = 7 * 24 * 3600.0
+"""Evidence of speed counts half after this long: machines get busier, or other machines."""
+
+SUSPICION_SECONDS = 15.0
+"""It takes no longer than this to find out that the daemon is gone."""
+
+MAX_PROVIDERS = 10_000
+MAX_KINDS = 32
+"""Of so many kinds of work the speed is kept for each provider: the newest."""
+
+
+class Who(msgspec.Struct, frozen=True):
+    """A provider: its node, the name it gives itself, and the wallet it is paid to, if known."""
+
+    node_id: str
+    name: str
+    wallet: str | None = None
+
+    @property
+    def voice(self) -> str:
+        """Who it counts as where providers are counted: all nodes of a wallet are one."""
+        return self.wallet or self.node_id
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What is left of a provider's failures of one kind at `at_seconds` (Unix time)."""
+
+    weight: float
+    at_seconds: float
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """What a provider has done of one kind of work. Sums fade with the half-life of speed.
+
+    `useful_steps` are those of orders that came to use, `busy_seconds` the time of all orders,
+    transfers included, also of those that failed or came too late. `cpu_seconds` are what it
+    counted as used in `cpu_busy_seconds` of that time (0 where that was not learned).
+    """
+
+    useful_steps: float = 0.0
+    busy_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    cpu_busy_seconds: float = 0.0
+    at_seconds: float = 0.0
+
+    def at(self, now_seconds: float) -> Evidence:
+        """Return what it counts for at `now_seconds`."""
+        age = max(0.0, now_seconds - self.at_seconds)
+        factor = float(0.5 ** (age / SPEED_HALF_LIFE_SECONDS))
+        return Evidence(
+            self.useful_steps * factor,
+            self.busy_seconds * factor,
+            self.cpu_seconds * factor,
+            self.cpu_busy_seconds * factor,
+            now_seconds,
+        )
+
+    def plus(self, other: Evidence) -> Evidence:
+        """Return the sum, as of the later of both."""
+        now = max(self.at_seconds, other.at_seconds)
+        one, two = self.at(now), other.at(now)
+        return Evidence(
+            one.useful_steps + two.useful_steps,
+            one.busy_seconds + two.busy_seconds,
+            one.cpu_seconds + two.cpu_seconds,
+            one.cpu_busy_seconds + two.cpu_busy_seconds,
+            now,
+        )
+
+
+class Start(msgspec.Struct, frozen=True):
+    """How long a provider took from agreement to readiness when last rented, and its CPU time."""
+
+    seconds: float
+    cpu_seconds: float | None = None
+
+
+class Record(msgspec.Struct, frozen=True):
+    """All that is known of one node. `failures` (as of `at_seconds`) is from older versions."""
+
+    name: str
+    successes: int = 0
+    at_seconds: float = 0.0
+    last_reason: str = ""
+    wallet: str | None = None
+    faults: dict[str, Fault] = {}
+    speeds: dict[str, Evidence] = {}
+    start: Start | None = None
+    failures: float = 0.0
+
+    def weight(self, now_seconds: float) -> float:
+        """Return what all its own failures weigh now."""
+        return sum(left for _, left in self._left(now_seconds))
+
+    def shared_weight(self, now_seconds: float) -> float:
+        """Return what its failures weigh now on the others of its wallet."""
+        return sum(RULES[kind].share * left for kind, left in self._left(now_seconds))
+
+    def _left(self, now_seconds: float) -> Iterable[tuple[FailureKind, float]]:
+        if self.failures:
+            yield "other", RULES["other"].left(self.failures, now_seconds - self.at_seconds)
+        for name, fault in self.faults.items():
+            kind = known_kind(name)
+            yield kind, RULES[kind].left(fault.weight, now_seconds - fault.at_seconds)
+
+
+class ProviderHistory:
+    """A JSON file shared by all runs of a runs folder; safe against concurrent runs."""
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        """Use the file at `path` (created when first written); `clock` gives Unix time."""
+        self._path = path
+        self._clock = clock
+        self._seen: tuple[int, int, int] | None = None
+        self._records: dict[str, Record] = {}
+
+    def now(self) -> float:
+        """Return the time by which its contents fade, in Unix seconds."""
+        return self._clock()
+
+    def avoided(self) -> frozenset[str]:
+        """Return the node ids to avoid now, banned ones included."""
+        weights = standing_weights(self.records(), self._clock())
+        return frozenset(node for node, weight in weights.items() if weight > AVOID_ABOVE)
+
+    def failed(self, who: Who, kind: FailureKind, reason: str) -> None:
+        """Note a failure."""
+        now = self._clock()
+
+        def change(old: Record) -> Record:
+            before = old.faults.get(kind, Fault(0.0, now))
+            left = RULES[kind].left(before.weight, now - before.at_seconds)
+            fault = Fault(left + RULES[kind].weight, now)
+            return msgspec.structs.replace(
+                old, faults={**old.faults, kind: fault}, last_reason=reason or kind
+            )
+
+        self._update(who, change)
+
+    def worked(
+        self,
+        who: Who,
+        *,
+        orders: int = 0,
+        speeds: Mapping[str, Evidence] | None = None,
+        start: Start | None = None,
+    ) -> None:
+        """Note orders well done, evidence of speed by kind of work, and how the start went.
+
+        None of it erases failures; time does.
+        """
+
+        def change(old: Record) -> Record:
+            merged = dict(old.speeds)
+            for kind, evidence in (speeds or {}).items():
+                merged[kind] = merged.get(kind, Evidence()).plus(evidence)
+            newest = sorted(merged.items(), key=lambda entry: -entry[1].at_seconds)
+            return msgspec.structs.replace(
+                old,
+                successes=old.successes + orders,
+                speeds=dict(newest[:MAX_KINDS]),
+                start=start or old.start,
+            )
+
+        self._update(who, change)
+
+    def records(self) -> Mapping[str, Record]:
+        """Return every record by node id; an unreadable file counts as empty."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return {}
+        version = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if version != self._seen:
+            self._records, self._seen = self._read(), version
+        return self._records
+
+    def _read(self) -> dict[str, Record]:
+        try:
+            found = msgspec.json.decode(self._path.read_bytes(), type=dict[str, Record])
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return {}
+        return {node: record for node, record in found.items() if _is_sound(record)}
+
+    def _update(self, who: Who, change: Callable[[Record], Record]) -> None:
+        now = self._clock()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(self._path) + ".lock"):
+            records = self._read()
+            old = _modern(records.get(who.node_id, Record(who.name)))
+            records[who.node_id] = msgspec.structs.replace(
+                change(old), name=who.name, wallet=who.wallet or old.wallet, at_seconds=now
+            )
+            newest = sorted(records.items(), key=lambda entry: -entry[1].at_seconds)
+            content = msgspec.json.format(
+                msgspec.json.encode(dict(newest[:MAX_PROVIDERS])), indent=1
+            )
+            temporary = self._path.with_suffix(".tmp")
+            temporary.write_bytes(content)
+            os.replace(temporary, self._path)
+            self._seen = None
+
+
+def standing_weights(records: Mapping[str, Record], now_seconds: float) -> dict[str, float]:
+    """Return what weighs on each node: its own failures, and those that its wallet shares."""
+    shared = {node: record.shared_weight(now_seconds) for node, record in records.items()}
+    by_wallet: dict[str, float] = {}
+    for node, record in records.items():
+        if record.wallet is not None:
+            by_wallet[record.wallet] = by_wallet.get(record.wallet, 0.0) + shared[node]
+    return {
+        node: record.weight(now_seconds)
+        + (by_wallet[record.wallet] - shared[node] if record.wallet is not None else 0.0)
+        for node, record in records.items()
+    }
+
+
+def wallet_weights(records: Mapping[str, Record], now_seconds: float) -> dict[str, float]:
+    """Return what weighs on a node of each wallet of which nothing else is known."""
+    found: dict[str, float] = {}
+    for record in records.values():
+        if record.wallet is not None:
+            weight = record.shared_weight(now_seconds)
+            found[record.wallet] = found.get(record.wallet, 0.0) + weight
+    return found
+
+
+class Suspicions:
+    """Failures of one session, held back until it is known that the daemon was not to blame."""
+
+    def __init__(self, history: ProviderHistory, clock: Callable[[], float]) -> None:
+        """Tell `history` of them in time; `clock` is monotone, in seconds."""
+        self._history = history
+        self._clock = clock
+        self._held: list[tuple[float, Who, FailureKind, str]] = []
+
+    def add(self, who: Who, kind: FailureKind, reason: str) -> None:
+        """Suspect a provider; earlier suspicions that have stood the test of time are confirmed."""
+        self._confirm(self._clock() - SUSPICION_SECONDS)
+        self._held.append((self._clock(), who, kind, reason))
+
+    def close(self, *, was_daemon_lost: bool) -> None:
+        """Confirm all suspicions; if the daemon was lost, drop those from shortly before."""
+        self._confirm(self._clock() - SUSPICION_SECONDS if was_daemon_lost else float("inf"))
+        self._held.clear()
+
+    def _confirm(self, until_seconds: float) -> None:
+        for seconds, who, kind, reason in self._held:
+            if seconds <= until_seconds:
+                self._history.failed(who, kind, reason)
+        self._held = [one for one in self._held if one[0] > until_seconds]
+
+
+def _modern(record: Record) -> Record:
+    """Put what an older version has noted among the failures without a name."""
+    if not record.failures:
+        return record
+    fault = Fault(record.failures, record.at_seconds)
+    return msgspec.structs.replace(record, failures=0.0, faults={**record.faults, "other": fault})
+
+
+def _is_sound(record: Record) -> bool:
+    """Say whether all numbers can have been written by us: finite and not negative."""
+    numbers = [record.at_seconds, record.failures]
+    for fault in record.faults.values():
+        numbers += [fault.weight, fault.at_seconds]
+    for evidence in record.speeds.values():
+        numbers += [evidence.useful_steps, evidence.busy_seconds, evidence.cpu_seconds]
+        numbers += [evidence.cpu_busy_seconds, evidence.at_seconds]
+    if record.start is not None:
+        numbers += [record.start.seconds, record.start.cpu_seconds or 0.0]
+    return all(math.isfinite(number) and number >= 0 for number in numbers)

@@ -1,0 +1,1 @@
+"""What is billed: held against what was agreed, accepted, settled, and swept up after crashes."""

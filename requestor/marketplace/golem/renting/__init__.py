@@ -1,0 +1,4 @@
+"""A session with the market: engine, providers at work, their leases, and its end.
+
+Read next: `rental.py`.
+"""

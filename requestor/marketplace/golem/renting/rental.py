@@ -1,0 +1,447 @@
+"""Renting on Golem: one yapapi service cluster, kept alive over all rounds.
+
+`GolemMarketplace.rent` starts an engine, keeps N workers up, watches money and daemon, and on the
+way out ends every agreement, waits for the bills and releases the allocation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from yapapi import Golem, events
+from yapapi.services import Cluster
+
+from requestor.errors import BudgetReached, PreflightError
+from requestor.marketplace.choice.failures import FailureKind
+from requestor.marketplace.choice.history import ProviderHistory
+from requestor.marketplace.choice.selection import Offered, Selection
+from requestor.marketplace.golem.daemon.api import DaemonAddress, DaemonApi, DaemonError
+from requestor.marketplace.golem.daemon.patient_calls import PatientDaemonApi
+from requestor.marketplace.golem.daemon.presence import DaemonGone, DaemonPresence
+from requestor.marketplace.golem.paying.bookkeeping import Bookkeeper
+from requestor.marketplace.golem.renting.best_offer import OfferDesk
+from requestor.marketplace.golem.renting.closing import Closing
+from requestor.marketplace.golem.renting.engine import make_engine, start_engine
+from requestor.marketplace.golem.renting.lease import GolemLease
+from requestor.marketplace.golem.renting.payload import ProviderImagePayload, build_payload
+from requestor.marketplace.golem.renting.provider_records import ProviderRecords
+from requestor.marketplace.golem.renting.reconnection import Crew, Reconnection
+from requestor.marketplace.golem.renting.strategy import CeilingStrategy
+from requestor.marketplace.golem.renting.watching import (
+    watch_ceiling,
+    watch_engine,
+    watch_time,
+    watch_usage,
+)
+from requestor.marketplace.golem.renting.worker_service import WorkerService
+from requestor.marketplace.money.ledger import Ledger
+from requestor.marketplace.money.spending import SpendingGuard, marked_allocation_glm
+from requestor.marketplace.offers.offer_terms import clean_name
+from requestor.marketplace.ports import LeaseInfo, MarketplaceGone, MarketplaceLost, Terms
+
+logger = logging.getLogger(__name__)
+
+MIN_ALLOCATION_GLM = Decimal("1e-9")
+"""Less than this buys nothing; an allocation's mark takes up to a thousandth of it."""
+
+MAX_CLOSINGS = 3
+
+
+class GolemMarketplace:
+    """A Golem daemon as a marketplace (see `ports.Marketplace`)."""
+
+    def __init__(self, address: DaemonAddress, ledger: Ledger, history: ProviderHistory) -> None:
+        """Rent through the daemon at `address`, writing every payment to `ledger`."""
+        self._address = address
+        self._ledger = ledger
+        self._history = history
+        self._pool: GolemPool | None = None
+
+    @property
+    def offers(self) -> tuple[Offered, ...]:
+        """What could be rented, as far as the last session has seen."""
+        return () if self._pool is None else self._pool.offers
+
+    @asynccontextmanager
+    async def rent(self, terms: Terms, notice: Callable[[str], None]) -> AsyncIterator[GolemPool]:
+        """Open a pool; see `ports.Marketplace.rent`."""
+        async with DaemonApi(self._address) as prober:
+            pool = GolemPool(
+                self._address, prober, self._ledger, self._history, terms=terms, notice=notice
+            )
+            self._pool = pool
+            async with pool.reconnection, pool.api:
+                try:
+                    await pool.open()
+                    yield pool
+                finally:
+                    await pool.close()
+
+
+class GolemPool:
+    """The leases of one session with the daemon (see `ports.ProviderPool`)."""
+
+    def __init__(
+        self,
+        address: DaemonAddress,
+        prober: DaemonApi,
+        ledger: Ledger,
+        history: ProviderHistory,
+        *,
+        terms: Terms,
+        notice: Callable[[str], None],
+    ) -> None:
+        """Prepare a pool; nothing is rented before `open`."""
+        self._address = address
+        self._ledger = ledger
+        self._terms = terms
+        self._tell = notice
+        self._spending = SpendingGuard(
+            terms.budget_glm,
+            spent_before_glm=ledger.summary.total_glm,
+            owed_before_glm=ledger.summary.owed_glm(time.time()),
+            spent_before_by_provider=ledger.summary.accepted_by_provider,
+        )
+        self._books = Bookkeeper(ledger, self._spending, self._notice)
+        self.reconnection = Reconnection(
+            prober,
+            Crew(self._books.live_activities, self._books.name_of, self._part),
+            terms.daemon_patience_seconds,
+            notice=self._notice,
+            declare_gone=self._declare_gone,
+        )
+        self.api = PatientDaemonApi(address, self.presence)
+        self._ready: asyncio.Queue[GolemLease] = asyncio.Queue()
+        self._leases: dict[str, GolemLease] = {}
+        self._selection = Selection(
+            terms.preferences, terms.ceilings, history, time.monotonic, avoided=terms.avoided
+        )
+        self._records = ProviderRecords(self._selection, history, self._books, time.monotonic)
+        self._desk = OfferDesk(
+            self._selection, self._books, self._spending, terms.payment_platform, self._lose
+        )
+        self._lost: asyncio.Future[None] | None = None
+        self._golem: Golem | None = None
+        self._cluster: Cluster[WorkerService] | None = None
+        self._monitors: list[asyncio.Task[None]] = []
+        self._allocation_glm: Decimal | None = None
+        self._told = {
+            (terms.run_id, str(node)) for node in ledger.summary.open_payers()
+        }  # whoever cleans up before a session has told of them
+        self._expires_seconds = float("inf")
+        self.deploy_timeout_seconds = terms.deploy_timeout_seconds
+        self.is_closing = False
+
+    @property
+    def spending(self) -> SpendingGuard:
+        """What is owed and what may still be spent."""
+        return self._spending
+
+    @property
+    def presence(self) -> DaemonPresence:
+        """Whether the daemon is there."""
+        return self.reconnection.presence
+
+    @property
+    def seconds_left(self) -> float:
+        """How long its agreements still run."""
+        return self._expires_seconds - time.monotonic()
+
+    @property
+    def market_view(self) -> str:
+        """Return one line on what the market offered, for the message that nobody came."""
+        return self._selection.view
+
+    @property
+    def offers(self) -> tuple[Offered, ...]:
+        """The last offer of every provider that may be rented."""
+        return tuple(self._selection.offers.values())
+
+    def review(self) -> None:
+        """Give up providers for which clearly better ones are there; see `ports.ProviderPool`."""
+        offers = self._desk.in_hand()
+        for agreement_id, lease in list(self._leases.items()):
+            better = self._selection.replaced_by(agreement_id, offers.values())
+            if better is not None:
+                self._notice(
+                    f"{lease.info.provider_name} makes way for {better}: more steps for a GLM"
+                )
+                lease.release(f"{better} does more steps for a GLM", avoid=False)
+                return
+
+    async def next_lease(self) -> GolemLease:
+        """Wait for the next ready provider; see `ports.ProviderPool.next_lease`."""
+        assert self._lost is not None
+        lease = asyncio.ensure_future(self._ready.get())
+        waiting: set[asyncio.Future[Any]] = {lease, self._lost}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if self._lost.done():
+                self._lost.result()
+            return lease.result()
+        finally:
+            lease.cancel()
+
+    # --- opening -------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Allocate the budget and start the cluster.
+
+        Raises:
+            PreflightError: the daemon refuses the allocation or the image can't be resolved.
+            MarketplaceLost: the daemon does not answer.
+        """
+        self._lost = asyncio.get_running_loop().create_future()
+        try:
+            await self._open()
+        except DaemonError as error:
+            raise MarketplaceLost(str(error)) from error
+
+    async def _open(self) -> None:
+        left = self._terms.budget_glm - self._spending.spent_before_glm
+        if left <= MIN_ALLOCATION_GLM:
+            raise BudgetReached(
+                f"the budget of {self._terms.budget_glm:f} GLM is spent",
+                fix="`derl-request resume golem.budget_glm=…` goes on with a larger budget",
+            )
+        payload = await self._resolve_payload()
+        self._allocation_glm = marked_allocation_glm(left, secrets.randbelow(10**6))
+        self._ledger.write(
+            "allocation_intended",
+            amount_glm=f"{self._allocation_glm:f}",
+            budget_glm=f"{self._terms.budget_glm:f}",
+            node_id=await self.api.identity(),
+        )
+        self._golem = self._engine(self._allocation_glm)
+        await start_engine(self._golem, self._allocation_glm)
+        await self._find_allocation()
+        expiration = datetime.now(UTC) + timedelta(seconds=self._terms.expiration_seconds)
+        self._expires_seconds = time.monotonic() + self._terms.expiration_seconds
+        self._cluster = await self._golem.run_service(
+            WorkerService,
+            instance_params=[{"keeper": self} for _ in range(self._terms.providers)],
+            payload=payload,
+            expiration=expiration,
+        )
+        self._desk.take_over(self._cluster)
+        self._start_monitors(self._golem, self._cluster)
+
+    async def _resolve_payload(self) -> ProviderImagePayload:
+        try:
+            return await build_payload(self._terms)
+        except Exception as error:
+            raise PreflightError(
+                f"the image {self._terms.image!r} can't be resolved: {error}",
+                fix="check golem.image, or give golem.image_url beside the hash",
+            ) from error
+
+    def _engine(self, amount_glm: Decimal) -> Golem:
+        strategy = CeilingStrategy(
+            self._selection,
+            self._terms.payment_platform,
+            self._books.bills,
+            self._terms.payment_interval_seconds,
+        )
+        return make_engine(
+            self._address, self._terms, amount_glm, strategy, self._on_event, self.presence
+        )
+
+    async def _find_allocation(self) -> None:
+        for row in await self.api.allocations():
+            if Decimal(str(row.get("totalAmount", "NaN"))) == self._allocation_glm:
+                self._ledger.write(
+                    "allocation_created",
+                    allocation_id=str(row["allocationId"]),
+                    amount_glm=f"{self._allocation_glm:f}",
+                    platform=str(row.get("paymentPlatform", "")),
+                )
+                return
+        raise MarketplaceLost("the daemon does not list the allocation that it has just granted")
+
+    # --- what the services tell us (worker_service.LeaseKeeper) --------------------------------
+
+    def open_lease(self, service: WorkerService) -> GolemLease:
+        """Make a lease of a service whose worker is ready."""
+        agreement_id = service.agreement_id
+        account = self._books.account_of(agreement_id)
+        info = LeaseInfo(
+            id=agreement_id[:12],
+            provider_name=clean_name(service.provider_name),
+            provider_id=str(service.provider_id),
+            agreement_id=agreement_id,
+            prices=account.prices,
+            wallet=self._selection.who(agreement_id).wallet,
+        )
+        lease = GolemLease(
+            info, self._released, lambda: self.presence.away_seconds, self._assessed
+        )
+        self._leases[agreement_id] = lease
+        self._monitors.append(
+            asyncio.create_task(
+                self._records.note_start(
+                    agreement_id, time.monotonic() - account.approved_seconds, self.api
+                )
+            )
+        )
+        self._ready.put_nowait(lease)
+        return lease
+
+    def _assessed(self, lease: GolemLease, useful_steps: int, seconds: float) -> None:
+        self._records.assessed(lease.info.agreement_id, useful_steps, seconds)
+
+    def lease_closed(self, lease: GolemLease, reason: str) -> None:
+        """Note the end of a lease; unless we are closing, its provider failed us."""
+        info = lease.info
+        if self._leases.pop(info.agreement_id, None) is None:
+            return
+        self._records.lease_ended(info.agreement_id, lease.orders_done, lease.busy_seconds)
+        if not self.is_closing and not lease.was_released:
+            self._suspect(info.agreement_id, lease.failure, reason)
+
+    def start_failed(self, service: WorkerService, reason: str) -> None:
+        """Note that a provider never became ready."""
+        if not self.is_closing:
+            name = clean_name(service.provider_name)
+            self._notice(f"{name}: {reason}")
+            self._suspect(service.agreement_id, "not_ready", reason)
+
+    def _released(self, lease: GolemLease, reason: str, avoid: bool) -> None:
+        if avoid:
+            self._records.failed(lease.info.agreement_id, lease.failure, reason)
+
+    def _part(self, agreement_id: str, reason: str) -> None:
+        """End the lease of a provider that did not outlive the daemon's absence."""
+        lease = self._leases.get(agreement_id)
+        if lease is not None:
+            lease.close(reason)
+            self.lease_closed(lease, reason)
+
+    def _suspect(self, agreement_id: str, failure: FailureKind, reason: str) -> None:
+        """Blame a provider for a failure, unless the daemon's absence explains it."""
+        if not self.presence.is_unsettled:
+            self._records.failed(agreement_id, failure, reason)
+
+    def _notice(self, text: str) -> None:
+        """Tell the person at the terminal; while closing, paying comes before telling."""
+        try:
+            self._tell(text)
+        except Exception:
+            if not self.is_closing:
+                raise
+            logger.warning("could not tell: %s", text, exc_info=True)
+
+    # --- watching ------------------------------------------------------------------------------
+
+    def _start_monitors(self, golem: Golem, cluster: Cluster[WorkerService]) -> None:
+        def spawn(count: int) -> None:
+            if not self.is_closing:
+                cluster.spawn_instances(instance_params=[{"keeper": self}] * count)
+
+        instances = self._terms.providers
+        self._monitors = [
+            asyncio.create_task(watch_engine(golem, cluster, spawn, self._declare_lost, instances)),
+            asyncio.create_task(watch_time(self._terms.expiration_seconds, self._declare_lost)),
+            asyncio.create_task(watch_usage(self.api, self._books)),
+        ]
+        ceiling_glm = self._terms.preferences.agreement_ceiling_glm
+        if ceiling_glm is not None:
+            watch = watch_ceiling(self._spending, ceiling_glm, self._at_ceiling)
+            self._monitors.append(asyncio.create_task(watch))
+
+    def _at_ceiling(self, agreement_id: str) -> None:
+        lease = self._leases.get(agreement_id)
+        if lease is not None:
+            lease.release("its agreement has come to golem.max_price.agreement_glm", avoid=False)
+
+    def _on_event(self, event: events.Event) -> None:
+        self._books.on_event(event)
+        if isinstance(event, events.AgreementTerminated):
+            self._selection.ended(event.agreement.id)
+            self._agreement_terminated(event.agreement.id, event.reason)
+        elif isinstance(event, events.AgreementRejected):
+            self._selection.declined(str(event.agreement.details.raw_details.offer.provider_id))
+        elif isinstance(event, events.ActivityCreateFailed):
+            self._activity_failed(event.agreement)
+
+    def _agreement_terminated(self, agreement_id: str, reason: Mapping[str, Any]) -> None:
+        """End the lease of an agreement that yapapi has ended over our heads.
+
+        It does so when a provider sends more debit notes than were agreed, and cancels the
+        instance; what the instance was about to do is never told.
+        """
+        lease = self._leases.get(agreement_id)
+        if lease is not None:
+            text = f"the agreement was terminated: {reason.get('message', 'no reason given')}"
+            is_flood = "DebitNotes" in str(reason.get("golem.requestor.code", ""))
+            lease.failure = "note_flood" if is_flood else "ended_agreement"
+            lease.close(text)
+            self.lease_closed(lease, text)
+
+    def _activity_failed(self, agreement: Any) -> None:
+        if self.is_closing or self._cluster is None:
+            return
+        self._suspect(agreement.id, "no_activity", "the activity could not be created")
+        # yapapi would keep the agreement, and with it the provider, until the end
+        runner: Any = self._cluster.service_runner
+        release = runner._job.agreements_pool.release_agreement(agreement.id, allow_reuse=False)
+        self._monitors.append(asyncio.create_task(release))
+
+    def _declare_lost(self, reason: str) -> None:
+        self._lose(MarketplaceLost(reason))
+
+    def _declare_gone(self, reason: str) -> None:
+        self._lose(MarketplaceGone(reason))
+
+    def _lose(self, error: MarketplaceLost | BudgetReached) -> None:
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_exception(error)
+            self._lost.exception()
+
+    # --- closing -------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """End everything: agreements, bills, allocation. Never raises for the daemon's sake."""
+        self.is_closing = True
+        for monitor in self._monitors:
+            monitor.cancel()
+        for lease in list(self._leases.values()):
+            lease.release("the run is over", avoid=False)
+        if self.presence.is_unsettled:
+            await self._until_present()
+        closing = Closing(
+            api=self.api,
+            ledger=self._ledger,
+            books=self._books,
+            terms=self._terms,
+            golem=self._golem,
+            cluster=self._cluster,
+            notice=self._notice,
+            told=self._told,
+            suspicions=self._records.suspicions,
+            away_seconds=lambda: self.presence.away_seconds,
+        )
+        await closing.run(is_lost=self._lost is not None and self._lost.done())
+        self._records.note_bills(self._ledger.summary.refused)
+        for _ in range(MAX_CLOSINGS):
+            # the daemon was away meanwhile, and something could not be ended
+            if not (self._ledger.summary.is_open and self.presence.is_unsettled):
+                return
+            if not await self._until_present():
+                return
+            await closing.run_again()
+
+    async def _until_present(self) -> bool:
+        """Wait for the daemon; False if it stays away."""
+        try:
+            await self.presence.until_present()
+        except DaemonGone:
+            return False
+        return True

@@ -1,0 +1,1 @@
+"""What strangers offer: read, bounded, filtered, counted, saved."""

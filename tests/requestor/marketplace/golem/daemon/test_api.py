@@ -1,0 +1,139 @@
+"""Bills are read page by page: each of them, whatever their times and their number."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ya_payment.exceptions import ApiException
+
+from requestor.marketplace.golem.daemon.api import (
+    PAGE_ROWS,
+    DaemonAddress,
+    DaemonApi,
+    DaemonError,
+    is_passing,
+)
+
+api_error: Any = ApiException
+START = datetime(2026, 11, 20, tzinfo=UTC)
+MAX_ROWS = 15_000
+"""About as many bills as fit into the largest answer that is read."""
+
+
+class Listing(DaemonApi):
+    """A daemon that lists bills as yagna does: debit notes by time, invoices in no order.
+
+    `offsets` are microseconds since `START`.
+    """
+
+    def __init__(self, offsets: list[int], *, digits: str = "") -> None:
+        super().__init__(DaemonAddress.from_environment({}))
+        self._bills = [
+            (START + timedelta(microseconds=offset), f"bill-{number}")
+            for number, offset in enumerate(offsets)
+        ]
+        self._digits = digits
+        self.calls = 0
+        self.largest = 0
+
+    async def _call(self, method: str, url: str, body: Any = None) -> Any:
+        self.calls += 1
+        query = parse_qs(urlsplit(url).query)
+        after = datetime.fromisoformat(query["afterTimestamp"][0])
+        found = [bill for bill in self._bills if bill[0] > after]
+        if url.partition("?")[0].endswith("/debitNotes"):
+            found.sort()
+        page = found[: int(query["maxItems"][0])]
+        self.largest = max(self.largest, len(page))
+        return [
+            {
+                "invoiceId": name,
+                "debitNoteId": name,
+                "timestamp": f"{moment:%Y-%m-%dT%H:%M:%S.%f}{self._digits}Z",
+            }
+            for moment, name in page
+        ]
+
+    def read(self, since: datetime = START - timedelta(seconds=1)) -> list[str]:
+        """The ids of all debit notes, as they come."""
+
+        async def read() -> list[str]:
+            notes = self.debit_notes(since.timestamp())
+            return [str(note["debitNoteId"]) async for note in notes]
+
+        return asyncio.run(read())
+
+
+CROWDS = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 3 * PAGE_ROWS)), max_size=12)
+DIGITS = st.sampled_from(["", "179"])
+"""More digits than microseconds have: daemons send nanoseconds."""
+
+
+@given(CROWDS, DIGITS)
+def test_every_bill_comes_exactly_once(crowds: list[tuple[int, int]], digits: str) -> None:
+    offsets = [offset for offset, count in crowds for _ in range(count)]
+    listing = Listing(offsets, digits=digits)
+    expected = Counter(f"bill-{k}" for k in range(len(offsets)))
+    assert Counter(listing.read()) == expected
+    invoices = asyncio.run(listing.invoices(0.0))
+    assert Counter(row["invoiceId"] for row in invoices) == expected
+
+
+def test_more_bills_than_an_answer_can_hold() -> None:
+    listing = Listing([1000 * number for number in range(3 * MAX_ROWS)])
+    assert len(listing.read()) == 3 * MAX_ROWS
+    assert listing.largest == PAGE_ROWS
+    assert listing.calls < 1.1 * 3 * MAX_ROWS / PAGE_ROWS
+
+
+def test_bills_of_before_the_run_are_not_read() -> None:
+    listing = Listing([0] * 5000 + [2_000_000] * 3)
+    assert len(listing.read(START + timedelta(seconds=1))) == 3
+    assert listing.calls == 1
+
+
+@pytest.mark.parametrize("stamp", [None, "yesterday", 5])
+def test_a_full_page_without_times_is_an_error(stamp: object) -> None:
+    class Timeless(Listing):
+        async def _call(self, method: str, url: str, body: Any = None) -> Any:
+            return [{"debitNoteId": str(k), "timestamp": stamp} for k in range(PAGE_ROWS)]
+
+    with pytest.raises(DaemonError, match="timestamp is missing or malformed"):
+        Timeless([]).read()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError("reset by peer"),
+        aiohttp.ClientConnectionError("reset by peer"),
+        TimeoutError(),
+        api_error(500),
+        api_error(503),
+        DaemonError("POST accept", 502, "no"),
+        DaemonError("POST accept", 0, "no"),
+    ],
+)
+def test_what_may_work_later(error: BaseException) -> None:
+    assert is_passing(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("No allocation"),
+        api_error(400),
+        DaemonError("POST accept", 400, "no"),
+        DaemonError("POST accept", 410, "released"),
+    ],
+)
+def test_what_will_never_work(error: BaseException) -> None:
+    assert not is_passing(error)
