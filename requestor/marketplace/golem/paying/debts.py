@@ -54,15 +54,19 @@ class Debts:
             await self._release(allocation_id, amount)
 
     def _amount_glm(self, due: list[Bill]) -> Decimal:
-        """Return what the bills ask beyond what was accepted; a mark makes it recognisable."""
+        """Return what the bills ask beyond what was accepted, as far as the budget has it left.
+
+        A mark makes it recognisable.
+        """
         accepted = self.ledger.summary.accepted_glm
+        left = max(ZERO, self.budget_glm - self.ledger.summary.total_glm)
         asked = sum(
             (max(ZERO, bill.asked_glm - accepted.get(bill.agreement_id, ZERO)) for bill in due),
             ZERO,
         )
         most = 10**6
         # above the sum by less than a trillionth of a GLM, since the mark is taken away from it
-        return marked_allocation_glm(asked + GLM_QUANTUM * most, secrets.randbelow(most))
+        return marked_allocation_glm(min(asked, left) + GLM_QUANTUM * most, secrets.randbelow(most))
 
     async def _allocate(self, amount: Decimal, node_id: str) -> str:
         self.ledger.write(

@@ -870,6 +870,15 @@ def test_debts_are_paid_as_far_as_a_larger_budget_goes(
         assert 0 <= beyond <= (Decimal("1e-12") if len(expected) == 2 else Decimal("0.11"))
 
 
+def test_no_more_is_set_aside_for_debts_than_the_budget_has_left(
+    scene: Scene, run_in_virtual_time: RunInVirtualTime
+) -> None:
+    leave_debts(scene, run_in_virtual_time)  # 0.12 and 0.10, and 0.03 are accepted already
+    assert run_in_virtual_time(make_debts(scene, "0.2").pay()) == 1
+    (made,) = scene.daemon.allocated
+    assert Decimal("0.12") <= made <= Decimal("0.170000000001")
+
+
 def test_without_debts_nothing_is_set_aside(
     scene: Scene, run_in_virtual_time: RunInVirtualTime
 ) -> None:
