@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import aiohttp
 
@@ -118,7 +118,7 @@ class DaemonApi:
 
     async def allocation(self, allocation_id: str) -> dict[str, Any]:
         """Return one allocation."""
-        return await self._dict(f"{self._address.payment_url}/allocations/{allocation_id}")
+        return await self._dict(f"{self._address.payment_url}/allocations/{_name(allocation_id)}")
 
     async def create_allocation(self, amount: str, platform: str, address: str) -> str:
         """Set an amount (digits, no exponent) aside; return the allocation's id."""
@@ -136,7 +136,8 @@ class DaemonApi:
     async def release_allocation(self, allocation_id: str) -> None:
         """Release an allocation; one that is gone already is fine."""
         try:
-            await self._call("DELETE", f"{self._address.payment_url}/allocations/{allocation_id}")
+            url = f"{self._address.payment_url}/allocations/{_name(allocation_id)}"
+            await self._call("DELETE", url)
         except DaemonError as error:
             if error.status not in (404, 410):
                 raise
@@ -154,7 +155,8 @@ class DaemonApi:
     ) -> list[dict[str, Any]]:
         """Wait for what the market says to a demand; an empty list if it says nothing in time."""
         query = urlencode({"timeout": f"{wait_seconds:.2f}", "maxEvents": max_events})
-        return await self._list(f"{self._address.market_url}/demands/{demand_id}/events?{query}")
+        url = f"{self._address.market_url}/demands/{_name(demand_id)}/events"
+        return await self._list(f"{url}?{query}")
 
     async def demands(self) -> list[dict[str, Any]]:
         """Return our demands."""
@@ -163,7 +165,7 @@ class DaemonApi:
     async def unsubscribe_demand(self, demand_id: str) -> None:
         """Take a demand back; one that is gone already is fine."""
         try:
-            await self._call("DELETE", f"{self._address.market_url}/demands/{demand_id}")
+            await self._call("DELETE", f"{self._address.market_url}/demands/{_name(demand_id)}")
         except DaemonError as error:
             if error.status not in (404, 410):
                 raise
@@ -179,7 +181,7 @@ class DaemonApi:
 
     async def agreement(self, agreement_id: str) -> dict[str, Any]:
         """Return one agreement with demand and offer."""
-        return await self._dict(f"{self._address.market_url}/agreements/{agreement_id}")
+        return await self._dict(f"{self._address.market_url}/agreements/{_name(agreement_id)}")
 
     async def agreement_endings(self, since_unix_seconds: float) -> dict[str, float]:
         """Return when agreements were terminated after that, in Unix seconds by their ids."""
@@ -200,7 +202,7 @@ class DaemonApi:
     async def terminate_agreement(self, agreement_id: str, message: str) -> None:
         """Terminate an agreement; one that is over already is fine."""
         reason = {"message": message, "golem.requestor.code": "Cancelled"}
-        url = f"{self._address.market_url}/agreements/{agreement_id}/terminate"
+        url = f"{self._address.market_url}/agreements/{_name(agreement_id)}/terminate"
         try:
             await self._call("POST", url, reason)
         except DaemonError as error:
@@ -218,14 +220,14 @@ class DaemonApi:
     async def destroy_activity(self, activity_id: str) -> None:
         """Destroy an activity; whatever is wrong with it is no concern of ours any more."""
         try:
-            await self._call("DELETE", f"{self._address.activity_url}/activity/{activity_id}")
+            await self._call("DELETE", self._activity(activity_id))
         except DaemonError as error:
             if error.is_unreachable:
                 raise
 
     async def activity_state(self, activity_id: str) -> str:
         """Return the state of an activity, e.g. `Ready` or `Terminated`."""
-        answer = await self._dict(f"{self._address.activity_url}/activity/{activity_id}/state")
+        answer = await self._dict(f"{self._activity(activity_id)}/state")
         pair = answer.get("state")
         if not isinstance(pair, list) or not pair or not isinstance(pair[0], str):
             raise DaemonError("GET state", 200, "the answer has no state")
@@ -233,7 +235,7 @@ class DaemonApi:
 
     async def usage(self, activity_id: str) -> list[float]:
         """Return the usage vector of an activity, in the order of the offer's."""
-        answer = await self._dict(f"{self._address.activity_url}/activity/{activity_id}/usage")
+        answer = await self._dict(f"{self._activity(activity_id)}/usage")
         values = answer.get("currentUsage")
         if not isinstance(values, list) or not all(isinstance(v, int | float) for v in values):
             raise DaemonError("GET usage", 200, "the answer has no usage vector")
@@ -282,10 +284,13 @@ class DaemonApi:
 
     async def accept_invoice(self, invoice_id: str, amount: str, allocation_id: str) -> None:
         """Accept an invoice in full."""
-        url = f"{self._address.payment_url}/invoices/{invoice_id}/accept"
+        url = f"{self._address.payment_url}/invoices/{_name(invoice_id)}/accept"
         await self._call(
             "POST", url, {"totalAmountAccepted": amount, "allocationId": allocation_id}
         )
+
+    def _activity(self, activity_id: str) -> str:
+        return f"{self._address.activity_url}/activity/{_name(activity_id)}"
 
     async def _list(self, url: str) -> list[dict[str, Any]]:
         answer = await self._call("GET", url)
@@ -337,6 +342,11 @@ def decimal_field(row: Mapping[str, Any], name: str) -> Decimal:
     if not value.is_finite():
         raise DaemonError("answer", 200, f"{name} is not finite")
     return value
+
+
+def _name(identifier: str) -> str:
+    """Return an id as one part of a path: strangers choose those of bills and activities."""
+    return quote(identifier, safe="")
 
 
 def _moment(unix_seconds: float) -> datetime:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ya_payment.exceptions import ApiException
+from yarl import URL
 
 from requestor.marketplace.golem.daemon.api import (
     PAGE_ROWS,
@@ -137,3 +138,36 @@ def test_what_may_work_later(error: BaseException) -> None:
 )
 def test_what_will_never_work(error: BaseException) -> None:
     assert not is_passing(error)
+
+
+class Noting(DaemonApi):
+    """Writes down what is asked for, and answers nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(DaemonAddress.from_environment({}))
+        self.asked: list[str] = []
+
+    async def _call(self, method: str, url: str, body: Any = None) -> Any:
+        self.asked.append(str(URL(url).relative().raw_path_qs))
+
+
+def test_an_id_of_a_strangers_choice_is_no_path() -> None:
+    """An issuer chooses its bills' ids, a provider its activities'."""
+    api, name = Noting(), "../../x/accept?#"
+
+    async def ask() -> None:
+        await api.accept_invoice(name, "1", "A")
+        await api.destroy_activity(name)
+        for call in (api.usage, api.activity_state, api.agreement):
+            with pytest.raises(DaemonError):
+                await call(name)
+
+    asyncio.run(ask())
+    quoted = "..%2F..%2Fx%2Faccept%3F%23"
+    assert api.asked == [
+        f"/payment-api/v1/invoices/{quoted}/accept",
+        f"/activity-api/v1/activity/{quoted}",
+        f"/activity-api/v1/activity/{quoted}/usage",
+        f"/activity-api/v1/activity/{quoted}/state",
+        f"/market-api/v1/agreements/{quoted}",
+    ]
