@@ -102,7 +102,7 @@ async def sweep_runs(
     """Sweep after the `chosen` runs; `folder` holds all that are known, so that none is a stray.
 
     Raises:
-        PreflightError: a daemon is not there.
+        PreflightError: the user's daemon is not there. (One of a run's own is a failure of it.)
     """
     outcome = Outcome()
     every = {directory.path: directory for directory in [*folder, *chosen]}
@@ -114,7 +114,10 @@ async def sweep_runs(
         await _sweep_users_daemon(users, paths, orders, outcome)
     for run in wanted:
         if run.is_private and run.may_hold:
-            await _sweep_private_daemon(run, orders, outcome)
+            try:
+                await _sweep_private_daemon(run, orders, outcome)
+            except PreflightError as error:
+                outcome.failures.append(f"{run.directory.name}: {error}")
     return outcome
 
 

@@ -286,6 +286,23 @@ async def test_a_daemon_that_is_gone_is_told(town: Town, monkeypatch: pytest.Mon
         await town.sweep()
 
 
+@pytest.mark.asyncio
+async def test_a_private_daemon_that_does_not_start_hinders_nobody(town: Town) -> None:
+    broken, dead = town.run("broken", mode="mock"), town.run("dead")
+    town.rent(broken)
+    agreement = town.rent(dead)
+    fleet = broken.path / "fleet.yaml"
+    fleet.write_text("providers: nobody")
+    config = parse_config(CONFIG.replace("MODE", "mock"))
+    golem = config.golem.model_copy(update={"fleet": fleet})
+    broken.config.write_text(resolved_yaml(config.model_copy(update={"golem": golem})))
+    outcome = await town.sweep()
+    assert town.state(agreement) == "Terminated"
+    assert [run.name for run in outcome.runs] == ["ppo/dead"]
+    (failure,) = outcome.failures
+    assert failure.startswith("ppo/broken: ")
+
+
 # --- the command -----------------------------------------------------------------------------
 
 
