@@ -38,6 +38,11 @@ class Bill:
     platform: str | None = None
     is_payable: bool = False
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells it from all others: its id alone is its issuer's choice."""
+        return self.agreement_id, self.kind, self.bill_id
+
 
 @dataclass(frozen=True)
 class Parties:

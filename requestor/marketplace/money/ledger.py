@@ -173,8 +173,8 @@ class LedgerSummary:
     """Agreements whose invoice was accepted: there is only one to an agreement."""
 
     refused: list[entries.BillRefused] = field(default_factory=list)
-    refused_bills: set[str] = field(default_factory=set)
-    """Ids of bills that were refused: each is told of once."""
+    refused_bills: set[tuple[str, str, str]] = field(default_factory=set)
+    """Agreement, kind and id of bills that were refused: each is told of once."""
 
     failed_payments: list[entries.PaymentFailed] = field(default_factory=list)
 
@@ -295,7 +295,7 @@ class LedgerSummary:
 
     def _add_refusal(self, entry: entries.BillRefused) -> None:
         self.refused.append(entry)
-        self.refused_bills.add(entry.bill_id)
+        self.refused_bills.add((entry.agreement_id, entry.bill, entry.bill_id))
         if entry.is_closing:
             self.refused_agreements.add(entry.agreement_id)
             self.put_off_glm.pop(entry.agreement_id, None)

@@ -289,7 +289,7 @@ class BillAuditor:
         closes: bool | None = None,
     ) -> None:
         """Enter that a bill is not accepted; an invoice's agreement is closed with it."""
-        if bill.bill_id and bill.bill_id in self._ledger.summary.refused_bills:
+        if bill.bill_id and bill.key in self._ledger.summary.refused_bills:
             return
         asked = presentable_glm(bill.asked_glm)
         if bill.kind == "invoice" and closes is None:

@@ -157,7 +157,7 @@ class Settlement:
     def _refuse(
         self, bill: Bill, bound: Decimal, fault: str | None, *, closes: bool | None = None
     ) -> None:
-        if bill.bill_id and bill.bill_id in self.ledger.summary.refused_bills:
+        if bill.bill_id and bill.key in self.ledger.summary.refused_bills:
             return
         asked = presentable_glm(bill.asked_glm)
         reason = fault or f"at most {bound:.9f} GLM can be due"

@@ -378,4 +378,4 @@ def test_a_second_invoice_that_is_refused_closes_nothing(ledger: Ledger) -> None
         "bill_refused", agreement_id="g1", bill="invoice", asked_glm="9", bill_id="i2", closes=False
     )
     assert ledger.summary.refused_agreements == set()
-    assert ledger.summary.refused_bills == {"i2"}
+    assert ledger.summary.refused_bills == {("g1", "invoice", "i2")}

@@ -330,3 +330,10 @@ def test_a_bill_that_is_not_to_blame_may_be_paid_later(
 def test_an_amount_is_read_from_yapapis_bill() -> None:
     bill = invoice_bill(SimpleNamespace(agreement_id="g1", amount="0.5"))
     assert (bill.asked_glm, bill.platform, bill.is_payable) == (Decimal("0.5"), None, False)
+
+
+def test_an_invoice_under_the_id_of_a_refused_note_is_refused_all_the_same(desk: Desk) -> None:
+    assert not desk.note("9", debit_note_id="i1")
+    assert not desk.invoice("9")
+    assert desk.auditor.is_closed("g1")
+    assert [entry.bill for entry in desk.refused] == ["debit note", "invoice"]
