@@ -1,7 +1,7 @@
 """Values of service-bus calls: flexbuffers, zlib-compressed where they came through the net layer.
 
-What comes in is a stranger's: a few bytes can unfold into a huge value, so nodes, depth and
-inflated bytes are counted.
+What comes in is a stranger's: a few bytes can unfold into a huge value, so nodes, depth, the bytes
+of texts (which may be shared by many nodes) and inflated bytes are counted.
 """
 
 import zlib
@@ -75,6 +75,7 @@ class _Unfolding:
 
     def __init__(self) -> None:
         self._nodes = 0
+        self._bytes = 0
 
     def value(self, ref: Any, depth: int) -> Any:
         self._nodes += 1
@@ -91,9 +92,9 @@ class _Unfolding:
         if ref.IsVector:
             return [self.value(item, depth + 1) for item in self._items(ref.AsVector)]
         if ref.IsBlob:
-            return bytes(ref.AsBlob)
+            return self._counted(ref.AsBlob)
         if ref.IsString or ref.IsKey:
-            return bytes(ref.AsStringBytes).decode()
+            return self._counted(ref.AsStringBytes).decode()
         for kind in ("Null", "Bool", "Int", "Float"):
             if getattr(ref, f"Is{kind}"):
                 return None if kind == "Null" else getattr(ref, f"As{kind}")
@@ -103,9 +104,16 @@ class _Unfolding:
         keys = self._items(mapping.Keys)
         values = self._items(mapping.Values)
         return {
-            bytes(key.AsKeyBytes).decode(): self.value(item, depth + 1)
+            self._counted(key.AsKeyBytes).decode(): self.value(item, depth + 1)
             for key, item in zip(keys, values, strict=True)
         }
+
+    def _counted(self, text: Any) -> bytes:
+        read = bytes(text)
+        self._bytes += len(read)
+        if self._bytes > MAX_VALUE_BYTES:
+            raise ValueFormatError(f"texts of more than {MAX_VALUE_BYTES} bytes")
+        return read
 
     def _items(self, vector: Any) -> list[Any]:
         size = len(vector)

@@ -26,7 +26,8 @@ VALUES: Any = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
     max_leaves=20,
 )
-VECTOR, INTEGER = 10 << 2, 1 << 2  # packed types of parts whose width is one byte
+VECTOR, INTEGER, TEXT = 10 << 2, 1 << 2, 5 << 2  # packed types of parts of one byte
+FOUR_BYTES = 2  # added: the parts are of four bytes
 
 
 @given(VALUES)
@@ -109,6 +110,27 @@ def test_a_few_bytes_cannot_unfold_into_a_huge_value() -> None:
     bomb = nested(9, 10)
     assert len(bomb) < 250
     with pytest.raises(ValueFormatError, match="parts"):
+        load(bomb)
+
+
+def shared_text(size: int, copies: int) -> bytes:
+    """Return a vector of `copies` times the same text of `size` bytes."""
+    buffer = bytearray(size.to_bytes(4, "little")) + b"a" * size + b"\0"
+    buffer += bytes(-len(buffer) % 4) + copies.to_bytes(4, "little")
+    start = len(buffer)
+    for _ in range(copies):
+        buffer += (len(buffer) - 4).to_bytes(4, "little")
+    buffer += bytes([TEXT | FOUR_BYTES] * copies)
+    return bytes(buffer) + (len(buffer) - start).to_bytes(4, "little") + bytes([VECTOR | FOUR_BYTES, 4])
+
+
+def test_a_text_that_many_parts_share_counts_for_each() -> None:
+    assert load(shared_text(3, 2)) == ["aaa", "aaa"]
+    size = MAX_VALUE_BYTES // 4
+    assert len(load(shared_text(size, 4))) == 4
+    bomb = zlib.compress(shared_text(size, 5))
+    assert len(bomb) < 100_000
+    with pytest.raises(ValueFormatError, match="texts of more than"):
         load(bomb)
 
 
