@@ -19,6 +19,7 @@ from requestor.mock_golem.testnet.chain_transactions import (
 )
 
 MAX_BATCH = 100
+MAX_PERCENTILES = 100
 PRIORITY_FEE_PER_GAS = 10**3
 TRANSFER_TOPIC = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 _DECIMALS = "313ce567"
@@ -111,6 +112,8 @@ class ChainRpc:
 
     def _fee_history(self, count: str | int, newest: Any, percentiles: Any = ()) -> dict[str, Any]:
         blocks = max(1, min(_number(count), 1024, self._ledger.height))
+        if len(percentiles or ()) > MAX_PERCENTILES:  # each block would repeat them
+            raise ChainError(f"more than {MAX_PERCENTILES} percentiles", -32602)
         return {
             "oldestBlock": hex(self._ledger.height - blocks + 1),
             "baseFeePerGas": [hex(BASE_FEE_PER_GAS)] * (blocks + 1),

@@ -18,7 +18,7 @@ from requestor.mock_golem.testnet.chain_ledger import (
     Reverted,
 )
 from requestor.mock_golem.testnet.chain_networks import NETWORKS
-from requestor.mock_golem.testnet.chain_rpc import TRANSFER_TOPIC, ChainRpc
+from requestor.mock_golem.testnet.chain_rpc import MAX_PERCENTILES, TRANSFER_TOPIC, ChainRpc
 from requestor.mock_golem.testnet.chain_transactions import (
     TransactionError,
     decode_transaction,
@@ -278,6 +278,15 @@ def test_a_call_that_fails_says_why(ledger: ChainLedger) -> None:
     error = ChainRpc(ledger).answer(request)["error"]
     # the payment driver looks for these words
     assert "transfer amount exceeds balance" in error["message"]
+
+
+def test_a_fee_history_is_no_longer_than_what_was_asked(ledger: ChainLedger, now: Time) -> None:
+    now.seconds += 2000
+    percentiles = list(range(MAX_PERCENTILES))
+    history = ask(ledger, "eth_feeHistory", "0xffff", "latest", percentiles)
+    assert [len(rewards) for rewards in history["reward"]] == [MAX_PERCENTILES] * 1024
+    request = {"id": 1, "method": "eth_feeHistory", "params": [1024, "latest", [*percentiles, 1]]}
+    assert ChainRpc(ledger).answer(request)["error"]["code"] == -32602
 
 
 METHODS = ["eth_call", "eth_getBalance", "eth_sendRawTransaction", "eth_getLogs", "eth_feeHistory"]
