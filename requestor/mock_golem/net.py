@@ -75,7 +75,7 @@ class NetApi:
             range_ = ipaddress.IPv4Network(address, strict=False)
         except ValueError as error:
             raise Refusal(400, "Invalid IP address: invalid IP address syntax") from error
-        first_host = str(next(range_.hosts()))
+        first_host = str(next(iter(range_.hosts())))  # of a single address they are a list
         network = Network(new_activity_id(), range_, str(body.get("gateway") or first_host))
         self._networks[network.network_id] = network
         return json_answer(network.as_json())
@@ -121,7 +121,6 @@ class NetApi:
         node_id = request.match_info["node_id"]
         network.nodes = {ip: node for ip, node in network.nodes.items() if node != node_id}
         return json_answer(None)
-
 
     async def _connect(self, request: web.Request) -> web.StreamResponse:
         network = self._network(request)

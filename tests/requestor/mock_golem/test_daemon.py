@@ -152,6 +152,7 @@ async def test_no_body_makes_the_daemon_fail(serve: Any) -> None:
         ("POST", "/net-api/v1/net"),
     ]
     values: list[Any] = [None, True, -1, 1e308, "", "x", "9999-12-31T23:59:59-23:59", [], {}, [{}]]
+    values.append("10.0.0.1")
     names = ["properties", "constraints", "proposalId", "validTo", "agreementId", "text", "ip"]
     names += ["totalAmount", "timeout", "paymentPlatform", "totalAmountAccepted", "allocationId"]
     for method, path in paths:
