@@ -14,6 +14,7 @@ from pathlib import Path
 from weakref import WeakSet
 
 from requestor.mock_golem.exe_unit import lying
+from requestor.mock_golem.exe_unit.finishing import finish_anyway
 from requestor.mock_golem.exe_unit.guest_process import (
     AgentDied,
     GuestProcess,
@@ -28,7 +29,7 @@ from requestor.mock_golem.exe_unit.sandbox import (
 )
 from requestor.mock_golem.exe_unit.script import Deploy, Run, Transfer
 from requestor.mock_golem.exe_unit.spec import CommandFailed, ContainerSpec, Tamper
-from requestor.mock_golem.exe_unit.transfers import Places, finish_anyway, transfer
+from requestor.mock_golem.exe_unit.transfers import Places, transfer
 from requestor.mock_golem.exe_unit.volumes import Volumes
 from requestor.mock_golem.exe_unit.vpn import Fabric, Membership, VpnDevice
 from requestor.mock_golem.gftp import GftpStore

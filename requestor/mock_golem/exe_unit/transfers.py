@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
+from requestor.mock_golem.exe_unit.finishing import finish_anyway
 from requestor.mock_golem.exe_unit.progress import NoProgress, Progress
 from requestor.mock_golem.exe_unit.script import Transfer
 from requestor.mock_golem.exe_unit.spec import CommandFailed, Tamper
@@ -20,7 +20,6 @@ from requestor.mock_golem.exe_unit.web_files import WebError, download, upload
 from requestor.mock_golem.gftp import GftpError, GftpStore
 
 _BLOCK_BYTES = 1 << 24
-_Result = TypeVar("_Result")
 _WEB = ("http", "https")
 _SUPPORTED = ("container", "gftp", *_WEB)
 
@@ -143,16 +142,6 @@ def _copy(source: int, target: int, progress: Progress) -> None:
                 position += written
                 view = view[written:]
             progress.advance(position, size)
-
-
-async def finish_anyway(work: Awaitable[_Result]) -> _Result:
-    """Await work that is finished even if the caller is cancelled meanwhile."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
 
 
 def _scheme(url: str) -> str:

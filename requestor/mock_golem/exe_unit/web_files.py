@@ -1,4 +1,8 @@
-"""Transfers from and to web addresses (`http:`, `https:`)."""
+"""Transfers from and to web addresses (`http:`, `https:`).
+
+A thread that is at a file is waited for even by who is cancelled: closed under it, its descriptor's
+number may be another file's by then.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 
+from requestor.mock_golem.exe_unit.finishing import finish_anyway
 from requestor.mock_golem.exe_unit.progress import Progress
 
 _BLOCK_BYTES = 1 << 18
@@ -26,7 +31,7 @@ async def download(url: str, target: int, progress: Progress) -> None:
             _check(response)
             size, done = response.content_length, 0
             async for block in response.content.iter_chunked(_BLOCK_BYTES):
-                await asyncio.to_thread(_write, target, block)
+                await finish_anyway(asyncio.to_thread(_write, target, block))
                 done += len(block)
                 if done > MOST_BYTES:
                     raise WebError(f"more than {MOST_BYTES} bytes")
@@ -40,11 +45,16 @@ async def upload(source: int, url: str, progress: Progress) -> None:
     size = os.fstat(source).st_size
 
     async def blocks() -> AsyncIterator[bytes]:
-        done = 0
-        while block := await asyncio.to_thread(os.pread, source, _BLOCK_BYTES, done):
-            yield block
-            done += len(block)
-            progress.advance(done, size)
+        own, done = os.dup(source), 0  # the task that sends outlives an upload that is cancelled
+        try:
+            while block := await finish_anyway(
+                asyncio.to_thread(os.pread, own, _BLOCK_BYTES, done)
+            ):
+                yield block
+                done += len(block)
+                progress.advance(done, size)
+        finally:
+            os.close(own)
 
     headers = {"Content-Length": str(size)}
     try:

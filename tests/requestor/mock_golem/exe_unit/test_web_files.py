@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +14,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from requestor.mock_golem.exe_unit import web_files
+from requestor.mock_golem.exe_unit.progress import NoProgress
 
 if TYPE_CHECKING:
     from tests.requestor.mock_golem.exe_unit.conftest import Activity, MakeActivity
@@ -138,3 +142,48 @@ async def test_a_server_that_hangs_does_not_hold_up_the_end(
     await server[1]["asked"].wait()
     await activity.unit.terminate()
     assert activity.unit.state == "Terminated"
+
+
+@pytest.mark.parametrize("way", ["download", "upload"])
+async def test_a_file_is_not_closed_under_a_thread_that_is_at_it(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    begun, ended, may_go_on = asyncio.Event(), asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    found: list[bool] = []
+
+    def at_the_file(descriptor: int, *_: object) -> bytes:
+        loop.call_soon_threadsafe(begun.set)
+        may_go_on.wait(30)
+        found.append(_is_open(descriptor))
+        loop.call_soon_threadsafe(ended.set)
+        return b""
+
+    monkeypatch.setattr(web_files, "_write", at_the_file)
+    monkeypatch.setattr(os, "pread", at_the_file)
+
+    async def transfer_file() -> None:
+        with (tmp_path / "file").open("w+b") as file:
+            if way == "download":
+                await web_files.download(f"{server[0]}/file", file.fileno(), NoProgress())
+            else:
+                await web_files.upload(file.fileno(), f"{server[0]}/taken/f", NoProgress())
+
+    moving = asyncio.create_task(transfer_file())
+    await begun.wait()
+    moving.cancel()
+    await asyncio.sleep(0)
+    if way == "upload":  # what sends is a task of its own
+        await asyncio.wait({moving})
+    may_go_on.set()
+    await asyncio.wait({moving})
+    await ended.wait()
+    assert found == [True]
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
