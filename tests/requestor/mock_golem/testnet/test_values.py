@@ -121,7 +121,8 @@ def shared_text(size: int, copies: int) -> bytes:
     for _ in range(copies):
         buffer += (len(buffer) - 4).to_bytes(4, "little")
     buffer += bytes([TEXT | FOUR_BYTES] * copies)
-    return bytes(buffer) + (len(buffer) - start).to_bytes(4, "little") + bytes([VECTOR | FOUR_BYTES, 4])
+    buffer += (len(buffer) - start).to_bytes(4, "little")
+    return bytes(buffer) + bytes([VECTOR | FOUR_BYTES, 4])
 
 
 def test_a_text_that_many_parts_share_counts_for_each() -> None:
