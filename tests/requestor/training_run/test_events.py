@@ -25,6 +25,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     float | None: st.none() | FINITE,
     tuple[int, ...]: st.lists(st.integers()).map(tuple),
     Mapping[str, float]: st.dictionaries(st.text(), FINITE),
+    Mapping[str, str]: st.dictionaries(st.text(), st.text()),
 }
 
 

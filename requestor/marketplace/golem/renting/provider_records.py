@@ -35,6 +35,10 @@ class ProviderRecords:
         self.suspicions = Suspicions(history, clock)
         self._starts: dict[str, Start] = {}
 
+    def wallet_of(self, agreement_id: str) -> str | None:
+        """Return the wallet of an agreement's provider, if its offer named one."""
+        return self._selection.who(agreement_id).wallet
+
     async def note_start(self, agreement_id: str, seconds: float, api: DaemonApi) -> None:
         """Note how long a provider's start took, and how much CPU time, for quotes to come."""
         self._starts[agreement_id] = Start(seconds)

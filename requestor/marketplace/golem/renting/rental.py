@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,7 +20,6 @@ from yapapi import Golem, events
 from yapapi.services import Cluster
 
 from requestor.errors import BudgetReached, PreflightError
-from requestor.marketplace.choice.failures import FailureKind
 from requestor.marketplace.choice.history import ProviderHistory
 from requestor.marketplace.choice.selection import Offered, Selection
 from requestor.marketplace.golem.daemon.api import DaemonAddress, DaemonApi, DaemonError
@@ -34,6 +33,7 @@ from requestor.marketplace.golem.renting.lease import GolemLease
 from requestor.marketplace.golem.renting.payload import ProviderImagePayload, build_payload
 from requestor.marketplace.golem.renting.provider_records import ProviderRecords
 from requestor.marketplace.golem.renting.reconnection import Crew, Reconnection
+from requestor.marketplace.golem.renting.roster import LeaseRoster
 from requestor.marketplace.golem.renting.strategy import CeilingStrategy
 from requestor.marketplace.golem.renting.watching import (
     watch_ceiling,
@@ -44,8 +44,7 @@ from requestor.marketplace.golem.renting.watching import (
 from requestor.marketplace.golem.renting.worker_service import WorkerService
 from requestor.marketplace.money.ledger import Ledger
 from requestor.marketplace.money.spending import SpendingGuard, marked_allocation_glm
-from requestor.marketplace.offers.offer_terms import clean_name
-from requestor.marketplace.ports import LeaseInfo, MarketplaceGone, MarketplaceLost, Terms
+from requestor.marketplace.ports import MarketplaceGone, MarketplaceLost, Terms
 
 logger = logging.getLogger(__name__)
 
@@ -113,18 +112,24 @@ class GolemPool:
         self._books = Bookkeeper(ledger, self._spending, self._notice)
         self.reconnection = Reconnection(
             prober,
-            Crew(self._books.live_activities, self._books.name_of, self._part),
+            Crew(self._books.live_activities, self._books.name_of, self._part_with),
             terms.daemon_patience_seconds,
             notice=self._notice,
             declare_gone=self._declare_gone,
         )
         self.api = PatientDaemonApi(address, self.presence)
-        self._ready: asyncio.Queue[GolemLease] = asyncio.Queue()
-        self._leases: dict[str, GolemLease] = {}
         self._selection = Selection(
             terms.preferences, terms.ceilings, history, time.monotonic, avoided=terms.avoided
         )
         self._records = ProviderRecords(self._selection, history, self._books, time.monotonic)
+        self._roster = LeaseRoster(
+            self._books,
+            self._records,
+            self.api,
+            self.presence,
+            deploy_timeout_seconds=terms.deploy_timeout_seconds,
+            notice=self._notice,
+        )
         self._desk = OfferDesk(
             self._selection, self._books, self._spending, terms.payment_platform, self._lose
         )
@@ -137,8 +142,6 @@ class GolemPool:
             (terms.run_id, str(node)) for node in ledger.summary.open_payers()
         }  # whoever cleans up before a session has told of them
         self._expires_seconds = float("inf")
-        self.deploy_timeout_seconds = terms.deploy_timeout_seconds
-        self.is_closing = False
 
     @property
     def spending(self) -> SpendingGuard:
@@ -168,7 +171,7 @@ class GolemPool:
     def review(self) -> None:
         """Give up providers for which clearly better ones are there; see `ports.ProviderPool`."""
         offers = self._desk.in_hand()
-        for agreement_id, lease in list(self._leases.items()):
+        for agreement_id, lease in self._roster:
             better = self._selection.replaced_by(agreement_id, offers.values())
             if better is not None:
                 self._notice(
@@ -180,7 +183,7 @@ class GolemPool:
     async def next_lease(self) -> GolemLease:
         """Wait for the next ready provider; see `ports.ProviderPool.next_lease`."""
         assert self._lost is not None
-        lease = asyncio.ensure_future(self._ready.get())
+        lease = asyncio.ensure_future(self._roster.ready.get())
         waiting: set[asyncio.Future[Any]] = {lease, self._lost}
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -227,7 +230,7 @@ class GolemPool:
         self._expires_seconds = time.monotonic() + self._terms.expiration_seconds
         self._cluster = await self._golem.run_service(
             WorkerService,
-            instance_params=[{"keeper": self} for _ in range(self._terms.providers)],
+            instance_params=[{"keeper": self._roster} for _ in range(self._terms.providers)],
             payload=payload,
             expiration=expiration,
         )
@@ -266,84 +269,24 @@ class GolemPool:
                 return
         raise MarketplaceLost("the daemon does not list the allocation that it has just granted")
 
-    # --- what the services tell us (worker_service.LeaseKeeper) --------------------------------
-
-    def open_lease(self, service: WorkerService) -> GolemLease:
-        """Make a lease of a service whose worker is ready."""
-        agreement_id = service.agreement_id
-        account = self._books.account_of(agreement_id)
-        info = LeaseInfo(
-            id=agreement_id[:12],
-            provider_name=clean_name(service.provider_name),
-            provider_id=str(service.provider_id),
-            agreement_id=agreement_id,
-            prices=account.prices,
-            wallet=self._selection.who(agreement_id).wallet,
-        )
-        lease = GolemLease(
-            info, self._released, lambda: self.presence.away_seconds, self._assessed
-        )
-        self._leases[agreement_id] = lease
-        self._monitors.append(
-            asyncio.create_task(
-                self._records.note_start(
-                    agreement_id, time.monotonic() - account.approved_seconds, self.api
-                )
-            )
-        )
-        self._ready.put_nowait(lease)
-        return lease
-
-    def _assessed(self, lease: GolemLease, useful_steps: int, seconds: float) -> None:
-        self._records.assessed(lease.info.agreement_id, useful_steps, seconds)
-
-    def lease_closed(self, lease: GolemLease, reason: str) -> None:
-        """Note the end of a lease; unless we are closing, its provider failed us."""
-        info = lease.info
-        if self._leases.pop(info.agreement_id, None) is None:
-            return
-        self._records.lease_ended(info.agreement_id, lease.orders_done, lease.busy_seconds)
-        if not self.is_closing and not lease.was_released:
-            self._suspect(info.agreement_id, lease.failure, reason)
-
-    def start_failed(self, service: WorkerService, reason: str) -> None:
-        """Note that a provider never became ready."""
-        if not self.is_closing:
-            name = clean_name(service.provider_name)
-            self._notice(f"{name}: {reason}")
-            self._suspect(service.agreement_id, "not_ready", reason)
-
-    def _released(self, lease: GolemLease, reason: str, avoid: bool) -> None:
-        if avoid:
-            self._records.failed(lease.info.agreement_id, lease.failure, reason)
-
-    def _part(self, agreement_id: str, reason: str) -> None:
-        """End the lease of a provider that did not outlive the daemon's absence."""
-        lease = self._leases.get(agreement_id)
-        if lease is not None:
-            lease.close(reason)
-            self.lease_closed(lease, reason)
-
-    def _suspect(self, agreement_id: str, failure: FailureKind, reason: str) -> None:
-        """Blame a provider for a failure, unless the daemon's absence explains it."""
-        if not self.presence.is_unsettled:
-            self._records.failed(agreement_id, failure, reason)
-
     def _notice(self, text: str) -> None:
         """Tell the person at the terminal; while closing, paying comes before telling."""
         try:
             self._tell(text)
         except Exception:
-            if not self.is_closing:
+            if not self._roster.is_closing:
                 raise
             logger.warning("could not tell: %s", text, exc_info=True)
+
+    def _part_with(self, agreement_id: str, reason: str) -> None:
+        self._roster.part(agreement_id, reason)
 
     # --- watching ------------------------------------------------------------------------------
 
     def _start_monitors(self, golem: Golem, cluster: Cluster[WorkerService]) -> None:
         def spawn(count: int) -> None:
-            if not self.is_closing:
-                cluster.spawn_instances(instance_params=[{"keeper": self}] * count)
+            if not self._roster.is_closing:
+                cluster.spawn_instances(instance_params=[{"keeper": self._roster}] * count)
 
         instances = self._terms.providers
         self._monitors = [
@@ -353,42 +296,23 @@ class GolemPool:
         ]
         ceiling_glm = self._terms.preferences.agreement_ceiling_glm
         if ceiling_glm is not None:
-            watch = watch_ceiling(self._spending, ceiling_glm, self._at_ceiling)
+            watch = watch_ceiling(self._spending, ceiling_glm, self._roster.at_ceiling)
             self._monitors.append(asyncio.create_task(watch))
-
-    def _at_ceiling(self, agreement_id: str) -> None:
-        lease = self._leases.get(agreement_id)
-        if lease is not None:
-            lease.release("its agreement has come to golem.max_price.agreement_glm", avoid=False)
 
     def _on_event(self, event: events.Event) -> None:
         self._books.on_event(event)
         if isinstance(event, events.AgreementTerminated):
             self._selection.ended(event.agreement.id)
-            self._agreement_terminated(event.agreement.id, event.reason)
+            self._roster.terminated(event.agreement.id, event.reason)
         elif isinstance(event, events.AgreementRejected):
             self._selection.declined(str(event.agreement.details.raw_details.offer.provider_id))
         elif isinstance(event, events.ActivityCreateFailed):
             self._activity_failed(event.agreement)
 
-    def _agreement_terminated(self, agreement_id: str, reason: Mapping[str, Any]) -> None:
-        """End the lease of an agreement that yapapi has ended over our heads.
-
-        It does so when a provider sends more debit notes than were agreed, and cancels the
-        instance; what the instance was about to do is never told.
-        """
-        lease = self._leases.get(agreement_id)
-        if lease is not None:
-            text = f"the agreement was terminated: {reason.get('message', 'no reason given')}"
-            is_flood = "DebitNotes" in str(reason.get("golem.requestor.code", ""))
-            lease.failure = "note_flood" if is_flood else "ended_agreement"
-            lease.close(text)
-            self.lease_closed(lease, text)
-
     def _activity_failed(self, agreement: Any) -> None:
-        if self.is_closing or self._cluster is None:
+        if self._roster.is_closing or self._cluster is None:
             return
-        self._suspect(agreement.id, "no_activity", "the activity could not be created")
+        self._roster.suspect(agreement.id, "no_activity", "the activity could not be created")
         # yapapi would keep the agreement, and with it the provider, until the end
         runner: Any = self._cluster.service_runner
         release = runner._job.agreements_pool.release_agreement(agreement.id, allow_reuse=False)
@@ -409,11 +333,9 @@ class GolemPool:
 
     async def close(self) -> None:
         """End everything: agreements, bills, allocation. Never raises for the daemon's sake."""
-        self.is_closing = True
+        self._roster.close()
         for monitor in self._monitors:
             monitor.cancel()
-        for lease in list(self._leases.values()):
-            lease.release("the run is over", avoid=False)
         if self.presence.is_unsettled:
             await self._until_present()
         closing = Closing(
