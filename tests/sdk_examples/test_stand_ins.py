@@ -24,7 +24,9 @@ def test_the_fleet_is_valid_and_its_images_are_there() -> None:
     assert len({image.hash for image in fleet.images}) == len(fleet.images)
 
 
-@pytest.mark.parametrize("case", [one for cases in CASES.values() for one in cases], ids=str)
+@pytest.mark.parametrize(
+    "case", [one for cases in CASES.values() for one in cases], ids=lambda case: case.path
+)
 def test_cases_make_sense(case: Case) -> None:
     assert case.says, "an example that need not say anything proves nothing"
     for pattern in (*case.says, case.until):
