@@ -15,6 +15,7 @@ import rich_click as click
 from requestor.cli.options import as_json_option, runs_option
 from requestor.errors import PreflightError, RunFailed, UsageError
 from requestor.reporting.wording import glm_text, one_line, plural
+from requestor.secrecy import redact, redacted_data
 from requestor.training_run.run_directory import find_run, list_runs
 
 if TYPE_CHECKING:
@@ -70,10 +71,10 @@ def sweep(
     orders = Orders(is_dry=dry_run, ends_strays=strays, allocations=allocations)
     outcome = asyncio.run(sweep_runs(chosen, folder, orders))
     if as_json:
-        click.echo(json.dumps(outcome_record(outcome)))
+        click.echo(json.dumps(redacted_data(outcome_record(outcome))))
     else:
         for line in outcome_lines(outcome, shows_unknown=strays):
-            click.echo(line)
+            click.echo(redact(line))
     if outcome.failures:
         raise RunFailed(
             "not everything could be ended: " + "; ".join(outcome.failures),

@@ -15,7 +15,7 @@ from requestor.marketplace.diagnosis import Finding, State, has_failed
 from requestor.reporting.glyphs import Glyphs, glyphs_for
 from requestor.reporting.printing import print_trimmed
 from requestor.reporting.wording import one_line, plural
-from requestor.secrecy import redacted_data
+from requestor.secrecy import redact, redacted_data
 
 JSON_FORMAT = 1
 NAME_WIDTH = 13
@@ -41,7 +41,7 @@ def print_heading(subject: str, mode: str, console: Console) -> None:
 
 
 def print_finding(finding: Finding, console: Console) -> None:
-    """Print one finding, as it comes."""
+    """Print one finding, as it comes, without secrets."""
     glyphs = glyphs_for(console.encoding)
     row = Table.grid(padding=(0, 1, 0, 0))
     row.add_column(width=2)
@@ -51,10 +51,10 @@ def print_finding(finding: Finding, console: Console) -> None:
     row.add_row(
         Text(_mark(finding.state, glyphs), style=STYLES[finding.state]),
         Text(finding.name, style=quiet or "bold"),
-        _with_commands(glyphs.text(one_line(finding.says, 500)), quiet),
+        _with_commands(glyphs.text(one_line(redact(finding.says), 500)), quiet),
     )
     if finding.fix is not None:
-        fix = _with_commands(glyphs.text(one_line(finding.fix, 500)))
+        fix = _with_commands(glyphs.text(one_line(redact(finding.fix), 500)))
         row.add_row("", Text("  fix", style="dim"), fix)
     print_trimmed(console, Padding(row, (0, 0, 0, 1)))
 

@@ -28,6 +28,7 @@ from requestor.marketplace.money.ledger_entries import (
     whole_lines,
 )
 from requestor.marketplace.money.spending import ZERO, Account, Prices
+from requestor.secrecy import redact
 
 K = TypeVar("K", str, Decimal)
 
@@ -56,11 +57,13 @@ class Ledger:
         self._file.truncate(whole)
 
     def write(self, kind: EntryKind, **fields: str | float | int | None) -> None:
-        """Append one entry; amounts are given as decimal strings.
+        """Append one entry; amounts are given as decimal strings. A reason is kept without secrets.
 
         Raises:
             ValueError: the fields are not those of the kind.
         """
+        if isinstance(reason := fields.get("reason"), str):
+            fields["reason"] = redact(reason)  # it may be a daemon's words, which may quote a key
         record = {"kind": kind, "unix_seconds": round(self._clock(), 3), **fields}
         entry = entry_of(record)
         self._file.write(json.dumps(record).encode() + b"\n")

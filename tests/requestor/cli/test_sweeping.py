@@ -15,8 +15,9 @@ import pytest
 import pytest_asyncio
 from click.testing import CliRunner
 
+from requestor.cli import sweeping
 from requestor.cli.commands_sweep import outcome_lines, outcome_record, sweep
-from requestor.cli.sweeping import Orders, Outcome, sweep_runs
+from requestor.cli.sweeping import Orders, Outcome, SweptRun, sweep_runs
 from requestor.config import parse_config, resolved_yaml
 from requestor.errors import PreflightError
 from requestor.marketplace.money.ledger import Ledger, read_ledger
@@ -354,6 +355,20 @@ def test_a_private_daemon_is_woken_for_its_run(tmp_path: Path) -> None:
     }
     ledger = read_ledger(tmp_path / "runs" / "ppo" / "mock" / "ledger.jsonl")
     assert ledger.accepted_glm == {agreement_id: Decimal("0.01")}
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_sweep_shows_no_secrets(
+    empty: list[str], form: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def find(*_: object) -> Outcome:
+        notice = "oak: a bill could not be paid: 401 no key 3c5f9d0be2a14f6e"
+        return Outcome(runs=[SweptRun("ppo/oak", "id-oak", "dead", notices=[notice])])
+
+    monkeypatch.setenv("YAGNA_APPKEY", "3c5f9d0be2a14f6e")
+    monkeypatch.setattr(sweeping, "sweep_runs", find)
+    result = CliRunner().invoke(sweep, [*empty, *form])
+    assert "401 no key <redacted>" in result.output
 
 
 def test_what_could_not_be_done_makes_the_command_fail() -> None:

@@ -123,6 +123,13 @@ def test_json_is_whole_and_without_secrets(monkeypatch: pytest.MonkeyPatch) -> N
     assert json.loads(diagnosis_json([OK, WARNING, SKIPPED], "mock"))["is_fit"]
 
 
+def test_a_terminal_shows_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("YAGNA_APPKEY", KEY)
+    text = printed([Finding("x", State.FAILED, f"key {KEY} unknown", f"use {KEY}")])
+    assert KEY not in text
+    assert "key <redacted> unknown" in text
+
+
 def test_failures_in_a_few_words() -> None:
     assert failures_text(ALL) == "1 check failed: key"
     assert failures_text([FAILED, FAILED]) == "2 checks failed: key, key"

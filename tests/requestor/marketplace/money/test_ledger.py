@@ -379,3 +379,14 @@ def test_a_second_invoice_that_is_refused_closes_nothing(ledger: Ledger) -> None
     )
     assert ledger.summary.refused_agreements == set()
     assert ledger.summary.refused_bills == {("g1", "invoice", "i2")}
+
+
+def test_a_reason_that_quotes_the_key_is_kept_without_it(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YAGNA_APPKEY", "3c5f9d0be2a14f6e")
+    reason = "POST accept: 401 no application with key 3c5f9d0be2a14f6e"
+    ledger.write("payment_failed", agreement_id="g1", bill="invoice", reason=reason)
+    assert b"3c5f9d0be2a14f6e" not in ledger.path.read_bytes()
+    (entry,) = ledger.summary.failed_payments
+    assert entry.reason == "POST accept: 401 no application with key <redacted>"
