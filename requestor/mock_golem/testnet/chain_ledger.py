@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from requestor.mock_golem.journal import Journal
+from requestor.mock_golem.journal import Journal, JournalError
 from requestor.mock_golem.testnet.chain_networks import ChainNetwork
 from requestor.mock_golem.testnet.chain_transactions import (
     Transaction,
@@ -75,6 +75,7 @@ class ChainLedger:
 
     Raises:
         JournalError: the directory cannot be used, or its journal is damaged.
+        ChainError: it holds another network's chain.
     """
 
     def __init__(self, network: ChainNetwork, directory: Path, now: Callable[[], float]) -> None:
@@ -86,7 +87,11 @@ class ChainLedger:
         self._genesis = int(now())
         self.mined: dict[str, Mined] = {}
         self._journal = Journal(directory)
-        self._restore()
+        try:
+            self._restore()
+        except BaseException:
+            self._journal.close()
+            raise
 
     def close(self) -> None:
         """Close the journal."""
@@ -235,19 +240,28 @@ class ChainLedger:
         if not records:
             self._write("genesis", {"time": self._genesis, "network": self.network.name})
         for record in records:
-            data = record["data"]
-            if record["type"] == "genesis":
-                self._genesis = int(data["time"])
-                if data["network"] != self.network.name:
-                    raise ChainError(
-                        f"{self._journal.path}: a chain of {data['network']}, not of "
-                        f"{self.network.name}; use another --state folder"
-                    )
-            elif record["type"] == "fund":
-                self._fund(data["address"], int(data["tokens"]), int(data["currency"]))
-            else:
-                raw = bytes.fromhex(data["raw"])
-                self._pending.append((int(data["block"]), decode_transaction(raw)))
+            try:
+                self._take(str(record["type"]), record["data"])
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                raise JournalError(
+                    f"{self._journal.path}: a damaged record ({error!r:.200}). "
+                    "Restore the file, or start with a new --state."
+                ) from error
+
+    def _take(self, kind: str, data: dict[str, Any]) -> None:
+        """Take over a record of the journal."""
+        if kind == "genesis":
+            self._genesis = int(data["time"])
+            if data["network"] != self.network.name:
+                raise ChainError(
+                    f"{self._journal.path}: a chain of {data['network']}, not of "
+                    f"{self.network.name}; use another --state folder"
+                )
+        elif kind == "fund":
+            self._fund(data["address"], int(data["tokens"]), int(data["currency"]))
+        else:
+            raw = bytes.fromhex(data["raw"])
+            self._pending.append((int(data["block"]), decode_transaction(raw)))
 
     def _fund(self, address: str, tokens: int, currency: int) -> None:
         self._funded.add(address)

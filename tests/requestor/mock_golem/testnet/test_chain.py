@@ -1,5 +1,6 @@
 """The stand-in chain: what yagna signed is read right, and every token is somewhere."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from eth_account import Account
 from hypothesis import given
 from hypothesis import strategies as st
 
+from requestor.mock_golem.journal import JournalError
 from requestor.mock_golem.testnet.chain_ledger import (
     BASE_FEE_PER_GAS,
     ChainError,
@@ -205,6 +207,28 @@ def test_the_chain_of_another_network(ledger: ChainLedger, tmp_path: Path, now: 
     ledger.close()
     with pytest.raises(ChainError, match=r"a chain of hoodi, not of polygon.*--state"):
         ChainLedger(NETWORKS["polygon"], tmp_path / "chain", now)
+    ChainLedger(HOODI, tmp_path / "chain", now).close()  # nobody keeps it locked
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"type": "transaction", "data": {"raw": "02c0", "block": 3}},
+        {"type": "transaction", "data": {"raw": "zz", "block": 3}},
+        {"type": "fund", "data": {"address": PAYER, "tokens": "many", "currency": "1"}},
+        {"type": "fund", "data": {}},
+        {"type": "genesis", "data": None},
+        {"type": "genesis"},
+        "fund",
+    ],
+    ids=repr,
+)
+def test_a_damaged_journal(ledger: ChainLedger, tmp_path: Path, now: Time, record: Any) -> None:
+    ledger.close()
+    with (tmp_path / "chain" / "journal.jsonl").open("a") as file:
+        file.write(json.dumps({"at": "1", "records": [record]}) + "\n")
+    with pytest.raises(JournalError, match=r"journal.jsonl: a damaged record .*--state"):
+        ChainLedger(HOODI, tmp_path / "chain", now)
 
 
 @given(amounts=st.lists(st.tuples(st.integers(0, 60), st.sampled_from([PAYEE, PAYER])), max_size=8))
