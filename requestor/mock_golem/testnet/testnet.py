@@ -255,7 +255,11 @@ class Testnet:
             return
         _log.warning("yagna ended; starting it again in %g s", down_seconds)
         await self._settings.clock.sleep(down_seconds)
-        await self.yagna.start_again()
+        try:
+            await self.yagna.start_again()
+        except YagnaError as error:
+            _log.error("%s", error)  # `_watch` tries again
+            return
         if self._proxy is not None:
             await self._proxy.open()
 

@@ -188,7 +188,11 @@ class Yagna:
         if self._process is not None:
             await self._process.kill()
         await self._launch()
-        await self._open_account()
+        try:
+            await self._open_account()
+        except BaseException:  # without it nothing could be paid
+            await self.kill()
+            raise
 
     async def ended(self) -> None:
         """Return when the daemon ends, in whatever way."""

@@ -1,6 +1,7 @@
 """The real yagna: identities that last, money that moves, a death that looks like one."""
 
 import asyncio
+import contextlib
 import json
 import os
 import select
@@ -22,7 +23,7 @@ from requestor.mock_golem.daemon import DaemonAddress
 from requestor.mock_golem.fleet import parse_fleet
 from requestor.mock_golem.testnet.chain_ledger import ChainLedger
 from requestor.mock_golem.testnet.testnet import Testnet, TestnetSettings
-from requestor.mock_golem.testnet.yagna import YagnaError
+from requestor.mock_golem.testnet.yagna import YagnaError, find_yagna
 
 pytestmark = [pytest.mark.testnet, pytest.mark.asyncio, pytest.mark.timeout(180)]
 
@@ -261,6 +262,30 @@ async def test_a_daemon_that_dies_by_itself_is_started_again(
         while testnet.yagna.pid in (0, killed) or not testnet.yagna.is_running:
             await asyncio.sleep(0.05)
     assert (await payer.ok("GET", "/me"))["identity"] == address.identity
+
+
+@pytest.mark.parametrize("failing", ["service", "payment"])
+async def test_a_start_that_fails_is_tried_again(
+    open_testnet: Open, session: aiohttp.ClientSession, tmp_path: Path, failing: str
+) -> None:
+    flag, program = tmp_path / "flag", tmp_path / "yagna"
+    program.write_text(
+        f'#!/bin/sh\nif [ "$1" = {failing} ] && rm "{flag}" 2>/dev/null; then exit 3; fi\n'
+        f'exec "{find_yagna()}" "$@"\n'
+    )
+    program.chmod(0o755)
+    testnet, address = await open_testnet(restart_seconds=0.1, binary=program)
+    killed = testnet.yagna.pid
+    flag.touch()
+
+    os.kill(killed, signal.SIGKILL)
+
+    payer, status = requestor(address, session), 0
+    async with asyncio.timeout(60):
+        while flag.exists() or status != 201:
+            await asyncio.sleep(0.05)
+            with contextlib.suppress(aiohttp.ClientConnectionError):
+                status, _ = await payer.allocate("10")
 
 
 async def test_nothing_can_leave_its_network(
