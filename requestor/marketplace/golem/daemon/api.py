@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
@@ -18,29 +17,18 @@ from urllib.parse import quote, urlencode
 import aiohttp
 
 from requestor.marketplace.golem.daemon.address import DaemonAddress
+from requestor.marketplace.golem.daemon.answers import (
+    DaemonError,
+    moment_of,
+    read_timestamp,
+)
 from requestor.marketplace.golem.daemon.words import message_of, reason_of
 
-__all__ = ["DaemonAddress", "DaemonApi", "DaemonError", "decimal_field", "is_passing", "message_of"]
+__all__ = ["DaemonAddress", "DaemonApi", "DaemonError", "message_of"]
 
 MAX_ANSWER_BYTES = 8 << 20
 PAGE_ROWS = 500
 _INSTANT = timedelta(microseconds=1)
-_PASSING_STATUSES = (401, 403, 408, 429)
-
-
-class DaemonError(Exception):
-    """A call to the daemon failed; `status` is the HTTP status, 0 if there was no answer."""
-
-    def __init__(self, call: str, status: int, message: str) -> None:
-        """Keep the call, the status and what the daemon said."""
-        super().__init__(f"{call}: {status or 'no answer'} {message}".rstrip())
-        self.status = status
-        self.message = message
-
-    @property
-    def is_unreachable(self) -> bool:
-        """True if nobody answered."""
-        return self.status == 0
 
 
 class DaemonApi:
@@ -89,7 +77,8 @@ class DaemonApi:
             raise RuntimeError("the connection is not open")
         try:
             async with self._session.get(f"{self._address.url}/version/get") as response:
-                return parsedate_to_datetime(response.headers.get("Date", ""))
+                date = parsedate_to_datetime(response.headers.get("Date", ""))
+                return date if date.tzinfo else date.replace(tzinfo=UTC)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise DaemonError("GET /version/get", 0, str(error) or type(error).__name__) from error
         except ValueError:
@@ -186,7 +175,7 @@ class DaemonApi:
     async def agreement_endings(self, since_unix_seconds: float) -> dict[str, float]:
         """Return when agreements were terminated after that, in Unix seconds by their ids."""
         url, count = f"{self._address.market_url}/agreementEvents", PAGE_ROWS
-        after = _moment(since_unix_seconds).isoformat(timespec="microseconds")
+        after = moment_of(since_unix_seconds).isoformat(timespec="microseconds")
         while True:
             query = {"timeout": 0, "maxEvents": count, "afterTimestamp": after}
             rows = await self._list(f"{url}?{urlencode(query)}")
@@ -194,7 +183,7 @@ class DaemonApi:
                 break
             count *= 2
         return {
-            str(row.get("agreementId")): _timestamp(row, "eventDate").timestamp()
+            str(row.get("agreementId")): read_timestamp(row, "eventDate").timestamp()
             for row in rows
             if row.get("eventType") == "AgreementTerminatedEvent"
         }
@@ -251,7 +240,7 @@ class DaemonApi:
         """
         url, count = f"{self._address.payment_url}/invoices", PAGE_ROWS
         while True:
-            rows = await self._list(_page(url, _moment(since_unix_seconds), count))
+            rows = await self._list(_page(url, moment_of(since_unix_seconds), count))
             if len(rows) < count:
                 return rows
             count *= 2
@@ -264,7 +253,7 @@ class DaemonApi:
         further: where a whole page is of one instant (or, in old daemons, newest first).
         """
         url, count = f"{self._address.payment_url}/debitNotes", PAGE_ROWS
-        after = _moment(since_unix_seconds)
+        after = moment_of(since_unix_seconds)
         seen: set[str] = set()
         while True:
             rows = await self._list(_page(url, after, count))
@@ -275,7 +264,7 @@ class DaemonApi:
             seen.update(names)
             if len(rows) < count:
                 return
-            instants = [_timestamp(row) for row in rows]
+            instants = [read_timestamp(row) for row in rows]
             following = instants[-1] - _INSTANT
             if following > after and instants == sorted(instants):
                 after, count, seen = following, PAGE_ROWS, set(names)
@@ -325,47 +314,14 @@ class DaemonApi:
             raise DaemonError(call, 200, f"the answer is not JSON: {error}") from error
 
 
-def is_passing(error: BaseException) -> bool:
-    """Say whether a call failed for a reason that lies not in the call: it may work later."""
-    status = getattr(error, "status", None)
-    if isinstance(status, int) and status >= 400:
-        return status >= 500 or status in _PASSING_STATUSES
-    return isinstance(error, DaemonError | OSError | aiohttp.ClientError)
-
-
-def decimal_field(row: Mapping[str, Any], name: str) -> Decimal:
-    """Return a decimal field of an answer; a missing or malformed one is a `DaemonError`."""
-    try:
-        value = Decimal(str(row[name]))
-    except (KeyError, InvalidOperation) as error:
-        raise DaemonError("answer", 200, f"{name} is missing or not a number") from error
-    if not value.is_finite():
-        raise DaemonError("answer", 200, f"{name} is not finite")
-    return value
-
-
 def _name(identifier: str) -> str:
     """Return an id as one part of a path: strangers choose those of bills and activities."""
     return quote(identifier, safe="")
 
 
-def _moment(unix_seconds: float) -> datetime:
-    return datetime.fromtimestamp(max(0.0, unix_seconds), UTC)
-
-
 def _page(url: str, after: datetime, count: int) -> str:
     text = after.isoformat(timespec="microseconds").replace("+00:00", "Z")
     return f"{url}?{urlencode({'afterTimestamp': text, 'maxItems': count})}"
-
-
-def _timestamp(row: Mapping[str, Any], name: str = "timestamp") -> datetime:
-    """Return when a bill was sent, or another instant, to the microsecond (rounded down)."""
-    try:
-        moment = datetime.fromisoformat(str(row.get(name)))
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return max(moment.astimezone(UTC), _moment(0.0))
-    except (ValueError, OverflowError) as error:
-        raise DaemonError("answer", 200, f"a {name} is missing or malformed") from error
 
 
 def _path(url: str) -> str:

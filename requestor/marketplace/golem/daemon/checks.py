@@ -23,12 +23,8 @@ from requestor.marketplace.diagnosis import (
     CheckFailed,
     NotApplicable,
 )
-from requestor.marketplace.golem.daemon.api import (
-    DaemonAddress,
-    DaemonApi,
-    DaemonError,
-    decimal_field,
-)
+from requestor.marketplace.golem.daemon.answers import decimal_field
+from requestor.marketplace.golem.daemon.api import DaemonAddress, DaemonApi, DaemonError
 from requestor.marketplace.golem.daemon.funds import (
     Account,
     ask_balance,

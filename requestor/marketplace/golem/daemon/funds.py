@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from requestor.marketplace.diagnosis import Answer, CheckFailed
-from requestor.marketplace.golem.daemon.api import DaemonApi, DaemonError, decimal_field
+from requestor.marketplace.golem.daemon.answers import decimal_field
+from requestor.marketplace.golem.daemon.api import DaemonApi, DaemonError
 from requestor.marketplace.ports import MAINNETS
 from requestor.marketplace.untrusted import printable
 

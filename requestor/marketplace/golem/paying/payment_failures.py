@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from requestor.marketplace.golem.daemon.api import is_passing
+from requestor.marketplace.golem.daemon.answers import is_passing
 from requestor.marketplace.golem.daemon.failure_words import describe_failure
 
 _FUNDS = re.compile(r"not enough funds|allocation .{0,80}(not found|released)", re.IGNORECASE)

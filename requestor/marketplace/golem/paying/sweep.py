@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from requestor.marketplace.golem.daemon.api import DaemonApi, DaemonError, decimal_field
+from requestor.marketplace.golem.daemon.answers import decimal_field
+from requestor.marketplace.golem.daemon.api import DaemonApi, DaemonError
 from requestor.marketplace.golem.paying.settlement import (
     CLOCK_MARGIN_SECONDS,
     Settlement,

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from ya_payment.exceptions import ApiException
 from yarl import URL
 
+from requestor.marketplace.golem.daemon.answers import is_passing
 from requestor.marketplace.golem.daemon.api import (
     PAGE_ROWS,
     DaemonAddress,
     DaemonApi,
     DaemonError,
-    is_passing,
 )
 
 api_error: Any = ApiException
@@ -171,3 +171,22 @@ def test_an_id_of_a_strangers_choice_is_no_path() -> None:
         f"/activity-api/v1/activity/{quoted}/state",
         f"/market-api/v1/agreements/{quoted}",
     ]
+
+
+@pytest.mark.parametrize("zone", ["GMT", "-0000"])
+def test_a_date_of_any_spelling_can_be_compared(zone: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 200 OK\r\nDate: Fri, 20 Nov 2026 00:00:00 {zone}\r\n"
+        writer.write(f"{head}Content-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode())
+        await writer.drain()
+        writer.close()
+
+    async def ask() -> datetime | None:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            url = f"http://127.0.0.1:{port}"
+            async with DaemonApi(DaemonAddress.from_environment({"YAGNA_API_URL": url})) as api:
+                return await api.date()
+
+    assert asyncio.run(ask()) == START
