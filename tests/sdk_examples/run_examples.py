@@ -145,6 +145,8 @@ async def start_daemon(case: Case, place: Place) -> Daemon:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "requestor.mock_golem", place.daemon, "--json"),
             *("--fleet", str(file), "--wire-log", str(place.folder / "wire.jsonl")),
+            "--stop-on-stdin-eof",  # which comes however this program ends
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             # the daemon fetches from the web what examples have transferred
