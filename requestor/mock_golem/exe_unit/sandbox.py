@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, Literal
 
 from requestor.mock_golem.exe_unit.spec import CommandFailed, ContainerSpec, IsolationError
 from requestor.mock_golem.guest.network import TUN_DEVICE
+from requestor.mock_golem.trial_run import trial_run_problem
 
 ROOT_BYTES = 128 << 20  # what a real VM gives to files outside its volumes
 IMAGE_FOLDER = "/run/image"  # from where the agent lays the image over the root
@@ -77,21 +77,7 @@ def bubblewrap_problem() -> str | None:
         volume = Path(scratch) / "volume"
         volume.mkdir()
         options = _bubblewrap_options(bubblewrap, spec, [("/golem/work", volume)])
-        command = [*options, sys.executable, "-I", "-S", "-c", ""]
-        try:
-            subprocess.run(
-                command,
-                check=True,
-                capture_output=True,
-                stdin=subprocess.DEVNULL,
-                timeout=PROBE_SECONDS,
-            )
-        except subprocess.TimeoutExpired:
-            return f"`bwrap` did not finish a trial run within {PROBE_SECONDS:.0f} s"
-        except subprocess.CalledProcessError as error:
-            said = error.stderr.decode(errors="replace").strip()
-            return f"a trial run of `bwrap` failed with code {error.returncode}: {said}"
-    return None
+        return trial_run_problem(options, PROBE_SECONDS)
 
 
 def build_sandbox(

@@ -3,8 +3,8 @@
 import asyncio
 import functools
 import shutil
-import subprocess
-import sys
+
+from requestor.mock_golem.trial_run import trial_run_problem
 
 PROBE_SECONDS = 10.0
 
@@ -14,20 +14,7 @@ def namespace_problem() -> str | None:
     """Why no network namespace can be made here; None if one can. The answer is kept."""
     if shutil.which("bwrap") is None:
         return "there is no `bwrap` program on PATH (package bubblewrap)"
-    try:
-        subprocess.run(
-            [*namespace_command(), sys.executable, "-I", "-S", "-c", ""],
-            check=True,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=PROBE_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        return f"`bwrap` did not finish a trial run within {PROBE_SECONDS:.0f} s"
-    except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip()
-        return f"a trial run of `bwrap` failed with code {error.returncode}: {said}"
-    return None
+    return trial_run_problem(namespace_command(), PROBE_SECONDS)
 
 
 def namespace_command() -> list[str]:
