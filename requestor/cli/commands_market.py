@@ -17,10 +17,10 @@ from requestor.cli.options import as_json_option, runs_option
 from requestor.config import RunConfig, load_config, parse_config
 from requestor.errors import PreflightError, UsageError
 from requestor.marketplace.choice.history import ProviderHistory
-from requestor.marketplace.choice.reputation import Reputation, reputations
+from requestor.marketplace.choice.reputation import Reputation
 from requestor.marketplace.offers.market import MarketOffer
 from requestor.marketplace.offers.offer_book import MarketScan
-from requestor.marketplace.offers.offer_filters import Screening, filters_for, screen
+from requestor.marketplace.offers.offer_filters import Screening
 
 DEFAULTS = """
 env: {id: CartPole-v1}
@@ -130,6 +130,7 @@ def offers(
     derl-request offers configs/cartpole.yaml golem.mode=yagna golem.max_price.cpu_hour_glm=0.1
     derl-request offers --save scan.json; derl-request offers --from scan.json --sort memory
     """
+    from requestor.cli.market_needs import assess
     from requestor.marketplace.offers.saved_scan import read_scan, write_scan
     from requestor.reporting.market_json import market_json
     from requestor.reporting.market_view import MarketView, print_market
@@ -141,8 +142,8 @@ def offers(
     if save is not None:
         write_scan(save, scan)
     history = ProviderHistory(runs_dir / "providers.json", time.time)
-    known = reputations(scan.offers, history, loaded.golem.allow)
-    screening = _screened(scan, loaded, known)
+    assessment = assess(scan.offers, loaded.golem, history)
+    known, screening = assessment.known, assessment.screening
     shown = _sorted(screening, sort, loaded, known, show_all=show_all)
     age = max(0.0, time.time() - scan.taken_unix_seconds) if source is not None else None
     view = MarketView(scan, screening, shown[: limit or None], loaded.golem.threads, known, age)
@@ -181,12 +182,6 @@ async def _scan(config: RunConfig, seconds: float) -> MarketScan:
                 f"the market can't be looked at: {error} @ {address.url}",
                 fix="`derl-request doctor` with the same arguments tells what is wrong",
             ) from error
-
-
-def _screened(scan: MarketScan, config: RunConfig, known: Mapping[str, Reputation]) -> Screening:
-    from requestor.cli.market_needs import offer_requirements
-
-    return screen(scan.offers, filters_for(offer_requirements(config.golem, known)))
 
 
 def _sorted(

@@ -10,11 +10,10 @@ from pathlib import Path
 from requestor.cli.daemons import open_daemon
 from requestor.cli.leftovers import runs_left_open
 from requestor.cli.machine_checks import machine_checks
-from requestor.cli.market_needs import offer_requirements
+from requestor.cli.market_needs import assess
 from requestor.config import RunConfig
 from requestor.errors import PreflightError
 from requestor.marketplace.choice.history import ProviderHistory
-from requestor.marketplace.choice.reputation import reputations
 from requestor.marketplace.diagnosis import (
     Answer,
     Check,
@@ -28,7 +27,6 @@ from requestor.marketplace.golem.daemon.checks import DaemonChecks, DaemonNeeds
 from requestor.marketplace.golem.daemon.market_scan import ScanTerms, scan_market
 from requestor.marketplace.golem.daemon.registry import ImageReference, check_image
 from requestor.marketplace.offers.market import distinct_providers
-from requestor.marketplace.offers.offer_filters import filters_for, screen
 
 SCAN_SECONDS = 10.0
 _OF_A_DAEMON = ("gftp", "network", "key", "version", "clock", "identity", "account", "funds")
@@ -104,8 +102,7 @@ async def _offers(patient: Patient, api: DaemonApi) -> Answer:
         raise CheckFailed(
             f"the market can't be looked at: {error}", "look at yagna's log"
         ) from error
-    known = reputations(scan.offers, patient.history, golem.allow)
-    screening = screen(scan.offers, filters_for(offer_requirements(golem, known)))
+    screening = assess(scan.offers, golem, patient.history).screening
     kept = distinct_providers(screening.kept)
     removed = [f"{one.removed} by {one.name}" for one in screening.counts if one.removed]
     removed += [f"{len(scan.unusable)} unreadable"] if scan.unusable else []

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
 from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.offers.graphics import Gpu, read_gpus
-from requestor.marketplace.offers.offer_terms import OfferUnusable, read_offer
+from requestor.marketplace.offers.offer_terms import OfferUnusable, read_offer, read_wallet
 from requestor.marketplace.untrusted import bounded_number, printable
 
 MAX_WORDS = 64
@@ -29,7 +29,8 @@ _PLATFORM = re.compile(r"golem\.com\.payment\.platform\.([a-z0-9]+-[a-z0-9]+-[a-
 class MarketOffer:
     """One offer: who, for how much, on what machine. All text is fit for a terminal.
 
-    `wallet` is where its payments go (None if it names no address); `platforms` are sorted;
+    `wallet` is where its payments go, the first of several (None if it names no address; see
+    `paid_on`); `platforms` are sorted;
     `properties` are the raw ones.
     """
 
@@ -54,6 +55,10 @@ class MarketOffer:
     def hourly_glm(self, busy_threads: int) -> Decimal:
         """Return the price of an hour in which `busy_threads` threads work, without the start."""
         return self.prices.cpu_hour_glm * min(busy_threads, self.threads) + self.prices.hour_glm
+
+    def paid_on(self, platform: str) -> MarketOffer:
+        """Return the offer with the wallet of a platform: it may name another for each."""
+        return replace(self, wallet=read_wallet(self.properties, platform) or self.wallet)
 
     def is_named(self, names: Iterable[str]) -> bool:
         """Say whether one of `names` is its node id, its wallet or its name."""
