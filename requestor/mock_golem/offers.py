@@ -1,5 +1,6 @@
 """Offers and negotiation: what a provider publishes, and what it says to a counter-proposal."""
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -106,10 +107,9 @@ def answer_counter(
     _check_expiration(demand, provider, now)
     draft = {name: value for name, value in offer.items() if name not in _NEGOTIABLE}
     for name in _NEGOTIABLE:
-        wanted = _number(demand.get(name))
-        if wanted is None:
+        wanted, own = _number(demand.get(name)), offer.get(name)
+        if wanted is None or own is None:
             continue
-        own = offer[name]
         if name == DEBIT_NOTE_ACCEPT_TIMEOUT:
             agreed = _MIN_ACCEPT_SECONDS <= wanted <= own
         else:
@@ -173,7 +173,11 @@ def _check_expiration(demand: Mapping[str, Any], provider: ProviderModel, now: d
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # JSON's whole numbers have no end
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _whole(seconds: float) -> int | float:
