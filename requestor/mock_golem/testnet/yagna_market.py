@@ -11,7 +11,7 @@ from typing import Any
 from requestor.mock_golem.clock import Clock, parse_instant
 from requestor.mock_golem.constraints import flatten
 from requestor.mock_golem.negotiation import Proposal
-from requestor.mock_golem.offers import NO_CAPACITY
+from requestor.mock_golem.offers import NO_CAPACITY, chosen_platform
 from requestor.mock_golem.records import Agreement
 from requestor.mock_golem.signals import Signal
 from requestor.mock_golem.surroundings import TaskSet
@@ -186,10 +186,10 @@ def read_agreement(shown: Any, now: datetime) -> Agreement:
             timestamp=now,
             state="Pending",
         )
-        coefficients, platform = agreement.coefficients, agreement.platform
+        has_prices = len(agreement.coefficients) == 3
     except (ValueError, KeyError, TypeError) as error:
         raise EventError(f"an agreement that cannot be read: {error!r:.300}") from error
-    if len(coefficients) != 3 or not platform:
+    if not has_prices or chosen_platform(sides["demand"]["properties"]) is None:
         raise EventError("an agreement without three prices and a payment platform")
     return agreement
 
