@@ -59,8 +59,8 @@ class AgreementStatement:
     """One agreement: what its provider asked, what it gets, and what it did.
 
     asked_glm: the final bill as it came; None if none did.
-    interim_glm: the part of `accepted_glm` that went out before the invoice, by debit notes that
-        were to be paid at once.
+    interim_notes_glm: by activity, what went out before the invoice, by debit notes that were to
+        be paid at once.
     state: `open`, `paid`, `owed` (the invoice is right, money was missing), `refused`, or
         `unbilled` (ended, and no invoice came).
     """
@@ -70,7 +70,7 @@ class AgreementStatement:
     activities: int = 0
     asked_glm: Decimal | None = None
     accepted_glm: Decimal = ZERO
-    interim_glm: Decimal = ZERO
+    interim_notes_glm: dict[str, Decimal] = field(default_factory=dict)
     debit_notes: int = 0
     debit_notes_skipped: int = 0
     refusals: list[entries.BillRefused] = field(default_factory=list)
@@ -78,6 +78,11 @@ class AgreementStatement:
     is_paid: bool = False
     is_owed: bool = False
     is_refused: bool = False
+
+    @property
+    def interim_glm(self) -> Decimal:
+        """The part of `accepted_glm` that went out before the invoice."""
+        return sum(self.interim_notes_glm.values(), ZERO)
 
     @property
     def state(self) -> str:
@@ -209,7 +214,8 @@ def _add(agreement: AgreementStatement, entry: LedgerEntry) -> None:
             agreement.debit_notes += 1
             agreement.accepted_glm = max(agreement.accepted_glm, entry.total_glm)
             if entry.is_payable:
-                agreement.interim_glm = agreement.accepted_glm
+                asked = entry.total_glm if entry.note_glm is None else entry.note_glm
+                agreement.interim_notes_glm[entry.activity_id] = asked
         case entries.DebitNotesSkipped():
             agreement.debit_notes_skipped += entry.count
         case entries.InvoiceReceived():

@@ -137,3 +137,24 @@ def test_an_empty_ledger_has_an_empty_statement(tmp_path: Path) -> None:
     statement = make_statement(read_entries(tmp_path / "none.jsonl"))
     assert statement.providers == []
     assert statement.accepted_glm == statement.owed_glm == 0
+
+
+def test_interim_payments_are_those_of_the_activities_that_asked_for_them(ledger: Ledger) -> None:
+    approve(ledger, "g1", "willow")
+    for total, note, activity, is_payable in (
+        ("5", "5", "a1", False),  # paid with the invoice
+        ("6", "1", "a2", True),
+        ("8", "3", "a2", True),  # of the whole activity: 2 more than before
+        ("9", "4", "a2", False),
+    ):
+        ledger.write(
+            "debit_note_accepted",
+            agreement_id="g1",
+            total_glm=total,
+            note_glm=note,
+            activity_id=activity,
+            is_payable=is_payable,
+        )
+    agreement = state(ledger).agreements["g1"]
+    assert agreement.accepted_glm == 9
+    assert agreement.interim_glm == 3
