@@ -52,14 +52,18 @@ class OfferBook:
             return
         if not isinstance(properties, Mapping):
             properties = {}
-        text = json.dumps(properties, sort_keys=True)
-        if len(text) > MAX_OFFER_BYTES:
-            text, properties = f"too large {len(text)}", {}
-            offer: MarketOffer | UnusableOffer = UnusableOffer(
-                printable(node_id, 64), "unnamed", "the offer is too large", {}
-            )
+        offer: MarketOffer | UnusableOffer
+        try:
+            text = json.dumps(properties, sort_keys=True, allow_nan=False)
+        except (ValueError, RecursionError):
+            text = "no JSON"
+            offer = _unreadable(node_id, "the offer holds a number that is none, or is too deep")
         else:
-            offer = _read(node_id, offer_id, properties)
+            if len(text) > MAX_OFFER_BYTES:
+                text = f"too large {len(text)}"
+                offer = _unreadable(node_id, "the offer is too large")
+            else:
+                offer = _read(node_id, offer_id, properties)
         if (offer.node_id, text) not in self.offers:
             self.size_bytes += len(text)
             self.offers[offer.node_id, text] = offer
@@ -75,6 +79,10 @@ class OfferBook:
             seconds=seconds,
             is_cut=self.is_cut,
         )
+
+
+def _unreadable(node_id: str, reason: str) -> UnusableOffer:
+    return UnusableOffer(printable(node_id, 64), "unnamed", reason, {})
 
 
 def _read(

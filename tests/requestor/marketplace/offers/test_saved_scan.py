@@ -60,6 +60,21 @@ def test_what_cannot_be_read_is_told(properties: Properties) -> None:
     assert all(one.node_id.isprintable() for one in scan_of(book).unusable)
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN"])
+def test_a_number_that_is_none_spoils_no_scan(
+    properties: Properties, tmp_path: Path, number: str
+) -> None:
+    book = OfferBook()
+    book.add(NODE, "", properties(**{"golem.inf.mem.gib": json.loads(number)}))
+    book.add(node(2), "", properties())
+    scan = scan_of(book)
+    assert [one.reason for one in scan.unusable] == [
+        "the offer holds a number that is none, or is too deep"
+    ]
+    write_scan(tmp_path / "scan.json", scan)
+    assert [one.node_id for one in read_scan(tmp_path / "scan.json").offers] == [node(2)]
+
+
 def test_a_flood_is_cut_off(properties: Properties, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(offer_book, "MAX_OFFERS", 10)
     book = OfferBook()
