@@ -99,7 +99,9 @@ async def measure(
         golem.payment_network,
         is_private=golem.mode != "yagna",
     )
-    budget = bench.budget_glm or budget_for(bench.config, ranked)
+    budget = budget_for(bench.config, ranked, bench.budget_glm)
+    # whoever cleans up after a crash pays within the budget that the folder's config names
+    write_whole(directory.config, resolved_yaml(with_budget(bench.config, budget)).encode())
     count = min(MEASURED_PROVIDERS, len(ranked))
     bench.notice(
         f"renting {count} of {len(ranked)} providers for {MEASURE_SECONDS:.0f} s, "
@@ -128,13 +130,27 @@ async def measure(
     return Results(found.orders, read_ledger(directory.ledger).total_glm, here)
 
 
-def budget_for(config: RunConfig, ranked: Sequence[Offered]) -> Decimal:
-    """Return what a benchmark of the first offers may spend: their prices for so long, twice."""
+def budget_for(
+    config: RunConfig, ranked: Sequence[Offered], asked_glm: Decimal | None = None
+) -> Decimal:
+    """Return what a benchmark of the first offers may spend, never more than the run's budget.
+
+    That is `asked_glm`; None for twice what their prices come to in `BUDGETED_SECONDS`.
+    """
+    if asked_glm is not None:
+        return min(asked_glm, config.golem.budget_glm)
     seconds = Decimal(repr(BUDGETED_SECONDS))
     glm = sum(
         (one.prices.cost_glm(seconds, seconds) for one in ranked[:MEASURED_PROVIDERS]), Decimal(0)
     )
     return min(max(2 * glm, MIN_BUDGET_GLM), config.golem.budget_glm)
+
+
+def with_budget(config: RunConfig, budget_glm: Decimal) -> RunConfig:
+    """Return the config with another budget, no larger than its own."""
+    budget = min(budget_glm, config.golem.budget_glm)
+    golem = config.golem.model_copy(update={"budget_glm": budget})
+    return config.model_copy(update={"golem": golem})
 
 
 def create_benchmark(config: RunConfig, runs: Path) -> RunDirectory:

@@ -101,7 +101,7 @@ def quote(
     if measure_budget is not None and not measures:
         raise UsageError("--measure-budget is for --measure", fix="give both, or neither")
     if measures:
-        confirm_spending(_as_measured(loaded, measure_budget), yes=yes)
+        _confirm_benchmark(loaded, measure_budget, yes=yes)
     from requestor.cli.quoting import Request, make
     from requestor.quoting.record import write_quote
     from requestor.reporting.quote_view import QuoteView, print_quote, quote_json
@@ -134,11 +134,9 @@ def quote(
         click.echo(f" saved: {save}", file=sys.stdout)
 
 
-def _as_measured(config: RunConfig, budget: Decimal | None) -> RunConfig:
-    """Return the config with a benchmark's budget for the run's: that is what is asked about."""
-    if budget is None:
-        return config
-    golem = config.golem.model_copy(update={"budget_glm": min(budget, config.golem.budget_glm)})
-    return config.model_copy(update={"golem": golem})
+def _confirm_benchmark(config: RunConfig, budget: Decimal | None, *, yes: bool) -> None:
+    """Ask before a benchmark spends real money: up to its own budget, not the run's."""
+    from requestor.cli.benchmarking import with_budget
 
-
+    asked = config if budget is None else with_budget(config, budget)
+    confirm_spending(asked, yes=yes)
