@@ -14,7 +14,7 @@ from requestor.cli.assembly import run_settings
 from requestor.cli.benchmarking import Bench, create_benchmark, look_here, measure, tidy
 from requestor.cli.daemons import DaemonFolder, open_daemon
 from requestor.cli.execution import file_log
-from requestor.cli.market_needs import offer_requirements
+from requestor.cli.market_needs import assess
 from requestor.cli.quote_inputs import (
     knowledge_for,
     overheads_for,
@@ -26,14 +26,12 @@ from requestor.cli.renting import preferences
 from requestor.config import RunConfig
 from requestor.errors import PreflightError
 from requestor.marketplace.choice.history import ProviderHistory, Who
-from requestor.marketplace.choice.reputation import reputations
 from requestor.marketplace.choice.selection import Offered, Selection
 from requestor.marketplace.golem.daemon.api import DaemonAddress, DaemonApi, DaemonError
 from requestor.marketplace.golem.daemon.market_scan import ScanTerms, scan_market
 from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.offers.market import MarketOffer
 from requestor.marketplace.offers.offer_book import MarketScan
-from requestor.marketplace.offers.offer_filters import filters_for, screen
 from requestor.marketplace.offers.saved_scan import read_scan
 from requestor.quoting.quote import Quote
 from requestor.quoting.record import StoredQuote
@@ -191,8 +189,7 @@ async def _scan(address: DaemonAddress, request: Request) -> MarketScan:
 
 def usable_offers(config: RunConfig, history: ProviderHistory, scan: MarketScan) -> Offers:
     """Return the offers that a run would take, and what removes the others."""
-    known = reputations(scan.offers, history, config.golem.allow)
-    screening = screen(scan.offers, filters_for(offer_requirements(config.golem, known)))
+    screening = assess(scan.offers, config.golem, history).screening
     selection = selection_for(config, history)
     kept = tuple(
         one for offer in screening.kept if selection.refusal(one := as_offered(offer)) is None
