@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from provider_image.wire import ModelMetadata, decode_metadata, specs_of, write_bundle
-from requestor.errors import DerlError
+from requestor.errors import RunFailed
 from requestor.evaluation.judge import Judge
 from requestor.evaluation.local_worker import LocalOrderFailed, LocalWorker, LocalWorkerError
 from requestor.federation.rounds import WorkItem, plan_round
@@ -122,8 +122,25 @@ async def measure_providers(
     What they did goes into the providers' history, as in a run.
 
     Raises:
-        DerlError: nobody could be rented.
+        DerlError: nobody could be rented, or the daemon went away.
     """
+    try:
+        return await _measure_providers(book, marketplace, terms, seconds, notice)
+    except MarketplaceLost as error:
+        raise RunFailed(
+            f"the benchmark was cut off: {error}",
+            fix="`derl-request doctor` tells how the daemon is; `derl-request sweep` ends what "
+            "may be left",
+        ) from error
+
+
+async def _measure_providers(
+    book: OrderBook,
+    marketplace: Marketplace,
+    terms: Terms,
+    seconds: float,
+    notice: Callable[[str], None],
+) -> Benchmarked:
     orders: dict[str, int] = {}
     refused: dict[str, str] = {}
     async with marketplace.rent(terms, notice) as pool:
@@ -149,8 +166,6 @@ async def measure_providers(
             tasks = [asyncio.ensure_future(serve(n)) for n in range(terms.providers)]
             try:
                 await asyncio.gather(*tasks)
-            except MarketplaceLost as error:
-                raise DerlError(str(error)) from error
             finally:
                 for task in tasks:
                     task.cancel()
