@@ -26,7 +26,11 @@ from requestor.marketplace.golem.daemon.api import (
     DaemonError,
     message_of,
 )
-from requestor.marketplace.golem.daemon.presence import DaemonGone, DaemonPresence
+from requestor.marketplace.golem.daemon.presence import (
+    SETTLING_SECONDS,
+    DaemonGone,
+    DaemonPresence,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +39,9 @@ MAX_CUTS = 5
 """A call that breaks off so often, while the daemon answers others, is given up."""
 
 CUT_PAUSE_SECONDS = 0.2
+
+MAX_NO_SECONDS = SETTLING_SECONDS
+"""Who is answered with a no for so long, absences not counted, is not just a little too early."""
 
 _REPEATABLE_POSTS = ("demands", "terminate", "accept", "wait", "exec")
 """An exe-unit executes one script at a time, and refuses a second as long as it does."""
@@ -107,6 +114,7 @@ class PatientCalls:
             Exception: whatever `send` raises for other reasons.
         """
         cuts = 0
+        no_since: float | None = None
         failure: Failure | None = None
         while True:
             try:
@@ -114,12 +122,15 @@ class PatientCalls:
             except Exception as error:
                 if failure is Failure.CUT and method == "DELETE" and _is_gone(error):
                     return _Done()
-                failure = diagnose(error, is_unsettled=self.presence.is_unsettled)
+                failure = diagnose(error, is_unsettled=self._may_pass)
                 if failure is Failure.REFUSED:
                     raise
                 said = _text(getattr(error, "body", None)) or repr(error)
                 logger.info("%s %s: %s: %s", method, urlsplit(url).path, failure.value, said)
                 if isinstance(getattr(error, "status", None), int):
+                    no_since = self._present_seconds if no_since is None else no_since
+                    if self._present_seconds - no_since >= MAX_NO_SECONDS:
+                        raise
                     await asyncio.sleep(SETTLING_PAUSE_SECONDS)
                 else:
                     away_seconds = self.presence.away_seconds
@@ -127,6 +138,7 @@ class PatientCalls:
                     await self.presence.until_present()
                     was_away = self.presence.away_seconds > away_seconds
                     cuts = 0 if was_away else cuts + 1
+                    no_since = None if was_away else no_since
                 remedy = remedy_for(failure, method, url)
                 if remedy is Remedy.NONE or cuts > MAX_CUTS:
                     raise
@@ -134,6 +146,16 @@ class PatientCalls:
                 await asyncio.sleep(CUT_PAUSE_SECONDS * cuts)
             if remedy is Remedy.LOOK and (answer := await self._agreement(url, options)):
                 return answer
+
+    @property
+    def _may_pass(self) -> bool:
+        """Whether a no may become a yes: not if nobody waits for the daemon any more."""
+        return self.presence.is_unsettled and not self.presence.is_gone
+
+    @property
+    def _present_seconds(self) -> float:
+        """The loop's time, which stands still while the daemon is away."""
+        return asyncio.get_running_loop().time() - self.presence.away_seconds
 
     async def _agreement(self, url: str, options: dict[str, Any]) -> Any:
         """Return the daemon's answer about an agreement, None while it is a mere proposal."""

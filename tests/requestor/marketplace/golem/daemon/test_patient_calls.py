@@ -11,15 +11,21 @@ import aiohttp
 import pytest
 from ya_market.exceptions import ApiException
 
+from requestor.marketplace.golem.daemon.api import DaemonError
 from requestor.marketplace.golem.daemon.patient_calls import (
     MAX_CUTS,
+    MAX_NO_SECONDS,
     Failure,
     PatientCalls,
     Remedy,
     diagnose,
     remedy_for,
 )
-from requestor.marketplace.golem.daemon.presence import SETTLING_SECONDS, DaemonGone
+from requestor.marketplace.golem.daemon.presence import (
+    SETTLING_SECONDS,
+    DaemonGone,
+    DaemonPresence,
+)
 
 if TYPE_CHECKING:
     from tests.requestor.conftest import RunInVirtualTime
@@ -141,6 +147,7 @@ class Presence:
         self.absence_seconds = absence_seconds
         self.away_seconds = 0.0
         self.waits = 0
+        self.is_gone = False
         self._settled = float("-inf")
 
     @property
@@ -227,6 +234,48 @@ def test_a_provider_that_stays_out_of_reach_is_out_of_reach(
     with pytest.raises(ApiException):
         call(run_in_virtual_time, daemon, "GET", f"{ACTIVITY}/activity/a/exec/b")
     assert len(daemon.calls) == pytest.approx(SETTLING_SECONDS / 0.5, abs=3)
+
+
+def test_nothing_is_asked_again_of_a_daemon_that_nobody_waits_for_any_more(
+    run_in_virtual_time: RunInVirtualTime,
+) -> None:
+    async def away() -> None:
+        raise DaemonError("GET /version/get", 503, "no upstream")
+
+    async def main() -> None:
+        listener: Any = SimpleNamespace(daemon_away=lambda _: None, daemon_gone=lambda _: None)
+        async with DaemonPresence(away, 60.0, listener) as presence:
+            await asyncio.sleep(0.1)  # the first question is asked
+            daemon = Daemon(*[answered(503)] * 1000)
+            calls = PatientCalls(daemon.send, presence)
+            with pytest.raises(ApiException):
+                await calls.request("DELETE", f"{PAYMENT}/allocations/a")
+            # it waited as long as anybody did
+            assert asyncio.get_running_loop().time() == pytest.approx(60.0, abs=1.0)
+            assert presence.is_gone
+            before = len(daemon.calls)
+            with pytest.raises(ApiException):
+                await calls.request("DELETE", f"{PAYMENT}/allocations/a")
+            assert len(daemon.calls) == before + 1
+
+    run_in_virtual_time(main())
+
+
+def test_a_no_that_does_not_pass_is_one_even_if_others_doubt_the_daemon_for_ever(
+    run_in_virtual_time: RunInVirtualTime,
+) -> None:
+    class Doubted(Presence):
+        is_unsettled = True
+
+    async def main() -> None:
+        stand_in: Any = Doubted()
+        daemon = Daemon(*[answered(503)] * 1000)
+        with pytest.raises(ApiException):
+            await PatientCalls(daemon.send, stand_in).request("GET", f"{PAYMENT}/allocations")
+        assert asyncio.get_running_loop().time() == pytest.approx(MAX_NO_SECONDS)
+        assert len(daemon.calls) == MAX_NO_SECONDS / 0.5 + 1
+
+    run_in_virtual_time(main())
 
 
 def test_other_errors_reach_the_caller_at_once(run_in_virtual_time: RunInVirtualTime) -> None:
