@@ -37,6 +37,9 @@ RESUMABLE = (
 )
 """What may change on resume: everything else decides what is learned."""
 
+PAYS = ("golem.mode", "golem.payment_driver", "golem.payment_network")
+"""Where bills are paid: what is owed there is out of reach once it has changed."""
+
 _YES = click.option("--yes", is_flag=True, help="Spend real money without asking.")
 _WIRE = click.option(
     "--wire-log", is_flag=True, help="mock and testnet: log every REST call to logs/wire.jsonl."
@@ -116,7 +119,7 @@ def resume(
     if "=" in run_name and not Path(run_name).exists():
         run_name, overrides = "last", (run_name, *overrides)
     directory = find_run(runs_dir, run_name)
-    _check_resumable(overrides)
+    _check_resumable(overrides, directory)
     if _is_finished(directory):
         _print_account(directory, as_json=as_json)
         return
@@ -204,9 +207,14 @@ def _dry_run(config: RunConfig, as_json: bool) -> None:
     click.echo("\n# " + describe_plan(config).replace("\n", "\n# "))
 
 
-def _check_resumable(overrides: Sequence[str]) -> None:
+def _check_resumable(overrides: Sequence[str], directory: RunDirectory) -> None:
     for override in overrides:
         key = override.partition("=")[0]
+        if key in PAYS and read_ledger(directory.ledger).is_open:
+            raise UsageError(
+                f"{key} can't change while the run still owes something where it was rented",
+                fix="`derl-request resume` without it, or `derl-request sweep`, settles that first",
+            )
         if not key.startswith(RESUMABLE):
             raise UsageError(
                 f"{key} can't change in the middle of a run",

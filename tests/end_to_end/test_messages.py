@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from requestor.mock_golem.gftp import write_launcher
+
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Finished, Workbench
 
@@ -121,9 +123,8 @@ def test_a_fleet_file_that_is_not_there(bench: Workbench) -> None:
 
 @pytest.fixture
 def gftp(bench: Workbench) -> dict[str, str]:
-    """An environment with some `gftp` on PATH and a key, but no daemon."""
-    program = bench.write("gftp", "#!/bin/sh\n")
-    program.chmod(0o755)
+    """An environment with a `gftp` on PATH and a key, but no daemon."""
+    write_launcher(bench.folder, bench.folder / "gftp-store")
     return {
         "PATH": f"{bench.folder}:{bench.environment()['PATH']}",
         "YAGNA_APPKEY": "of-no-daemon",
@@ -265,3 +266,19 @@ def test_what_cannot_change_on_resume(bench: Workbench, reference: object) -> No
     (folder / "run.json").write_text('{"run_id": "0"}')
     done = bench.derl("resume", "last", "algo.gamma=0.5")
     assert_says(done, 2, "algo.gamma can't change in the middle of a run", "fix: start a new run")
+
+
+@pytest.mark.parametrize(
+    "override", ["golem.payment_network=polygon", "golem.mode=yagna", "golem.payment_driver=x"]
+)
+def test_where_bills_are_paid_stays_while_something_is_owed(
+    bench: Workbench, override: str
+) -> None:
+    folder = bench.runs / "ppo" / "CartPole-v1_1"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"run_id": "0"}')
+    intended = {"kind": "allocation_intended", "amount_glm": "1", "node_id": "0x1"}
+    (folder / "ledger.jsonl").write_text(json.dumps(intended) + "\n")
+    done = bench.derl("resume", "last", override)
+    key = override.partition("=")[0]
+    assert_says(done, 2, f"{key} can't change while the run still owes", "derl-request sweep")
