@@ -211,4 +211,4 @@ def selection_for(config: RunConfig, history: ProviderHistory) -> Selection:
 
 def as_offered(offer: MarketOffer) -> Offered:
     """Return a scanned offer as the choice knows it."""
-    return Offered(Who(offer.node_id, offer.name, offer.wallet), offer.prices)
+    return Offered(Who(offer.node_id, offer.name, offer.wallet), offer.prices, offer.threads)

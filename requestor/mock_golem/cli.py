@@ -119,13 +119,13 @@ def testnet(
 ) -> None:
     """Run the real yagna daemon with the fleet's providers, cut off from every network.
 
-    Payments settle on a chain of its own. It needs `pip install 'derl[testnet]'` and takes a few
-    seconds to start; apart from that it is used as `serve` is.
+    Payments settle on a chain of its own. It needs the extra `testnet` (`./scripts/setup dev`) and takes
+    a few seconds to start; apart from that it is used as `serve` is.
     """
     try:
         from requestor.mock_golem.testnet.cli import TestnetOptions, run_testnet
     except ImportError as error:
-        fail(f"{error}; fix: pip install 'derl[testnet]'")
+        fail(f"{error}; fix: ./scripts/setup dev, which installs the extra `testnet`")
     run_testnet(
         TestnetOptions(read_fleet(fleet_file), port, app_key, state, wire_log),
         stop_on_stdin_eof=stop_on_stdin_eof,

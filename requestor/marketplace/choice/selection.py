@@ -45,6 +45,10 @@ QUIET_SECONDS = 0.5
 MIN_AGREEMENT_SECONDS = 60.0
 """An agreement whose ceiling would not last for so long is not worth its start."""
 
+SOON_SECONDS = 50.0
+"""An agreement that came to its ceiling earlier did not cost what its prices promised; the rest of
+the minute is for the watch, which ends it a little before."""
+
 
 @dataclass(frozen=True)
 class Preferences:
@@ -63,15 +67,18 @@ class Preferences:
 LEAST_SECONDS = 3
 """Nothing useful comes of an agreement that cannot last so long."""
 
+BURNED = "came to golem.max_price.agreement_glm at once"
+
 MIN_LEFT_SECONDS = 60.0
 """A provider's start takes too long to be worth it when less than this is left to do."""
 
 
 class Offered(NamedTuple):
-    """An offer in hand: who makes it, and its prices."""
+    """An offer in hand: who makes it, its prices, and how many threads may be charged at once."""
 
     who: Who
     prices: Prices
+    threads: int = 1
 
 
 class Selection:
@@ -100,6 +107,7 @@ class Selection:
         self._fresh: dict[str, Evidence] = {}
         self._useful_steps = 0.0
         self._given_up: set[str] = set()
+        self._burned: set[str] = set()
         self._seen: dict[str, str | None] = {}
         self._offers: dict[str, Offered] = {}
         self.unaffordable_glm: Decimal | None = None
@@ -127,7 +135,7 @@ class Selection:
         return reason
 
     def _refusal(self, offered: Offered) -> str | None:
-        who, prices = offered
+        who, prices, _ = offered
         preferences = self._preferences
         if preferences.allow and not is_named(who, preferences.allow):
             return "not on the list golem.allow"
@@ -136,7 +144,9 @@ class Selection:
         if not prices.within(self._ceilings):
             return "above the price ceilings"
         if self._affordable_seconds(offered) < MIN_AGREEMENT_SECONDS:
-            return "above the ceiling of an agreement"
+            return "golem.max_price.agreement_glm does not pay for a minute"
+        if who.node_id in self._burned:
+            return BURNED
         standing = self.standing(who)
         if standing == "banned":
             return "banned for earlier failures"
@@ -252,6 +262,19 @@ class Selection:
         """Note the end of an agreement, if there was one."""
         self._rented.pop(agreement_id, None)
 
+    def came_to_ceiling(self, agreement_id: str, seconds: float, *, was_ready: bool) -> bool:
+        """Note that an agreement ends at its ceiling, `seconds` after it was approved.
+
+        Return whether its provider is not rented any more: if that was soon, or before it was
+        ready to work, another agreement would be another start paid for nothing.
+        """
+        who = self._parties.get(agreement_id)
+        if who is None or (was_ready and seconds >= SOON_SECONDS):
+            return False
+        self._burned.add(who.node_id)
+        self._seen[who.node_id] = BURNED
+        return True
+
     def worked(self, node_id: str, evidence: Evidence) -> None:
         """Note what came of an order: `at_seconds` of `evidence` is in the history's time."""
         self._fresh[node_id] = self._fresh.get(node_id, Evidence()).plus(evidence)
@@ -328,15 +351,18 @@ class Selection:
         return typical_pace([*known, *self._fresh.values()]) or UNKNOWN_PACE
 
     def _affordable_seconds(self, offered: Offered) -> float:
-        """Return how long an agreement could last under its ceiling."""
+        """Return how long an agreement lasts under its ceiling, with all threads busy.
+
+        So the watch over the ceiling counts, as long as no usage is known.
+        """
         ceiling = self._preferences.agreement_ceiling_glm
         if ceiling is None:
             return float("inf")
         left = ceiling - offered.prices.start_glm
-        rate = offered.prices.cost_glm(Decimal(1), Decimal(1)) - offered.prices.start_glm
+        hour = offered.prices.full_hour_glm(offered.threads)
         if left <= 0:
             return 0.0
-        return float(left / rate) if rate > 0 else float("inf")
+        return float(3600 * left / hour) if hour > 0 else float("inf")
 
 
 def least_glm(prices: Prices) -> Decimal:

@@ -49,6 +49,10 @@ class Prices:
         hourly = self.cpu_hour_glm * cpu_seconds + self.hour_glm * seconds
         return self.start_glm + hourly / 3600
 
+    def full_hour_glm(self, threads: int) -> Decimal:
+        """Return the price of an hour in which all of the offer's threads are busy."""
+        return self.cpu_hour_glm * threads + self.hour_glm
+
     def within(self, ceilings: Prices) -> bool:
         """Say whether no price is above its ceiling."""
         return (
@@ -158,7 +162,7 @@ class Account:
 
     @cached_property
     def _full_hour_glm(self) -> Decimal:
-        return self.prices.cpu_hour_glm * self.threads + self.prices.hour_glm
+        return self.prices.full_hour_glm(self.threads)
 
 
 @dataclass

@@ -92,8 +92,9 @@ def find_yagna(environment: Mapping[str, str] | None = None) -> Path:
     found = shutil.which("yagna", path=known.get("PATH"))
     if found is None:
         raise YagnaError(
-            "there is no real yagna here; fix: pip install 'derl[testnet]' "
-            "(Linux on x86-64), or name one: DERL_YAGNA=/path/to/yagna"
+            "there is no real yagna here; fix: ./scripts/setup dev in a clone of DeRL (or "
+            "pip install golem-node==0.17.6; Linux on x86-64), or name one: "
+            "DERL_YAGNA=/path/to/yagna"
         )
     return Path(found)
 

@@ -7,6 +7,8 @@ overtaken. Here nothing is scored before an offer is taken.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable, Collection
 from typing import Any
@@ -20,6 +22,8 @@ from requestor.marketplace.choice.selection import Offered, Selection
 from requestor.marketplace.golem.paying.bookkeeping import Bookkeeper
 from requestor.marketplace.golem.renting.strategy import read_offered
 from requestor.marketplace.money.spending import SpendingGuard
+
+logger = logging.getLogger(__name__)
 
 Pick = Callable[[Collection[str]], str | None]
 """Given the providers whose offers are in hand, whose is to be taken; None: nobody's now."""
@@ -41,6 +45,13 @@ class BestOfferPool(AgreementsPool):
     def in_hand(self) -> tuple[str, ...]:
         """The providers whose offers could be taken now."""
         return tuple(self._offer_buffer)
+
+    async def end(self, agreement_id: str) -> None:
+        """End an agreement, if it is there; yapapi leaves it to some providers to do so."""
+        held = self._agreements.get(agreement_id)
+        await self.release_agreement(agreement_id, allow_reuse=False)
+        if held is not None and not held.agreement.terminated:
+            await held.agreement.terminate({"message": "Not needed any more"})
 
     async def _get_agreement(self) -> Agreement | None:
         """Let yapapi see the picked offer alone; the others are put back if no newer one came."""
@@ -80,6 +91,7 @@ class OfferDesk:
         self._platform = platform
         self._too_poor = too_poor
         self._pool: BestOfferPool | None = None
+        self._endings: dict[str, asyncio.Task[None]] = {}
 
     def take_over(self, cluster: Cluster[Any]) -> None:
         """Choose for a cluster from now on; offers begin to come in."""
@@ -87,6 +99,27 @@ class OfferDesk:
         self._pool = BestOfferPool(self._pick, self._agreed, runner._job.agreements_pool)
         runner._job.agreements_pool = self._pool
         self._selection.begin()
+
+    def end(self, agreement_id: str) -> None:
+        """Have an agreement ended, whoever works under it; once at a time is enough.
+
+        yapapi keeps one without an activity, and with it the provider, until the end.
+        """
+        if agreement_id not in self._endings and self._pool is not None:
+            ending = asyncio.create_task(self._end(self._pool, agreement_id))
+            self._endings[agreement_id] = ending
+            ending.add_done_callback(lambda _: self._endings.pop(agreement_id))
+
+    async def _end(self, pool: BestOfferPool, agreement_id: str) -> None:
+        try:
+            await pool.end(agreement_id)
+        except Exception as error:
+            logger.warning("the agreement %s can't be ended: %s", agreement_id, error)
+
+    def close(self) -> None:
+        """End nothing any more: whoever closes the session ends all that is left."""
+        for ending in self._endings.values():
+            ending.cancel()
 
     def in_hand(self) -> dict[str, Offered]:
         """Return the offers that could be taken now, by node id."""

@@ -76,6 +76,10 @@ class ProviderRecords:
         self._selection.failed(who, failure)
         self.suspicions.add(who, failure, reason)
 
+    def came_to_ceiling(self, agreement_id: str, seconds: float, *, was_ready: bool) -> bool:
+        """See `Selection.came_to_ceiling`."""
+        return self._selection.came_to_ceiling(agreement_id, seconds, was_ready=was_ready)
+
     def note_bills(self, refused: Iterable[BillRefused]) -> None:
         """Keep in mind who asked for more than can be due: each agreement of ours once."""
         told: set[str] = set()

@@ -122,16 +122,17 @@ class GolemPool:
             terms.preferences, terms.ceilings, history, time.monotonic, avoided=terms.avoided
         )
         self._records = ProviderRecords(self._selection, history, self._books, time.monotonic)
+        self._desk = OfferDesk(
+            self._selection, self._books, self._spending, terms.payment_platform, self._lose
+        )
         self._roster = LeaseRoster(
             self._books,
             self._records,
             self.api,
             self.presence,
+            end_agreement=self._desk.end,
             deploy_timeout_seconds=terms.deploy_timeout_seconds,
             notice=self._notice,
-        )
-        self._desk = OfferDesk(
-            self._selection, self._books, self._spending, terms.payment_platform, self._lose
         )
         self._lost: asyncio.Future[None] | None = None
         self._golem: Golem | None = None
@@ -310,13 +311,9 @@ class GolemPool:
             self._activity_failed(event.agreement)
 
     def _activity_failed(self, agreement: Any) -> None:
-        if self._roster.is_closing or self._cluster is None:
-            return
-        self._roster.suspect(agreement.id, "no_activity", "the activity could not be created")
-        # yapapi would keep the agreement, and with it the provider, until the end
-        runner: Any = self._cluster.service_runner
-        release = runner._job.agreements_pool.release_agreement(agreement.id, allow_reuse=False)
-        self._monitors.append(asyncio.create_task(release))
+        if not self._roster.is_closing:
+            self._roster.suspect(agreement.id, "no_activity", "the activity could not be created")
+            self._desk.end(agreement.id)
 
     def _declare_lost(self, reason: str) -> None:
         self._lose(MarketplaceLost(reason))
@@ -336,6 +333,7 @@ class GolemPool:
         self._roster.close()
         for monitor in self._monitors:
             monitor.cancel()
+        self._desk.close()
         if self.presence.is_unsettled:
             await self._until_present()
         closing = Closing(

@@ -18,6 +18,12 @@ from requestor.marketplace.offers.offer_terms import clean_name
 from requestor.marketplace.ports import LeaseInfo
 
 
+CEILING = "golem.max_price.agreement_glm"
+
+RELEASE_SECONDS = 2.0
+"""A released lease's agreement is over by then; one at its ceiling is ended at the latest now."""
+
+
 class LeaseRoster:
     """Keeps the leases of a session (`worker_service.LeaseKeeper`).
 
@@ -26,6 +32,7 @@ class LeaseRoster:
         records: learns how providers did.
         api: asked how a provider's start went.
         presence: whether the daemon is there; a provider is not blamed for its absence.
+        end_agreement: ends one whether or not there is a lease.
         deploy_timeout_seconds: how long a provider may take to become ready.
         notice: told what a person should know.
     """
@@ -37,6 +44,7 @@ class LeaseRoster:
         api: PatientDaemonApi,
         presence: DaemonPresence,
         *,
+        end_agreement: Callable[[str], None],
         deploy_timeout_seconds: float,
         notice: Callable[[str], None],
     ) -> None:
@@ -44,6 +52,8 @@ class LeaseRoster:
         self._records = records
         self._api = api
         self._notice = notice
+        self._end_agreement = end_agreement
+        self._capped: dict[str, float] = {}
         self._leases: dict[str, GolemLease] = {}
         self._notes: set[asyncio.Task[None]] = set()
         self.ready: asyncio.Queue[GolemLease] = asyncio.Queue()
@@ -100,7 +110,7 @@ class LeaseRoster:
 
     def start_failed(self, service: WorkerService, reason: str) -> None:
         """Note that a provider never became ready."""
-        if not self.is_closing:
+        if not self.is_closing and service.agreement_id not in self._capped:
             name = clean_name(service.provider_name)
             self._notice(f"{name}: {reason}")
             self.suspect(service.agreement_id, "not_ready", reason)
@@ -117,15 +127,34 @@ class LeaseRoster:
             self.lease_closed(lease, reason)
 
     def suspect(self, agreement_id: str, failure: FailureKind, reason: str) -> None:
-        """Blame a provider for a failure, unless the daemon's absence explains it."""
-        if not self.presence.is_unsettled:
+        """Blame a provider for a failure, unless the daemon's absence or we explain it."""
+        if not self.presence.is_unsettled and agreement_id not in self._capped:
             self._records.failed(agreement_id, failure, reason)
 
     def at_ceiling(self, agreement_id: str) -> None:
-        """Give up a provider whose agreement has cost as much as one may."""
+        """Give up a provider whose agreement has cost as much as one may.
+
+        Heard again until the agreement is over: a lease has a little time to end it.
+        """
+        now = time.monotonic()
+        is_news = agreement_id not in self._capped
+        since = self._capped.setdefault(agreement_id, now)
         lease = self._leases.get(agreement_id)
         if lease is not None:
-            lease.release("its agreement has come to golem.max_price.agreement_glm", avoid=False)
+            lease.release(f"its agreement has come to {CEILING}", avoid=False)
+        if now - since >= RELEASE_SECONDS or (is_news and lease is None):
+            self._end_agreement(agreement_id)
+        if is_news:
+            seconds = now - self._books.account_of(agreement_id).approved_seconds
+            self._tell_of_ceiling(agreement_id, seconds, was_ready=lease is not None)
+
+    def _tell_of_ceiling(self, agreement_id: str, seconds: float, *, was_ready: bool) -> None:
+        if self._records.came_to_ceiling(agreement_id, seconds, was_ready=was_ready):
+            state = "" if was_ready else " and was not ready for work"
+            self._notice(
+                f"{self._books.name_of(agreement_id)}: its agreement came to {CEILING} after "
+                f"{seconds:.0f} s{state}; it is not rented again in this session"
+            )
 
     def terminated(self, agreement_id: str, reason: Mapping[str, Any]) -> None:
         """End the lease of an agreement that yapapi has ended over our heads.

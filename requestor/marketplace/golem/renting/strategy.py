@@ -98,4 +98,4 @@ def read_offered(node_id: str, properties: Mapping[str, Any], platform: str) -> 
     """
     terms = read_offer(properties)
     who = Who(node_id, terms.provider_name, read_wallet(properties, platform))
-    return Offered(who, terms.prices)
+    return Offered(who, terms.prices, terms.threads)

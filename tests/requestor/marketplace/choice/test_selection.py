@@ -88,10 +88,38 @@ def test_an_agreement_must_last_a_minute_under_its_ceiling(market: Market) -> No
     # at 0.36 GLM an hour a minute costs 0.006; with the start of 0.01 it is 0.016
     session = market.session(agreement_ceiling_glm=Decimal("0.016"))
     assert session.refusal(offered("0xa", "0.36", start="0.01")) is None
-    reason = "above the ceiling of an agreement"
+    reason = "golem.max_price.agreement_glm does not pay for a minute"
     assert session.refusal(offered("0xb", "0.3601", start="0.01")) == reason
     assert session.refusal(offered("0xc", "0", start="0.0161")) == reason
     assert session.refusal(offered("0xd", "0", start="0.0159")) is None
+
+
+def test_the_minute_under_the_ceiling_is_one_of_all_threads(market: Market) -> None:
+    # 0.1 GLM a CPU hour: a minute of one thread costs 0.00167, of 64 threads 0.10667
+    session = market.session(agreement_ceiling_glm=Decimal("0.1167"))
+    prices = Prices(Decimal("0.01"), Decimal("0.1"), Decimal(0))
+    assert session.refusal(Offered(Who("0xa", "a"), prices, 64)) is None
+    reason = "golem.max_price.agreement_glm does not pay for a minute"
+    assert session.refusal(Offered(Who("0xb", "b"), prices, 65)) == reason
+
+
+@pytest.mark.parametrize(
+    ("seconds", "was_ready", "is_last"),
+    [(49.9, True, True), (50.0, True, False), (49.9, False, True), (900.0, False, True)],
+)
+def test_whoever_comes_to_the_ceiling_at_once_is_not_rented_again(
+    market: Market, seconds: float, was_ready: bool, is_last: bool
+) -> None:
+    session = market.session(agreement_ceiling_glm=Decimal(1))
+    offer = offered("0xa")
+    assert session.refusal(offer) is None
+    session.agreed("g1", offer)
+    assert session.came_to_ceiling("g1", seconds, was_ready=was_ready) is is_last
+    session.ended("g1")
+    assert session.pick(by_node(offer)) == (None if is_last else "0xa")
+    told = "; refused: came to golem.max_price.agreement_glm at once (1)" if is_last else ""
+    assert session.view == f"1 offers seen{told}"
+    assert session.standing(offer.who) == "good"
 
 
 def test_the_view_counts_providers_and_reasons(market: Market) -> None:

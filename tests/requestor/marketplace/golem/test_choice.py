@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from requestor.errors import BudgetReached
+from requestor.errors import BudgetReached, RunFailed
 from requestor.marketplace.choice.choosing import Work
 from requestor.marketplace.choice.history import Evidence, Who
 from requestor.marketplace.choice.selection import Preferences, lower
@@ -182,6 +182,67 @@ async def test_an_agreement_ends_before_its_ceiling_and_another_follows(
             second = await pool.next_lease()
         assert second.info.agreement_id != first.info.agreement_id
         assert second.info.provider_name == "oak"
+    assert market.history.avoided() == frozenset()
+    market.check_books()
+
+
+async def test_who_has_more_threads_than_the_ceiling_pays_for_is_not_rented(
+    open_market: OpenMarket,
+) -> None:
+    # a minute of one thread costs 0.01 + 0.1 / 60 = 0.0117, of 64 threads 0.1167
+    price = "{start_glm: 0.01, cpu_hour_glm: 0.1, hour_glm: 0}"
+    market = await open_market(f"{{name: oak, threads: 64, price: {price}}}")
+    preferences = Preferences(agreement_ceiling_glm=Decimal("0.017"))
+    async with market.rent(preferences=preferences) as pool:
+        why = r"golem\.max_price\.agreement_glm does not pay for a minute \(1\)"
+        with pytest.raises(RunFailed, match=why):
+            await market.work(pool, startup_timeout_seconds=3.0)
+    assert market.states() == {}
+    market.check_books()
+
+
+async def test_who_comes_to_the_ceiling_at_once_is_rented_once(open_market: OpenMarket) -> None:
+    fleet = [provider("oak", "0.1", start="0.1"), provider("elm", "0.9", start="0.1")]
+    market = await open_market(", ".join(fleet))
+    preferences = Preferences(agreement_ceiling_glm=Decimal("0.25"))
+    async with market.rent(preferences=preferences) as pool:
+        first = await pool.next_lease()
+        assert first.info.provider_name == "oak"
+        # as if its activity had been begun anew, and again: each costs the start
+        pool.spending.begin_activity(first.info.agreement_id, 3)
+        async with asyncio.timeout(20):
+            second = await pool.next_lease()
+        assert second.info.provider_name == "elm"
+        assert "came to golem.max_price.agreement_glm at once (1)" in pool.market_view
+    (told,) = [one for one in market.notices if "agreement_glm" in one]
+    assert told.startswith("oak: its agreement came to golem.max_price.agreement_glm after ")
+    assert told.endswith(" s; it is not rented again in this session")
+    assert market.history.avoided() == frozenset()
+    assert market.states() == {"oak": ["Terminated"], "elm": ["Terminated"]}
+    market.check_books()
+
+
+async def test_the_ceiling_holds_for_whoever_is_not_ready_yet(open_market: OpenMarket) -> None:
+    hanging = provider("oak", "3.6", start="0.1", faults="[{kind: deploy_hangs}]")
+    market = await open_market(f"{hanging}, {provider('elm', '4.5')}")
+    preferences = Preferences(agreement_ceiling_glm=Decimal("0.163"))
+    prices = type(market.terms().ceilings)
+    terms = {"ceilings": prices(Decimal(1), Decimal(9), Decimal(9)), "preferences": preferences}
+    async with market.rent(deploy_timeout_seconds=600.0, **terms) as pool:
+        await market.until(lambda: bool(market.books.activities))
+        (account,) = pool.spending.accounts.values()
+        # as if it had been at it for longer than the ceiling pays for
+        pool.spending.accounts[account.agreement_id] = replace(
+            account, approved_seconds=account.approved_seconds - 70
+        )
+        pool.spending.report_usage(account.agreement_id, Decimal("0.163"), time.monotonic())
+        async with asyncio.timeout(20):
+            lease = await pool.next_lease()
+        assert lease.info.provider_name == "elm"
+        assert market.states()["oak"] == ["Terminated"]
+    (told,) = [one for one in market.notices if one.startswith("oak: ")]
+    assert "agreement_glm after 7" in told
+    assert "and was not ready for work; it is not rented again" in told
     assert market.history.avoided() == frozenset()
     market.check_books()
 

@@ -88,7 +88,7 @@ def test_where_the_program_is_looked_for(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "executable", str(beside / "python"))
     environment = {"PATH": str(on_path)}
 
-    with pytest.raises(YagnaError, match=r"pip install 'derl\[testnet\]'.*DERL_YAGNA="):
+    with pytest.raises(YagnaError, match=r"scripts/setup dev.*DERL_YAGNA="):
         find_yagna(environment)
     assert find_yagna({**environment, "DERL_YAGNA": str(program(named / "y", ":"))}) == named / "y"
     program(on_path / "yagna", ":")
