@@ -119,8 +119,8 @@ def testnet(
 ) -> None:
     """Run the real yagna daemon with the fleet's providers, cut off from every network.
 
-    Payments settle on a chain of its own. It needs the extra `testnet` (`./scripts/setup dev`) and takes
-    a few seconds to start; apart from that it is used as `serve` is.
+    Payments settle on a chain of its own. It needs the extra `testnet` (`./scripts/setup dev`)
+    and takes a few seconds to start; apart from that it is used as `serve` is.
     """
     try:
         from requestor.mock_golem.testnet.cli import TestnetOptions, run_testnet
