@@ -52,6 +52,16 @@ SIDEWAYS = {
     ("provider_image.round_runner", "provider_image.learners"),
     ("provider_image.learners", "provider_image.environments"),
 }
+# Inside the marketplace: a room may import those further down.
+MARKETPLACE_ROOMS = (
+    "requestor.marketplace.golem.renting",
+    "requestor.marketplace.golem.paying",
+    "requestor.marketplace.golem.daemon",
+    "requestor.marketplace.ports",
+    "requestor.marketplace.choice",
+    "requestor.marketplace.offers",
+    "requestor.marketplace.money",
+)
 # The only doors through which a library may come in.
 DOORS = {
     "yapapi": ["requestor.marketplace.golem*"],
@@ -176,6 +186,19 @@ def _may_import(source: str, target: str) -> bool:
     return FLOORS[target] < FLOORS[source] or (source, target) in SIDEWAYS
 
 
+def room_violations(modules: Mapping[str, str]) -> list[str]:
+    def room(name: str) -> int | None:
+        return next((i for i, one in enumerate(MARKETPLACE_ROOMS) if is_below(name, one)), None)
+
+    return [
+        f"{edge.importer} imports {edge.target}"
+        for edge in imports(modules)
+        if (source := room(edge.importer)) is not None
+        and (target := room(edge.target)) is not None
+        and target < source
+    ]
+
+
 def door_violations(modules: Mapping[str, str]) -> list[str]:
     return [
         f"{edge.importer} imports {edge.target}"
@@ -232,6 +255,12 @@ def _way_back(graph: Mapping[str, set[str]], start: str) -> list[str]:
 
 def test_imports_go_downward() -> None:
     assert floor_violations(sources()) == []
+
+
+def test_the_rooms_of_the_marketplace_import_downward() -> None:
+    assert room_violations(sources()) == []
+    up = "from requestor.marketplace.golem.renting import rental"
+    assert room_violations({"requestor.marketplace.money.x": up}) != []
 
 
 def test_libraries_come_in_through_their_doors() -> None:
