@@ -385,9 +385,9 @@ class Play:
 PlayScenario = Callable[[str | None], AbstractAsyncContextManager[Stage]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Daemon]]:
-    """Start a daemon of each kind once."""
+    """Start a daemon of each kind once for each file: nothing of ours outlives its tests."""
     started: dict[str, Daemon] = {}
 
     def start(kind: str) -> Daemon:
