@@ -17,7 +17,6 @@ from requestor.marketplace.golem.renting.worker_service import WorkerService
 from requestor.marketplace.offers.offer_terms import clean_name
 from requestor.marketplace.ports import LeaseInfo
 
-
 CEILING = "golem.max_price.agreement_glm"
 
 RELEASE_SECONDS = 2.0

@@ -14,6 +14,7 @@ from requestor.errors import BudgetReached, RunFailed
 from requestor.marketplace.choice.choosing import Work
 from requestor.marketplace.choice.history import Evidence, Who
 from requestor.marketplace.choice.selection import Preferences, lower
+from requestor.marketplace.money.spending import Prices
 from requestor.mock_golem.identifiers import node_id
 
 if TYPE_CHECKING:
@@ -222,20 +223,28 @@ async def test_who_comes_to_the_ceiling_at_once_is_rented_once(open_market: Open
     market.check_books()
 
 
+CAPPED: dict[str, Any] = {
+    "ceilings": Prices(Decimal(1), Decimal(9), Decimal(9)),
+    "preferences": Preferences(agreement_ceiling_glm=Decimal("0.163")),
+}
+
+
+def bring_to_ceiling(pool: GolemPool, agreement_id: str) -> None:
+    """Let it be as if a provider at 0.1 GLM and 3.6 an hour had gone on for 70 s."""
+    account = pool.spending.accounts[agreement_id]
+    pool.spending.accounts[agreement_id] = replace(
+        account, approved_seconds=account.approved_seconds - 70
+    )
+    pool.spending.report_usage(agreement_id, Decimal("0.163"), time.monotonic())
+
+
 async def test_the_ceiling_holds_for_whoever_is_not_ready_yet(open_market: OpenMarket) -> None:
     hanging = provider("oak", "3.6", start="0.1", faults="[{kind: deploy_hangs}]")
     market = await open_market(f"{hanging}, {provider('elm', '4.5')}")
-    preferences = Preferences(agreement_ceiling_glm=Decimal("0.163"))
-    prices = type(market.terms().ceilings)
-    terms = {"ceilings": prices(Decimal(1), Decimal(9), Decimal(9)), "preferences": preferences}
-    async with market.rent(deploy_timeout_seconds=600.0, **terms) as pool:
+    async with market.rent(deploy_timeout_seconds=600.0, **CAPPED) as pool:
         await market.until(lambda: bool(market.books.activities))
         (account,) = pool.spending.accounts.values()
-        # as if it had been at it for longer than the ceiling pays for
-        pool.spending.accounts[account.agreement_id] = replace(
-            account, approved_seconds=account.approved_seconds - 70
-        )
-        pool.spending.report_usage(account.agreement_id, Decimal("0.163"), time.monotonic())
+        bring_to_ceiling(pool, account.agreement_id)
         async with asyncio.timeout(20):
             lease = await pool.next_lease()
         assert lease.info.provider_name == "elm"
@@ -243,6 +252,21 @@ async def test_the_ceiling_holds_for_whoever_is_not_ready_yet(open_market: OpenM
     (told,) = [one for one in market.notices if one.startswith("oak: ")]
     assert "agreement_glm after 7" in told
     assert "and was not ready for work; it is not rented again" in told
+    assert market.history.avoided() == frozenset()
+    market.check_books()
+
+
+async def test_the_ceiling_holds_while_an_activity_is_being_created(
+    open_market: OpenMarket,
+) -> None:
+    fault = "[{kind: activity_create_fails, status: 408}]"
+    market = await open_market(provider("oak", "3.6", start="0.1", faults=fault))
+    async with market.rent(**CAPPED) as pool:
+        await market.until(lambda: bool(pool.spending.accounts))
+        bring_to_ceiling(pool, next(iter(pool.spending.accounts)))
+        await market.until(lambda: market.states() == {"oak": ["Terminated"]})
+        # it is ended before the attempt is over, which lasts 5 s
+        assert "oak: the activity could not be created" not in market.notices
     assert market.history.avoided() == frozenset()
     market.check_books()
 
