@@ -38,7 +38,7 @@ from requestor.training_run.order_desk import RoundDesk, RoundFiles, state_refer
 from requestor.training_run.referee import Candidate, Referee
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.settings import RunSettings, RunSummary
-from requestor.training_run.spending_reports import amount_texts, report_spending
+from requestor.training_run.spending_reports import SpendingReporter, amount_texts
 
 MAX_LOSSES = 4
 """How often in a row, with no round done, the daemon may go away before the run gives up."""
@@ -181,11 +181,12 @@ class TrainingRun:
         is_affordable = True
         try:
             async with self._marketplace.rent(terms, self._notice) as pool:
-                reporter = asyncio.create_task(report_spending(pool, self._emit))
+                spending = SpendingReporter(pool, self._emit)
+                reporter = asyncio.create_task(spending.run())
                 try:
                     async with self._dispatcher(pool) as dispatcher:
                         while not self._is_done() and pool.seconds_left > self._expiry_seconds():
-                            merged = await self._round(dispatcher)
+                            merged = await self._round(dispatcher, spending)
                             decision = asyncio.create_task(self._decide(referee, merged))
                             if merged.candidate.round == self._settings.federation.rounds:
                                 break
@@ -230,7 +231,7 @@ class TrainingRun:
     def _expiry_seconds(self) -> float:
         return EXPIRY_SHARE * self._settings.terms.expiration_seconds
 
-    async def _round(self, dispatcher: Dispatcher) -> _Merged:
+    async def _round(self, dispatcher: Dispatcher, spending: SpendingReporter) -> _Merged:
         started = self._clock()
         before = self._checkpoint
         model = self._store.load(before.model).tensors
@@ -245,6 +246,7 @@ class TrainingRun:
             self._settings.optimizer,
         )
         total = before.total_steps + outcome.steps
+        spending.tell()  # a row of the metrics has the cost of its own round
         self._emit(
             events.RoundClosed(
                 round=plan.round,

@@ -11,7 +11,7 @@ import pytest
 
 from requestor.marketplace.money.spending import Account, Prices, SpendingGuard
 from requestor.training_run.events import Event, SpendingReported
-from requestor.training_run.spending_reports import report_spending
+from requestor.training_run.spending_reports import SpendingReporter
 
 if TYPE_CHECKING:
     from tests.requestor.conftest import RunInVirtualTime
@@ -29,7 +29,7 @@ def told_of(
 
     async def main() -> None:
         pool = cast(Any, SimpleNamespace(spending=guard))
-        reporter = asyncio.create_task(report_spending(pool, told.append))
+        reporter = asyncio.create_task(SpendingReporter(pool, told.append).run())
         for second in range(1, changes + 1):
             await asyncio.sleep(1.0)
             guard.report_usage("g0", Decimal("0.5") + second, float(second))
@@ -57,3 +57,15 @@ def test_of_very_many_providers_only_some_reports_tell(
     reports = told_of(run_in_virtual_time, providers, changes=8)
     named = [bool(report.provider_glm) for report in reports]
     assert named == [number % every == 0 for number in range(len(reports))]
+
+
+def test_it_tells_at_once_when_asked() -> None:
+    guard = SpendingGuard(Decimal(9))
+    told: list[Event] = []
+    reporter = SpendingReporter(cast(Any, SimpleNamespace(spending=guard)), told.append)
+    reporter.tell()
+    reporter.tell()
+    guard.open_account(Account("g", "0x1", Prices(start_glm=Decimal("0.5")), 1, 0.0))
+    reporter.tell()
+    due = [report.due_glm for report in cast(list[SpendingReported], told)]
+    assert due == ["0", "0.5"]
