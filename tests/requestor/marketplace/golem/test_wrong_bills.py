@@ -233,10 +233,12 @@ def check(rows: list[Row], market: Market) -> None:
     assert ledger.total_glm == sum((row.paid_glm for row in rows), Decimal(0)) <= 1
     assert not ledger.is_open
     honest = by_name["honest"]
-    assert (honest.invoices, honest.invoices_accepted, honest.said) == (1, 1, "")
+    # on a busy machine a provider may be rented a second time: what counts is each agreement
+    assert honest.invoices == honest.invoices_accepted >= 1
+    assert honest.said == ""
     assert honest.paid_glm == honest.asked_glm
     tenfold = by_name["invoice-tenfold"]
-    assert (tenfold.invoices_accepted, tenfold.invoices) == (0, 1)
+    assert tenfold.invoices_accepted == 0 < tenfold.invoices
     assert tenfold.paid_glm < tenfold.asked_glm / 5
     assert "can be due" in tenfold.said
     notes = by_name["notes-tenfold"]
@@ -253,8 +255,8 @@ def check(rows: list[Row], market: Market) -> None:
     assert 1 <= flood.notes_accepted < flood.notes / 4
     assert "many debit notes" in flood.said
     twice = by_name["invoice-twice"]
-    assert twice.invoices_accepted == 1
-    assert twice.paid_glm < twice.asked_glm or twice.invoices == 1
+    assert 2 * twice.invoices_accepted == twice.invoices >= 2
+    assert twice.paid_glm < twice.asked_glm
     silent = by_name["no-invoice"]
     assert (silent.invoices, silent.said != "") == (0, True)
     for name, words in (("other-platform", "it is for"), ("other-payee", "it is to be paid to")):
