@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from requestor import secrecy
 from requestor.secrecy import (
     HIDDEN,
     holds_password,
@@ -21,6 +22,14 @@ from requestor.secrecy import (
     remember_secret,
     without_secrets,
 )
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of this process have had keys of their own."""
+    monkeypatch.setattr(secrecy, "_remembered", set())
+    for name in secrecy.SECRET_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
 
 KEY = "3c5f9d0be2a14f6e9d7a1b2c3d4e5f60"
 ODD_KEY = 'kéy "with" &signs/100%'
