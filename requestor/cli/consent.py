@@ -7,8 +7,9 @@ from decimal import Decimal
 
 import rich_click as click
 
-from requestor.config import REAL_MONEY_NETWORKS, RunConfig
+from requestor.config import RunConfig
 from requestor.errors import ConfigError, PreflightError, UsageError
+from requestor.networks import REAL_MONEY_NETWORKS
 
 
 def is_real_money(config: RunConfig) -> bool:

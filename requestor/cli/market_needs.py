@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from requestor.config import REAL_MONEY_NETWORKS, GolemConfig
+from requestor.config import GolemConfig
 from requestor.marketplace.choice.history import ProviderHistory
 from requestor.marketplace.choice.reputation import Reputation, reputations
 from requestor.marketplace.money.spending import Prices
@@ -16,6 +16,7 @@ from requestor.marketplace.offers.offer_filters import (
     filters_for,
     screen,
 )
+from requestor.networks import payment_platform
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def assess(
     offers: Iterable[MarketOffer], golem: GolemConfig, history: ProviderHistory
 ) -> Assessment:
     """Hold offers against `golem` as a run does: by the wallet that it would pay to."""
-    platform = _platform(golem)
+    platform = payment_platform(golem.payment_driver, golem.payment_network)
     offers = [offer.paid_on(platform) for offer in offers]
     known = reputations(offers, history, golem.allow)
     return Assessment(known, screen(offers, filters_for(offer_requirements(golem, known))))
@@ -42,7 +43,7 @@ def offer_requirements(golem: GolemConfig, known: Mapping[str, Reputation]) -> R
     return Requirements(
         ceilings=Prices(ceilings.start_glm, ceilings.cpu_hour_glm, ceilings.hour_glm),
         runtime=golem.runtime,
-        platform=_platform(golem),
+        platform=payment_platform(golem.payment_driver, golem.payment_network),
         subnet=golem.subnet,
         memory_gib=golem.memory_gib,
         storage_gib=golem.storage_gib,
@@ -55,7 +56,3 @@ def offer_requirements(golem: GolemConfig, known: Mapping[str, Reputation]) -> R
         gpu_models=gpu.model if gpu else (),
     )
 
-
-def _platform(golem: GolemConfig) -> str:
-    token = "glm" if golem.payment_network in REAL_MONEY_NETWORKS else "tglm"
-    return f"{golem.payment_driver}-{golem.payment_network}-{token}"

@@ -5,7 +5,6 @@
 """
 
 from requestor.config.algorithms import ALGORITHMS
-from requestor.config.checks import REAL_MONEY_NETWORKS
 from requestor.config.loading import default_fleet, load_config, parse_config, resolved_yaml
 from requestor.config.model import RunConfig
 from requestor.config.orders import environment_spec, learner_spec, state_rules
@@ -25,7 +24,6 @@ from requestor.config.templates import commented_template
 
 __all__ = [
     "ALGORITHMS",
-    "REAL_MONEY_NETWORKS",
     "EnvConfig",
     "EvaluationConfig",
     "FederationConfig",

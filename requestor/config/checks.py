@@ -13,8 +13,8 @@ from requestor.config.sections import (
     GolemConfig,
     ManifestConfig,
 )
+from requestor.networks import REAL_MONEY_NETWORKS
 
-REAL_MONEY_NETWORKS = frozenset({"mainnet", "polygon"})
 _IMAGE_HASH = re.compile(r"(hash:sha3:)?[0-9a-f]{56}(:.+)?")
 
 

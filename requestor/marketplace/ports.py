@@ -16,10 +16,7 @@ from typing import Protocol
 from requestor.marketplace.choice.failures import FailureKind
 from requestor.marketplace.choice.selection import Preferences
 from requestor.marketplace.money.spending import Prices, SpendingGuard
-
-MAINNETS = frozenset({"mainnet", "polygon"})
-"""Payment networks on which GLM is real money."""
-
+from requestor.networks import payment_platform
 
 RUN_PROPERTY = "golem.srv.app.derl.run"
 """Our mark on every demand, and so on every agreement: a crashed run finds its own by it."""
@@ -206,8 +203,7 @@ class Terms:
     @property
     def payment_platform(self) -> str:
         """The platform by which providers are paid, e.g. `erc20-hoodi-tglm`."""
-        token = "glm" if self.payment_network in MAINNETS else "tglm"
-        return f"{self.payment_driver}-{self.payment_network}-{token}"
+        return payment_platform(self.payment_driver, self.payment_network)
 
 
 class Marketplace(Protocol):

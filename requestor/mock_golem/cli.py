@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,24 @@ def _show_version(context: click.Context, parameter: click.Parameter, asked: boo
     context.exit()
 
 
+_SERVING = (
+    click.option("--fleet", "fleet_file", type=_FILE, required=True, help="The fleet file (YAML)."),
+    click.option("--port", default=0, type=click.IntRange(0, 65535), help="Default: a free one."),
+    click.option("--app-key", help="The key that requests must carry. Default: one that it tells."),
+    click.option("--state", type=_FOLDER, help="Keeps all that outlives a restart here."),
+    click.option("--wire-log", type=_FILE, help="Appends every request and answer, as JSON lines."),
+    click.option("--stop-on-stdin-eof", is_flag=True, help="Stop when standard input is closed."),
+    click.option("--json", "as_json", is_flag=True, help="One JSON line when ready, nothing else."),
+)
+
+
+def _serving_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of all that serve a daemon."""
+    for option in reversed(_SERVING):
+        command = option(command)
+    return command
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
@@ -56,13 +75,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--fleet", "fleet_file", type=_FILE, required=True, help="The fleet file (YAML).")
-@click.option("--port", default=0, type=click.IntRange(0, 65535), help="0 (default): a free one.")
-@click.option("--app-key", help="The key that requests must carry. Default: a new one.")
-@click.option("--state", type=_FOLDER, help="Keeps the books here over restarts.")
-@click.option("--wire-log", type=_FILE, help="Appends every request and answer, as JSON lines.")
-@click.option("--stop-on-stdin-eof", is_flag=True, help="Stop when standard input is closed.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON line when ready, nothing else.")
+@_serving_options
 def serve(
     *,
     fleet_file: Path,
@@ -100,13 +113,7 @@ def serve(
 
 
 @main.command()
-@click.option("--fleet", "fleet_file", type=_FILE, required=True, help="The fleet file (YAML).")
-@click.option("--port", default=0, type=click.IntRange(0, 65535), help="0 (default): a free one.")
-@click.option("--app-key", help="The key that requests must carry. Default: the state's, or new.")
-@click.option("--state", type=_FOLDER, help="Keeps identities, agreements and payments here.")
-@click.option("--wire-log", type=_FILE, help="Appends every request and answer, as JSON lines.")
-@click.option("--stop-on-stdin-eof", is_flag=True, help="Stop when standard input is closed.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON line when ready, nothing else.")
+@_serving_options
 def testnet(
     *,
     fleet_file: Path,

@@ -30,6 +30,7 @@ FLOORS = {
     "requestor.scheduling": 2,
     "requestor.config": 2,
     "requestor.errors": 1,
+    "requestor.networks": 1,
     "requestor.secrecy": 1,
     "provider_image.worker_server": 1,
     "provider_image.worker_cli": 1,

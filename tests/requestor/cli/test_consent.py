@@ -13,7 +13,6 @@ import pytest
 from requestor.cli.consent import confirm_spending, is_real_money
 from requestor.config import (
     ALGORITHMS,
-    REAL_MONEY_NETWORKS,
     GolemConfig,
     RunConfig,
     commented_template,
@@ -21,6 +20,7 @@ from requestor.config import (
     resolved_yaml,
 )
 from requestor.errors import ConfigError, PreflightError, UsageError
+from requestor.networks import REAL_MONEY_NETWORKS
 from requestor.training_run.run_directory import RunDirectory
 
 IMAGE = "9a3b5d67b0b27746283cb5f287c13eab1beaa12d92a9f536b747c7ae"

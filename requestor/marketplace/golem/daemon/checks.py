@@ -32,14 +32,11 @@ from requestor.marketplace.golem.daemon.funds import (
     knows_network,
 )
 from requestor.marketplace.golem.daemon.gftp_probe import GftpError, gftp_version
-from requestor.marketplace.ports import MAINNETS
 from requestor.marketplace.untrusted import printable
+from requestor.networks import REAL_MONEY_NETWORKS, RETIRED_NETWORKS, payment_platform
 
 KNOWN_VERSIONS = ("0.17.6",)
 """Versions of yagna that DeRL was tried with."""
-
-RETIRED_NETWORKS = frozenset({"holesky", "goerli", "rinkeby", "mumbai"})
-"""Test networks that are no more; yapapi's default is one of them."""
 
 UNHEEDED_VARIABLES = {
     "YAGNA_PAYMENT_NETWORK": "payment_network",
@@ -68,7 +65,7 @@ class DaemonNeeds:
     @property
     def platform(self) -> str:
         """Return the payment platform, e.g. `erc20-hoodi-tglm`."""
-        return f"{self.driver}-{self.network}-{'glm' if self.network in MAINNETS else 'tglm'}"
+        return payment_platform(self.driver, self.network)
 
 
 class DaemonChecks:
@@ -127,7 +124,7 @@ class DaemonChecks:
                 facts,
             )
         kind = "test GLM"
-        if needs.network in MAINNETS:
+        if needs.network in REAL_MONEY_NETWORKS:
             kind = "REAL MONEY"
         if needs.is_private:
             kind = "play money of a private daemon"

@@ -12,8 +12,8 @@ from decimal import Decimal
 from requestor.marketplace.diagnosis import Answer, CheckFailed
 from requestor.marketplace.golem.daemon.answers import decimal_field
 from requestor.marketplace.golem.daemon.api import DaemonApi, DaemonError
-from requestor.marketplace.ports import MAINNETS
 from requestor.marketplace.untrusted import printable
+from requestor.networks import REAL_MONEY_NETWORKS
 
 STATUS_SERVICE = "local/payment/GetStatus"
 DRIVERS_SERVICE = "local/payment/GetDrivers"
@@ -117,7 +117,7 @@ def judge_funds(balance: Balance, budget_glm: Decimal, account: Account) -> Answ
 def _funding(account: Account, token: str) -> str:
     if account.is_private:
         return "raise requestor.funds_glm in the fleet file"
-    if account.network in MAINNETS:
+    if account.network in REAL_MONEY_NETWORKS:
         return f"send {token} and gas on {account.network} to {account.node_id}"
     return f"`yagna payment fund --driver {account.driver} --network {account.network}`"
 

@@ -13,10 +13,10 @@ import pytest
 from requestor.marketplace.diagnosis import Finding, State, examine_all
 from requestor.marketplace.golem.daemon.api import DaemonAddress, DaemonApi, DaemonError
 from requestor.marketplace.golem.daemon.checks import (
-    RETIRED_NETWORKS,
     DaemonChecks,
     DaemonNeeds,
 )
+from requestor.networks import RETIRED_NETWORKS
 
 pytestmark = pytest.mark.asyncio
 NEEDS = DaemonNeeds("erc20", "hoodi", budget_glm=Decimal(1))
