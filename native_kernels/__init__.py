@@ -32,7 +32,7 @@ def weighted_mean(
     Raises TypeError for another dtype, ValueError for another shape or order or unfit weights;
     the message names the argument.
     """
-    return _native.weighted_mean(updates, weights)
+    return _native.aggregation.weighted_mean(updates, weights)
 
 
 def merge_moments(
@@ -48,4 +48,4 @@ def merge_moments(
     Raises TypeError for another dtype, ValueError for another shape or order or unfit values;
     the message names the argument.
     """
-    return _native.merge_moments(means, variances, counts)
+    return _native.aggregation.merge_moments(means, variances, counts)

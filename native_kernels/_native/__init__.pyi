@@ -1,0 +1,1 @@
+from . import aggregation as aggregation, elementary as elementary, levels as levels

@@ -1,0 +1,69 @@
+#include "cpu/dispatch.hpp"
+
+#include <atomic>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+namespace derl {
+
+namespace {
+
+constexpr Level kLevels[] = {Level::kGeneric, Level::kV2, Level::kAvx2, Level::kAvx512};
+
+Level parse(const std::string& name) {
+    for (const Level level : kLevels) {
+        if (name == name_of(level)) {
+            if (level > level_of_this_machine() ||
+                (level == Level::kGeneric) != (level_of_this_machine() == Level::kGeneric)) {
+                throw std::invalid_argument("CPU level " + name + " is not to be had here; this "
+                                            "machine has " + name_of(level_of_this_machine()));
+            }
+            return level;
+        }
+    }
+    throw std::invalid_argument("CPU level " + name + " is unknown; known: generic, v2, avx2, avx512");
+}
+
+Level initial() {
+    const char* wanted = std::getenv("DERL_CPU_LEVEL");
+    return wanted != nullptr && *wanted != '\0' ? parse(wanted) : level_of_this_machine();
+}
+
+std::atomic<Level>& in_force() {
+    static std::atomic<Level> level{initial()};
+    return level;
+}
+
+}  // namespace
+
+const char* name_of(Level level) {
+    switch (level) {
+        case Level::kGeneric: return "generic";
+        case Level::kV2: return "v2";
+        case Level::kAvx2: return "avx2";
+        case Level::kAvx512: return "avx512";
+    }
+    return "unknown";
+}
+
+Level level_of_this_machine() {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    // these look at what the operating system saves, too
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
+        return Level::kV2;
+    }
+    const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    return has_avx512 ? Level::kAvx512 : Level::kAvx2;
+#else
+    return Level::kGeneric;
+#endif
+}
+
+Level level_in_force() { return in_force().load(std::memory_order_relaxed); }
+
+void force_level(const char* name) { in_force().store(parse(name)); }
+
+}  // namespace derl

@@ -1,0 +1,44 @@
+// Which processor level's kernels run: the best that this machine has, or a lower one by request.
+//
+// Files in src/cpu/levels are compiled once per level, each copy in the namespace of its level.
+// They use no templates or inline functions of the standard library: the linker keeps one copy of
+// such a function for all levels. A function that is in all levels is called as
+//     DERL_AT_LEVEL(gae)(arguments...)
+#pragma once
+
+namespace derl {
+
+enum class Level { kGeneric, kV2, kAvx2, kAvx512 };
+
+const char* name_of(Level level);
+// The best that this processor can execute.
+Level level_of_this_machine();
+// What runs: the machine's, unless DERL_CPU_LEVEL or force_level says less.
+Level level_in_force();
+// Throws std::invalid_argument for a name that is unknown or beyond this machine.
+void force_level(const char* name);
+
+#if defined(__x86_64__)
+#define DERL_DECLARE_AT_LEVELS(...) \
+    namespace v2 {                  \
+    __VA_ARGS__                     \
+    }                               \
+    namespace avx2 {                \
+    __VA_ARGS__                     \
+    }                               \
+    namespace avx512 {              \
+    __VA_ARGS__                     \
+    }
+#define DERL_AT_LEVEL(function)                                                       \
+    (::derl::level_in_force() == ::derl::Level::kAvx512 ? &::derl::avx512::function   \
+     : ::derl::level_in_force() == ::derl::Level::kAvx2 ? &::derl::avx2::function     \
+                                                        : &::derl::v2::function)
+#else
+#define DERL_DECLARE_AT_LEVELS(...) \
+    namespace generic {             \
+    __VA_ARGS__                     \
+    }
+#define DERL_AT_LEVEL(function) (&::derl::generic::function)
+#endif
+
+}  // namespace derl
