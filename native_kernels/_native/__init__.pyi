@@ -1,1 +1,3 @@
-from . import aggregation as aggregation, elementary as elementary, levels as levels
+from . import aggregation as aggregation
+from . import elementary as elementary
+from . import levels as levels
