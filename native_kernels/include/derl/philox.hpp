@@ -8,6 +8,16 @@
 
 namespace derl {
 
+// What a random number is for: the last word of its counter, so that no two uses share a stream.
+// The counter is {index, low 32 bits of the step, its high 32 bits, purpose} and the key the
+// 64-bit seed {low, high}; index and step are named beside each purpose.
+enum class Purpose : std::int32_t {
+    kReset = 1,      // start of an episode: environment, number of the episode
+    kAction = 2,     // sampling of actions: environment, step since the start of training
+    kMinibatch = 3,  // order of samples: sample, epoch
+    kRounding = 4,   // stochastic rounding in codecs: element / 4, step 0
+};
+
 template <class Integer>
 struct Random4 {
     Integer a, b, c, d;  // 32 random bits each
@@ -26,6 +36,21 @@ DERL_HOST_DEVICE Random4<Integer> philox(Random4<Integer> counter, std::uint32_t
         key_high += 0xBB67AE85u;
     }
     return counter;
+}
+
+template <class Integer>
+DERL_HOST_DEVICE Integer low_word(std::uint64_t x) {
+    return Integer(static_cast<std::int32_t>(static_cast<std::uint32_t>(x)));
+}
+
+// The number with this index and step in the stream that a seed and a purpose name.
+template <class Integer>
+DERL_HOST_DEVICE Random4<Integer> random_bits(std::uint64_t seed, Purpose purpose, Integer index,
+                                              std::uint64_t step) {
+    return philox<Integer>({index, low_word<Integer>(step), low_word<Integer>(step >> 32),
+                            Integer(static_cast<std::int32_t>(purpose))},
+                           static_cast<std::uint32_t>(seed),
+                           static_cast<std::uint32_t>(seed >> 32));
 }
 
 // In [0, 1), a multiple of 2^-24.
