@@ -1,3 +1,4 @@
+from . import advantages as advantages
 from . import aggregation as aggregation
 from . import elementary as elementary
 from . import levels as levels

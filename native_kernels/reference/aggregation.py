@@ -1,12 +1,7 @@
-"""What each kernel computes, in NumPy: the definition that the C++ has to meet bit for bit.
-
-No argument checks; those are the bindings' part.
-"""
+"""How client updates and statistics are merged, in NumPy."""
 
 import numpy as np
 from numpy.typing import NDArray
-
-__all__ = ["merge_moments", "weighted_mean"]
 
 
 def weighted_mean(

@@ -1,0 +1,14 @@
+"""What each kernel computes, in NumPy: the definition that every backend has to meet.
+
+No argument checks; those are the bindings' part. ``catalogue.py`` says how closely each is met.
+"""
+
+from native_kernels.reference.advantages import discounted_returns, generalized_advantages
+from native_kernels.reference.aggregation import merge_moments, weighted_mean
+
+__all__ = [
+    "discounted_returns",
+    "generalized_advantages",
+    "merge_moments",
+    "weighted_mean",
+]
