@@ -91,7 +91,9 @@ def test_no_function_of_the_module_outside_its_level_has_avx_instructions() -> N
         text=True,
     )
     assert dump.stdout is not None
-    function, functions, wrong, right = "", 0, set(), set()
+    function, functions = "", 0
+    wrong: set[str] = set()
+    right: set[str] = set()
     for line in dump.stdout:
         if named := FUNCTION.match(line):
             function = named[1]
