@@ -71,8 +71,11 @@ DERL_HOST_DEVICE float float_of_bits(std::int32_t bits) {
 #endif
 }
 DERL_HOST_DEVICE float to_float(std::int32_t x) { return static_cast<float>(x); }
-// to the nearest integer, ties to even; |x| < 2^31
+// to the nearest integer, ties to even; -2^31 for NaN and all that is out of range, as x86 has it
 DERL_HOST_DEVICE std::int32_t to_int(float x) {
+    if (!(x >= -2147483648.0f && x < 2147483648.0f)) {
+        return INT32_MIN;
+    }
 #ifdef __CUDA_ARCH__
     return __float2int_rn(x);
 #else

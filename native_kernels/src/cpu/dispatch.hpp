@@ -6,6 +6,13 @@
 //     DERL_AT_LEVEL(gae)(arguments...)
 #pragma once
 
+// DERL_GENERIC_ONLY (CMake -DDERL_GENERIC=ON) builds an x86 processor the code of all others.
+#if defined(__x86_64__) && !defined(DERL_GENERIC_ONLY)
+#define DERL_HAS_X86_LEVELS 1
+#else
+#define DERL_HAS_X86_LEVELS 0
+#endif
+
 namespace derl {
 
 enum class Level { kGeneric, kV2, kAvx2, kAvx512 };
@@ -18,7 +25,7 @@ Level level_in_force();
 // Throws std::invalid_argument for a name that is unknown or beyond this machine.
 void force_level(const char* name);
 
-#if defined(__x86_64__)
+#if DERL_HAS_X86_LEVELS
 #define DERL_DECLARE_AT_LEVELS(...) \
     namespace v2 {                  \
     __VA_ARGS__                     \

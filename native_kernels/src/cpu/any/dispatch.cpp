@@ -48,7 +48,7 @@ const char* name_of(Level level) {
 }
 
 Level level_of_this_machine() {
-#if defined(__x86_64__)
+#if DERL_HAS_X86_LEVELS
     __builtin_cpu_init();
     // these look at what the operating system saves, too
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
