@@ -53,6 +53,16 @@ DERL_HOST_DEVICE Random4<Integer> random_bits(std::uint64_t seed, Purpose purpos
                            static_cast<std::uint32_t>(seed >> 32));
 }
 
+// The same where each lane has a step of its own, below 2^32.
+template <class Integer>
+DERL_HOST_DEVICE Random4<Integer> random_bits_of_lanes(std::uint64_t seed, Purpose purpose,
+                                                       Integer index, Integer step) {
+    return philox<Integer>({index, step, Integer(0),
+                            Integer(static_cast<std::int32_t>(purpose))},
+                           static_cast<std::uint32_t>(seed),
+                           static_cast<std::uint32_t>(seed >> 32));
+}
+
 // In [0, 1), a multiple of 2^-24.
 template <class V>
 DERL_HOST_DEVICE V uniform(typename IntegerOf<V>::type bits) {
