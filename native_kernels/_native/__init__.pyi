@@ -2,3 +2,4 @@ from . import advantages as advantages
 from . import aggregation as aggregation
 from . import elementary as elementary
 from . import levels as levels
+from . import limits as limits
