@@ -3,3 +3,4 @@ from . import aggregation as aggregation
 from . import elementary as elementary
 from . import levels as levels
 from . import limits as limits
+from . import philox as philox

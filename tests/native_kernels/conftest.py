@@ -13,6 +13,12 @@ def levels_of_this_machine() -> list[str]:
     return names[: names.index(best) + 1] if best in names else [best]
 
 
+@pytest.fixture(scope="session")
+def levels() -> list[str]:
+    """What this machine can run, the best last."""
+    return levels_of_this_machine()
+
+
 @pytest.fixture(params=levels_of_this_machine())
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of the processor level in force while the test runs."""

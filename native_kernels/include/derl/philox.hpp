@@ -69,10 +69,10 @@ DERL_HOST_DEVICE V uniform(typename IntegerOf<V>::type bits) {
     return to_float(shift_right<8>(bits)) * V(5.9604644775390625e-8f);
 }
 
-// In (0, 1): the logarithm exists.
+// In (0, 1), an odd multiple of 2^-24: the logarithm exists and is not 0.
 template <class V>
 DERL_HOST_DEVICE V uniform_open(typename IntegerOf<V>::type bits) {
-    return fma(to_float(shift_right<8>(bits)), V(5.9604644775390625e-8f), V(2.98023223876953125e-8f));
+    return fma(to_float(shift_right<9>(bits)), V(1.1920928955078125e-7f), V(5.9604644775390625e-8f));
 }
 
 // Two independent standard normal numbers (Box and Muller 1958).
