@@ -4,3 +4,4 @@ from . import elementary as elementary
 from . import levels as levels
 from . import limits as limits
 from . import philox as philox
+from . import ppo as ppo
