@@ -88,7 +88,8 @@ py::array_t<float> parameters(const Ppo& ppo) {
 }  // namespace
 
 DERL_BINDINGS(ppo, "An actor-critic and its update; native_kernels.ppo is the documented face.") {
-    py::class_<Ppo>(module, "Ppo")
+    // the plain metaclass, so that the class is to type checkers what it is in the stub
+    py::class_<Ppo>(module, "Ppo", py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type)))
         .def(py::init(&make), py::arg("observation_size"), py::arg("action_size"),
              py::arg("is_gaussian"), py::arg("pi"), py::arg("vf"), py::arg("is_relu"),
              py::arg("parameters"), py::arg("threads"))

@@ -27,7 +27,7 @@ SHAPES = {
 }
 
 
-@pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
+@pytest.fixture(params=list(SHAPES.values()), ids=list(SHAPES))
 def shape(request: pytest.FixtureRequest) -> PolicyShape:
     value: PolicyShape = request.param
     return value

@@ -1,4 +1,4 @@
-"""Values, actions and log-probabilities against Stable-Baselines3's policy with the same weights."""
+"""Values, actions and log-probabilities against Stable-Baselines3's policy, same weights."""
 
 from collections.abc import Callable
 
@@ -14,14 +14,17 @@ from native_kernels.ppo import PolicyShape, Ppo
 Weights = Callable[[PPO], NDArray[np.float32]]
 
 
+def normal(*size: int) -> NDArray[np.float32]:
+    return np.random.default_rng(1).normal(size=size).astype(np.float32)
+
+
 @pytest.mark.parametrize("rows", [1, 3, 16, 64, 150])
 def test_values_and_log_probabilities_are_those_of_stable_baselines3(
     shape: PolicyShape, rows: int, make_peer: Callable[..., PPO], weights_of: Weights
 ) -> None:
     model = make_peer(shape)
     ppo = Ppo(shape, weights_of(model))
-    observations = np.random.default_rng(1).normal(size=(rows, shape.observation_size))
-    observations = observations.astype(np.float32)
+    observations = normal(rows, shape.observation_size)
 
     actions, values, log_probs = ppo.act(observations, seed=7, step=3)
 
@@ -55,8 +58,7 @@ def test_every_level_gives_the_same_bits(
     shape: PolicyShape, level: str, make_peer: Callable[..., PPO], weights_of: Weights
 ) -> None:
     ppo = Ppo(shape, weights_of(make_peer(shape)))
-    observations = np.random.default_rng(2).normal(size=(70, shape.observation_size))
-    observations = observations.astype(np.float32)
+    observations = normal(70, shape.observation_size)
     here = ppo.act(observations, seed=1, step=1 << 40)
     _native.levels.force("v2" if level != "v2" else level)
     for a, b in zip(here, ppo.act(observations, seed=1, step=1 << 40), strict=True):
@@ -106,9 +108,7 @@ def test_continuous_actions_have_their_mean_deviation_and_independence() -> None
 def test_an_unlikely_action_stays_possible_and_an_impossible_one_is_not_drawn() -> None:
     shape = PolicyShape(1, 3, pi=(), vf=())
     weights = np.array([0, 0, 0, 0, -200.0, -200.0, 0, 0], np.float32)
-    actions, _, log_probs = Ppo(shape, weights).act(
-        np.zeros((1000, 1), np.float32), seed=0, step=0
-    )
+    actions, _, log_probs = Ppo(shape, weights).act(np.zeros((1000, 1), np.float32), seed=0, step=0)
     assert (actions == 0).all()
     np.testing.assert_array_equal(log_probs, 0.0)
 
