@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 try:
     from native_kernels import _native
 except ImportError as error:
+    if "DERL_CPU_LEVEL" in str(error) or "x86-64-v2" in str(error):
+        raise
     raise ImportError(
         "native_kernels._native is not built for this Python; "
         "fix: ./scripts/setup (or pip install -e .) in the repository"

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,7 +24,7 @@ def started_with(level: str, program: str = SHOW) -> subprocess.CompletedProcess
 
 
 @pytest.fixture(autouse=True)
-def _level_as_before() -> object:
+def _level_as_before() -> Iterator[None]:
     before = _native.levels.in_force()
     yield
     _native.levels.force(before)
@@ -43,9 +44,9 @@ def test_the_environment_chooses_the_level(levels: list[str]) -> None:
     assert started_with("").stdout.strip() == levels[-1]
 
 
-@pytest.mark.parametrize("name", ["avx", "AVX2", "sse4.2", "v2 ", "", "avx2\0"])
+@pytest.mark.parametrize("name", ["avx", "AVX2", "sse4.2", "v2 ", ""])
 def test_an_unknown_level_is_refused_by_name(name: str) -> None:
-    with pytest.raises(ValueError, match="CPU level .*known: generic, v2, avx2, avx512"):
+    with pytest.raises(ValueError, match=r"CPU level .*known: generic, v2, avx2, avx512"):
         _native.levels.force(name)
 
 
@@ -58,15 +59,14 @@ def test_a_level_of_another_kind_of_machine_is_refused(levels: list[str]) -> Non
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("fast", "DERL_CPU_LEVEL: .*fast.*known: generic, v2, avx2, avx512"),
-     ("generic", "DERL_CPU_LEVEL: .*generic.* is not to be had here; this machine has")],
+    [
+        ("fast", "is unknown; known: generic, v2, avx2, avx512; fix: unset it"),
+        ("generic", "is not to be had here; this machine has"),
+    ],
 )
 def test_a_wrong_level_in_the_environment_is_a_named_error(name: str, message: str) -> None:
     if _native.levels.of_this_machine() == name:
         pytest.skip("this machine has the level")
-    ran = started_with(name, "import native_kernels, numpy\n"
-        "native_kernels._native.elementary.exp(numpy.zeros(3, numpy.float32))")
+    ran = started_with(name)
     assert ran.returncode == 1, "the interpreter must end with an exception, not die"
-    import re
-
-    assert re.search(message, ran.stderr), ran.stderr
+    assert f"ImportError: DERL_CPU_LEVEL: CPU level {name} {message}" in ran.stderr

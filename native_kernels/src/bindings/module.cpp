@@ -3,6 +3,7 @@
 #include <string>
 
 #include "bindings/binding.hpp"
+#include "cpu/dispatch.hpp"
 
 namespace derl::bindings {
 
@@ -27,6 +28,8 @@ Registration::Registration(const char* name, const char* doc, void (*bind)(py::m
 }  // namespace derl::bindings
 
 PYBIND11_MODULE(_native, module) {
+    // here, where a wrong DERL_CPU_LEVEL or an old processor becomes an ImportError that says so
+    derl::level_in_force();
     module.doc() = "C++ kernels; the documented face is native_kernels.";
     for (const auto& [name, submodule] : derl::bindings::submodules()) {
         pybind11::module_ inner = module.def_submodule(name.c_str(), submodule.doc);

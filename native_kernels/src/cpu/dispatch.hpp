@@ -20,7 +20,8 @@ enum class Level { kGeneric, kV2, kAvx2, kAvx512 };
 const char* name_of(Level level);
 // The best that this processor can execute.
 Level level_of_this_machine();
-// What runs: the machine's, unless DERL_CPU_LEVEL or force_level says less.
+// What runs: the machine's, unless DERL_CPU_LEVEL or force_level says less. The first call throws
+// where DERL_CPU_LEVEL is wrong or the processor is older than x86-64-v2.
 Level level_in_force();
 // Throws std::invalid_argument for a name that is unknown or beyond this machine.
 void force_level(const char* name);

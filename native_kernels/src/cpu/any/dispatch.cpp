@@ -25,9 +25,29 @@ Level parse(const std::string& name) {
     throw std::invalid_argument("CPU level " + name + " is unknown; known: generic, v2, avx2, avx512");
 }
 
+void require_baseline() {
+#if DERL_HAS_X86_LEVELS
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("ssse3") || !__builtin_cpu_supports("sse4.2") ||
+        !__builtin_cpu_supports("popcnt")) {
+        throw std::runtime_error("the kernels need an x86-64-v2 processor (SSE4.2, as all have "
+                                 "since 2011); this one is older");
+    }
+#endif
+}
+
 Level initial() {
+    require_baseline();
     const char* wanted = std::getenv("DERL_CPU_LEVEL");
-    return wanted != nullptr && *wanted != '\0' ? parse(wanted) : level_of_this_machine();
+    if (wanted == nullptr || *wanted == '\0') {
+        return level_of_this_machine();
+    }
+    try {
+        return parse(wanted);
+    } catch (const std::invalid_argument& error) {
+        throw std::invalid_argument(std::string("DERL_CPU_LEVEL: ") + error.what() +
+                                    "; fix: unset it");
+    }
 }
 
 std::atomic<Level>& in_force() {
