@@ -38,3 +38,17 @@ def merge_moments(
         variance = squares / total
         count = total
     return mean, variance, count
+
+
+def coordinate_median(updates: NDArray[np.float32]) -> NDArray[np.float32]:
+    """updates: float32[N, P], no NaN; returns float32[P]."""
+    return trimmed_mean(updates, (len(updates) - 1) // 2)
+
+
+def trimmed_mean(updates: NDArray[np.float32], trim: int) -> NDArray[np.float32]:
+    """updates: float32[N, P], no NaN; returns float32[P], zeros positive."""
+    kept = np.sort(updates, axis=0)[trim : len(updates) - trim]
+    total = np.zeros(updates.shape[1], dtype=np.float32)
+    for row in kept:
+        total += row
+    return total / np.float32(len(kept))

@@ -6,6 +6,7 @@
 
 #include "bindings/array_arguments.hpp"
 #include "cpu/kernels.hpp"
+#include "cpu/order_statistics.hpp"
 
 namespace derl::bindings {
 
@@ -31,6 +32,57 @@ py::array_t<float> weighted_mean(const py::array& updates, const py::array& weig
         derl::cpu::weighted_mean(rows, shares.data(), clients, parameters, result);
     }
     return mean;
+}
+
+constexpr py::ssize_t kMostClients = 4096;
+
+void require_clients(const py::array& updates) {
+    require(updates.shape(0) > 0, "updates: needs at least one row");
+    require(updates.shape(0) <= kMostClients,
+            "updates: must have at most " + std::to_string(kMostClients) + " rows, has " +
+                std::to_string(updates.shape(0)));
+}
+
+// Says where the first NaN is.
+[[noreturn]] void refuse_nan(const float* rows, const py::array& updates) {
+    const auto parameters = static_cast<std::size_t>(updates.shape(1));
+    std::size_t at = 0;
+    const std::size_t end = static_cast<std::size_t>(updates.shape(0)) * parameters;
+    while (at < end && !std::isnan(rows[at])) {
+        ++at;
+    }
+    throw py::value_error("updates: entry [" + std::to_string(at / parameters) + ", " +
+                          std::to_string(at % parameters) +
+                          "] is not a number; leave out updates that hold one");
+}
+
+py::array_t<float> trimmed_mean(const py::array& updates, py::ssize_t trim, int threads) {
+    const float* rows = checked<float>(updates, "updates", "float32[N, P]", 2);
+    require_clients(updates);
+    const py::ssize_t clients = updates.shape(0);
+    require(trim >= 0 && 2 * trim < clients,
+            "trim: must be at least 0 and less than half of the rows (" + std::to_string(clients) +
+                "), is " + std::to_string(trim));
+    require(threads >= 1, "threads: must be at least 1, is " + std::to_string(threads));
+    py::array_t<float> mean(updates.shape(1));
+    float* result = mean.mutable_data();
+    bool ordered;
+    {
+        py::gil_scoped_release unlocked;
+        ordered = derl::cpu::mean_of_order_statistics(
+            rows, static_cast<std::size_t>(clients), static_cast<std::size_t>(updates.shape(1)),
+            static_cast<std::size_t>(trim), static_cast<std::size_t>(clients - trim), threads, result);
+    }
+    if (!ordered) {
+        refuse_nan(rows, updates);
+    }
+    return mean;
+}
+
+py::array_t<float> coordinate_median(const py::array& updates, int threads) {
+    checked<float>(updates, "updates", "float32[N, P]", 2);
+    require_clients(updates);
+    return trimmed_mean(updates, (updates.shape(0) - 1) / 2, threads);
 }
 
 void require_moments(const std::vector<double>& means, const std::vector<double>& variances) {
@@ -84,6 +136,9 @@ py::tuple merge_moments(const py::array& means, const py::array& variances,
 DERL_BINDINGS(aggregation, "How client updates and statistics are merged.") {
     module.def("weighted_mean", &weighted_mean, py::arg("updates"), py::arg("weights"),
                "updates float32[N, P], weights float64[N] -> float32[P]");
+    module.def("coordinate_median", &coordinate_median, py::arg("updates"), py::arg("threads"));
+    module.def("trimmed_mean", &trimmed_mean, py::arg("updates"), py::arg("trim"),
+               py::arg("threads"));
     module.def("merge_moments", &merge_moments, py::arg("means"), py::arg("variances"),
                py::arg("counts"),
                "means float64[K, O], variances float64[K, O], counts float64[K] -> "

@@ -14,6 +14,7 @@ namespace derl::avx512 {
 using F = F16;
 using I = I16;
 using M = M16;
+using Register = F16;
 }  // namespace derl::avx512
 #elif defined(DERL_LEVEL_AVX2)
 #define DERL_LEVEL avx2
@@ -21,6 +22,7 @@ using M = M16;
 namespace derl::avx2 {
 #include "cpu/simd/pair.hpp"
 using F = PairFloat<F8>;
+using Register = F8;
 }  // namespace derl::avx2
 #elif defined(DERL_LEVEL_V2)
 #define DERL_LEVEL v2
@@ -28,6 +30,7 @@ using F = PairFloat<F8>;
 namespace derl::v2 {
 #include "cpu/simd/pair.hpp"
 using F = PairFloat<PairFloat<F4>>;
+using Register = F4;
 }  // namespace derl::v2
 #else
 #define DERL_LEVEL generic
@@ -35,6 +38,7 @@ using F = PairFloat<PairFloat<F4>>;
 namespace derl::generic {
 #include "cpu/simd/pair.hpp"
 using F = PairFloat<PairFloat<PairFloat<PairFloat<F1>>>>;
+using Register = F1;
 }  // namespace derl::generic
 #endif
 
@@ -43,6 +47,7 @@ namespace derl::DERL_LEVEL {
 using I = F::Integer;
 using M = F::Mask;
 #endif
+// Register: the lanes of one processor register, for kernels without sums over lanes that need many.
 constexpr int kLanes = 16;
 static_assert(F::kLanes == kLanes && I::kLanes == kLanes);
 
