@@ -1,5 +1,6 @@
 from . import advantages as advantages
 from . import aggregation as aggregation
+from . import codecs as codecs
 from . import elementary as elementary
 from . import levels as levels
 from . import limits as limits
