@@ -2,7 +2,7 @@
 
 A payload is a pure function of update, codec and seed, the same bytes on every machine and at every
 processor level. What it must look like stands in ``provider_image/wire/FORMAT.md``, the same in
-NumPy in :mod:`native_kernels.reference_codecs`. Payloads are not compressed further here.
+NumPy in :mod:`native_kernels.reference.codecs`. Payloads are not compressed further here.
 
 ``decode`` may be given bytes that anyone has written: it takes memory for the expected elements
 alone and refuses whatever ``encode`` could not have written, in words.

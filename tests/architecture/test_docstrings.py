@@ -16,7 +16,7 @@ ARRAY_MODULES = [
     if path.is_relative_to(ROOT / "native_kernels")
     or path.is_relative_to(ROOT / "requestor" / "federation")
 ]
-SHAPE = re.compile(r"\b(float32|float64|int64|uint8|bool)\[")
+SHAPE = re.compile(r"\b(float32|float64|u?int(8|16|32|64)|bool)\[")
 ARRAY = re.compile(r"\b(NDArray|ndarray)\b")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from native_kernels import _native, codecs, reference_codecs
+from native_kernels import codecs
 from native_kernels.codecs import Codec
+from native_kernels.reference import codecs as reference_codecs
 
-LEVELS = ("generic", "v2", "avx2", "avx512")
 CODECS = (
     Codec("fp16"),
     Codec("int8"),
@@ -27,17 +25,6 @@ NAMES = [f"{codec.name}-{codec.fraction or codec.rounding}" for codec in CODECS]
 COUNTS = (0, 1, 2, 63, 64, 65, 255, 256, 257, 1000, 9155)
 
 
-@pytest.fixture(params=LEVELS)
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = _native.levels.in_force()
-    try:
-        _native.levels.force(request.param)
-    except ValueError:
-        pytest.skip(f"this machine has no {request.param}")
-    yield request.param
-    _native.levels.force(before)
-
-
 def delta(count: int, scale: float = 1e-2, seed: int = 0) -> NDArray[np.float32]:
     """Like an update: most entries small, a few large."""
     random = np.random.default_rng([seed, count])
@@ -48,9 +35,10 @@ def bits(x: NDArray[np.float32]) -> NDArray[np.uint32]:
     return x.view(np.uint32)
 
 
+@pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("codec", CODECS, ids=NAMES)
 @pytest.mark.parametrize("scale", [1e-2, 1e-44, 1e29, 0.0])
-def test_gives_the_bytes_of_the_definition(level: str, codec: Codec, scale: float) -> None:
+def test_gives_the_bytes_of_the_definition(codec: Codec, scale: float) -> None:
     for count in COUNTS:
         update = delta(count, scale)
         payload = codecs.encode(update, codec, seed=2**63 + count)
@@ -93,7 +81,8 @@ def test_the_definition_has_the_published_random_numbers() -> None:
 # --- half precision -----------------------------------------------------------------------------
 
 
-def test_every_half_comes_back_as_numpy_reads_it(level: str) -> None:
+@pytest.mark.usefixtures("level")
+def test_every_half_comes_back_as_numpy_reads_it() -> None:
     halves = np.arange(1 << 16, dtype=np.uint16)
     expected = halves.view(np.float16).astype(np.float32)
     floats = codecs.from_halves(halves)
@@ -102,7 +91,8 @@ def test_every_half_comes_back_as_numpy_reads_it(level: str) -> None:
     assert np.isnan(floats[~is_number]).all()
 
 
-def test_floats_become_halves_as_numpy_rounds_them(level: str) -> None:
+@pytest.mark.usefixtures("level")
+def test_floats_become_halves_as_numpy_rounds_them() -> None:
     random = np.random.default_rng(1)
     patterns = random.integers(0, 1 << 32, 1 << 18, dtype=np.uint64).astype(np.uint32)
     halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
@@ -117,7 +107,8 @@ def test_floats_become_halves_as_numpy_rounds_them(level: str) -> None:
     np.testing.assert_array_equal(codecs.to_halves(floats), expected.view(np.uint16))
 
 
-def test_halves_saturate_and_keep_nan(level: str) -> None:
+@pytest.mark.usefixtures("level")
+def test_halves_saturate_and_keep_nan() -> None:
     floats = np.array([65504, 65520, 1e30, np.inf, -np.inf, np.nan, -0.0], dtype=np.float32)
     halves = codecs.to_halves(floats)
     assert halves.tolist() == [0x7BFF, 0x7BFF, 0x7BFF, 0x7BFF, 0xFBFF, 0x7E00, 0x8000]
@@ -237,6 +228,7 @@ def test_with_feedback_everything_arrives(codec: Codec) -> None:
 UPDATE = np.ones(4, dtype=np.float32)
 
 
+@pytest.mark.usefixtures("level")
 @pytest.mark.parametrize(
     ("update", "error", "message"),
     [
@@ -249,7 +241,7 @@ UPDATE = np.ones(4, dtype=np.float32)
     ],
 )
 def test_refuses_unfit_updates_by_name(
-    level: str, update: NDArray[np.float32], error: type[Exception], message: str
+    update: NDArray[np.float32], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         codecs.encode(update, Codec("int8"))
