@@ -58,9 +58,10 @@ class Codec:
     """How an update is written.
 
     ``fp16``: IEEE half precision, to nearest even; beyond ±65504 it saturates.
-    ``int8``, ``int4``: whole numbers within ±127 or ±7, times one float32 scale for each block of
-    256 elements (its greatest size / 127 or 7). ``rounding`` is ``stochastic`` (right on average;
-    Philox stream of purpose 4 keyed by the seed) or ``nearest`` (ties to even).
+    ``int8``, ``int4``: whole numbers within ±127 or ±7, times one scale for each block of 256
+    elements: its greatest size / 127 or 7, as a float32 of 8 significant bits, rounded up.
+    ``rounding`` is ``stochastic`` (right on average; Philox stream of purpose 4 keyed by the seed)
+    or ``nearest`` (ties to even; the smaller payload, and the one to use with error feedback).
     ``topk``: the ``fraction`` of elements that are largest in size, in half precision; all others
     become 0. Of equal elements the first are kept.
 

@@ -6,6 +6,8 @@ the largest elements come from a sort. No argument checks.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +16,7 @@ from native_kernels.codecs import BLOCK, Codec
 __all__ = ["decode", "encode", "philox", "uniform_numbers"]
 
 ROUNDING_PURPOSE = 4
+Word = TypeVar("Word", np.float16, np.uint16)
 _LARGEST_CODE = {"int8": 127, "int4": 7}
 
 
@@ -51,20 +54,21 @@ def encode(update: NDArray[np.float32], codec: Codec, *, seed: int = 0) -> bytes
         return _encode_largest(update, codec.kept(len(update)))
     scales, codes = _quantise(update, codec, seed)
     if codec.name == "int8":
-        return _planes(scales) + codes.tobytes()
+        return _planes(_upper(scales)) + codes.tobytes()
     packed = b"".join(_packed(codes[i : i + BLOCK]) for i in range(0, len(codes), BLOCK))
-    return _planes(scales) + packed
+    return _planes(_upper(scales)) + packed
 
 
 def decode(payload: bytes, codec: Codec, count: int) -> NDArray[np.float32]:
     """A sound payload; returns float32[count]."""
     if codec.name == "fp16":
-        return _from_planes(payload, np.dtype(np.float16)).astype(np.float32)
+        return _words(payload, np.dtype(np.float16)).astype(np.float32)
     if codec.name == "topk":
         return _decode_largest(payload, codec.kept(count), count)
     blocks = -(-count // BLOCK)
-    scales = _from_planes(payload[: 4 * blocks], np.dtype(np.float32))
-    data = np.frombuffer(payload[4 * blocks :], dtype=np.uint8)
+    upper = _words(payload[: 2 * blocks], np.dtype(np.uint16))
+    scales = (upper.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    data = np.frombuffer(payload[2 * blocks :], dtype=np.uint8)
     if codec.name == "int8":
         codes = data.view(np.int8)
     else:
@@ -77,17 +81,21 @@ def _halves(x: NDArray[np.float32]) -> NDArray[np.float16]:
     return np.clip(x, np.float32(-65504), np.float32(65504)).astype(np.float16)
 
 
-def _planes(numbers: NDArray[np.float16] | NDArray[np.float32]) -> bytes:
+def _upper(scales: NDArray[np.float32]) -> NDArray[np.uint16]:
+    return (scales.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+
+
+def _planes(numbers: NDArray[np.float16] | NDArray[np.uint16]) -> bytes:
     """All lowest bytes, then all next ones."""
     size = numbers.dtype.itemsize
     little = numbers.astype(numbers.dtype.newbyteorder("<"))
     return little.view(np.uint8).reshape(-1, size).T.tobytes()
 
 
-def _from_planes(data: bytes, dtype: np.dtype[np.generic]) -> NDArray[np.float32]:
+def _words(data: bytes, dtype: np.dtype[Word]) -> NDArray[Word]:
     planes = np.frombuffer(data, dtype=np.uint8).reshape(dtype.itemsize, -1)
-    numbers = np.ascontiguousarray(planes.T).view(dtype.newbyteorder("<"))
-    return numbers.reshape(-1).astype(np.float32)
+    little = np.ascontiguousarray(planes.T).view(dtype.newbyteorder("<"))
+    return little.reshape(-1).astype(dtype)
 
 
 def _quantise(
@@ -96,7 +104,8 @@ def _quantise(
     limit = np.float32(_LARGEST_CODE[codec.name])
     starts = range(0, len(update), BLOCK)
     largest = [np.abs(update[start : start + BLOCK]).max() for start in starts]
-    scales = np.array(largest, dtype=np.float32) / limit
+    wide = np.array(largest, dtype=np.float32) / limit
+    scales = (wide.view(np.uint32) + np.uint32(0xFFFF) & np.uint32(0xFFFF0000)).view(np.float32)
     scale = np.repeat(scales, BLOCK)[: len(update)]
     units = np.divide(update, scale, out=np.zeros_like(update), where=scale > 0)
     units = np.clip(units, -limit, limit)
@@ -133,7 +142,7 @@ def _varint(number: int) -> bytes:
 def _decode_largest(payload: bytes, kept: int, count: int) -> NDArray[np.float32]:
     update = np.zeros(count, dtype=np.float32)
     split = len(payload) - 2 * kept
-    values = _from_planes(payload[split:], np.dtype(np.float16))
+    values = _words(payload[split:], np.dtype(np.float16))
     index, gap, shift, found = -1, 0, 0, 0
     for byte in payload[:split]:
         gap |= (byte & 0x7F) << shift

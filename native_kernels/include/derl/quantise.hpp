@@ -16,6 +16,12 @@ DERL_HOST_DEVICE V whole_below(V x) {
     return select(x < nearest, nearest - V(1.0f), nearest);
 }
 
+// largest / limit with the lower half of its bits 0, rounded up, so that no number of a block is
+// beyond the limit; largest >= 0 and within 1e30.
+DERL_HOST_DEVICE float scale_of(float largest, float limit) {
+    return float_of_bits(add_wrapping(bits_of(largest / limit), 0xffff) & ~0xffff);
+}
+
 // x in units of `scale`, within +-limit. A scale of 0 stands for numbers too small to have one.
 template <class V>
 DERL_HOST_DEVICE V in_units(V x, V scale, V limit) {

@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t kChunk = 1024;      // halves converted at a time
 constexpr std::size_t kLongestGap = 5;    // bytes of a gap below 2^32, seven bits in each
-constexpr std::size_t kScaleBytes = 4;
+constexpr std::size_t kScaleBytes = 2;    // the upper half of a float32, whose lower half is 0
 constexpr std::uint8_t kZeroNibble = 8;   // a code of four bits is stored plus 8
 
 std::size_t blocks(std::size_t count) { return (count + kCodecBlock - 1) / kCodecBlock; }
@@ -49,14 +49,15 @@ void put_scale(float scale, std::size_t block, std::size_t scales, std::uint8_t*
     std::uint32_t bits;
     std::memcpy(&bits, &scale, sizeof bits);
     for (std::size_t plane = 0; plane < kScaleBytes; ++plane) {
-        planes[plane * scales + block] = static_cast<std::uint8_t>(bits >> (8 * plane));
+        planes[plane * scales + block] = static_cast<std::uint8_t>(bits >> (16 + 8 * plane));
     }
 }
 
 float take_scale(const std::uint8_t* planes, std::size_t block, std::size_t scales) {
     std::uint32_t bits = 0;
     for (std::size_t plane = 0; plane < kScaleBytes; ++plane) {
-        bits |= static_cast<std::uint32_t>(planes[plane * scales + block]) << (8 * plane);
+        bits |= static_cast<std::uint32_t>(planes[plane * scales + block])
+                << (16 + 8 * plane);
     }
     float scale;
     std::memcpy(&scale, &bits, sizeof scale);

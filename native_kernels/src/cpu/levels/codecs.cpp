@@ -61,7 +61,7 @@ std::size_t first_unfit(const float* x, std::size_t count) {
 
 float quantise_block(const float* x, std::size_t first, std::size_t count, float largest_code,
                      Rounding rounding, std::int8_t* codes) {
-    const float scale = largest_size(x, count) / largest_code;
+    const float scale = scale_of(largest_size(x, count), largest_code);
     alignas(64) float numbers[kGroup];
     alignas(64) std::int32_t rounded[kLanes];
     for (std::size_t i = 0; i < count; i += kLanes) {
