@@ -1,0 +1,13 @@
+#include "cuda/kernels.hpp"
+
+namespace derl::cuda {
+
+std::vector<KernelFacts> all_facts() {
+    std::vector<KernelFacts> all;
+    for (const auto& facts : {aggregation_facts()}) {
+        all.insert(all.end(), facts.begin(), facts.end());
+    }
+    return all;
+}
+
+}  // namespace derl::cuda
