@@ -79,6 +79,7 @@ DOORS = {
     "stable_baselines3": ["provider_image.learners.sb3*"],
     "torch": ["provider_image.learners*"],
     "gymnasium": ["provider_image.environments*", "provider_image.learners.sb3*"],
+    "cupy": ["native_kernels.cuda*"],
     "safetensors": ["provider_image.wire*"],
     "pydantic": ["requestor.config*", "requestor.mock_golem*"],
     "yaml": ["requestor.config*", "requestor.mock_golem*", "requestor.cli*"],

@@ -84,7 +84,7 @@ py::dict from_dlpack(const py::object& capsule) {
 }  // namespace
 
 void bind_memory(py::module_& module) {
-    py::class_<Memory, std::shared_ptr<Memory>>(module, "Memory")
+    py::class_<Memory, std::shared_ptr<Memory>>(module, "Memory", py::module_local())
         .def(py::init<std::size_t, int>(), py::arg("bytes"), py::arg("device"))
         .def_property_readonly("address", &Memory::address)
         .def_property_readonly("bytes", &Memory::bytes)

@@ -79,7 +79,7 @@ PYBIND11_MODULE(_cuda, module) {
     using namespace derl::cuda;
     module.doc() = "CUDA kernels over addresses; the documented face is native_kernels.cuda.";
     py::register_exception_translator(&translate);
-    py::class_<Place>(module, "Place")
+    py::class_<Place>(module, "Place", py::module_local())
         .def(py::init<int, std::uintptr_t>(), py::arg("device"), py::arg("stream"));
     module.def("device_count", &device_count);
     module.def("describe", &describe, py::arg("device"));

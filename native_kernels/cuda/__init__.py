@@ -1,0 +1,22 @@
+"""The kernels on a CUDA device, for arrays that are there already: cupy's, torch's, anybody's.
+
+What is there of it on this machine says :func:`status`. Importing this never fails for want of a
+GPU, a driver or CUDA's libraries; calling it does, with ``UnavailableError`` and the reason. Next:
+``arrays.py`` (what is taken), ``calls.py`` (streams), and ``src/cuda`` for the kernels.
+"""
+
+from native_kernels.cuda.aggregation import weighted_mean
+from native_kernels.cuda.arrays import DeviceArray, to_device, to_host
+from native_kernels.cuda.errors import KernelError, UnavailableError
+from native_kernels.cuda.library import device_count, status
+
+__all__ = [
+    "DeviceArray",
+    "KernelError",
+    "UnavailableError",
+    "device_count",
+    "status",
+    "to_device",
+    "to_host",
+    "weighted_mean",
+]
