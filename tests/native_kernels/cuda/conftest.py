@@ -61,9 +61,7 @@ class Emulation:
 
 
 @pytest.fixture
-def emulation(
-    emulated_module: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Emulation]:
+def emulation(emulated_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulation]:
     """A machine with two emulated devices."""
     monkeypatch.setitem(sys.modules, "native_kernels._cuda", emulated_module)
     emulation = Emulation(emulated_module)
