@@ -8,13 +8,11 @@
 
 #include <cstdint>
 
+#include <derl/environments/all.hpp>
+
 #include "cpu/dispatch.hpp"
 
 namespace derl {
-
-// One line per environment; the struct of that name stands in include/derl/environments.
-#define DERL_ENVIRONMENTS(X) \
-    X(CartPole)
 
 enum class EnvironmentId : int {
 #define DERL_ENVIRONMENT_ID(name) k##name,

@@ -31,12 +31,16 @@ DERL_HOST_DEVICE void sine_cosine(double x, double& sine, double& cosine) {
     cosine = ::cos(x);
 }
 
-// NumPy raises a scalar to the power 2 by pow, which does not always round as x * x does.
+// NumPy raises a scalar to the power 2 by pow, which does not always round as x * x does; compilers
+// that see the 2 think otherwise.
 template <class V>
 DERL_HOST_DEVICE V squared(V x) {
     return x * x;
 }
-DERL_HOST_DEVICE double squared(double x) { return ::pow(x, 2.0); }
+DERL_HOST_DEVICE double squared(double x) {
+    const volatile double two = 2.0;
+    return ::pow(x, two);
+}
 
 // What Python computes in float32 because a float32 action takes part in it.
 template <class V>
@@ -74,6 +78,16 @@ DERL_HOST_DEVICE bool step_exact(double* state, const double* action, double& re
     } else {
         return E::step(state, action, reward);
     }
+}
+
+// Python's: the remainder has the sign of the divisor.
+DERL_HOST_DEVICE double angle_within_turn(double x) {
+    constexpr double kPi = 3.14159265358979323846;
+    double turned = ::fmod(x + kPi, 2 * kPi);
+    if (turned < 0.0) {
+        turned += 2 * kPi;
+    }
+    return turned - kPi;
 }
 
 // A uniform random number in [low, high).

@@ -2,8 +2,6 @@
 #include <cstddef>
 #include <iterator>
 
-#include <derl/environments/cart_pole.hpp>
-
 #include "cpu/environments.hpp"
 
 namespace derl {

@@ -1,7 +1,5 @@
 #include "cpu/environments.hpp"
 
-#include <derl/environments/cart_pole.hpp>
-
 #include "cpu/simd/lanes.hpp"
 #include "cpu/simd/rows.hpp"
 
