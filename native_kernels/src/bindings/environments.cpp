@@ -68,7 +68,8 @@ py::list all_facts() {
 DERL_BINDINGS(environments, "Facts about environments and batches of them.") {
     module.def("all_facts", &all_facts, "In the order of their numbers.");
     module.attr("MAX_COUNT") = BatchEnvironment::kMaxCount;
-    py::class_<BatchObject, Shared>(module, "Batch")
+    py::class_<BatchObject, Shared>(module, "Batch",
+                                    py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type)))
         .def(py::init<int, int, std::uint64_t, bool, int>(), py::arg("number"), py::arg("count"),
              py::arg("seed"), py::arg("is_exact"), py::arg("threads"))
         .def("start", &BatchObject::start, py::arg("seed"))
