@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from native_kernels import _native
 
-__all__ = ["PolicyShape", "Ppo"]
+__all__ = ["PolicyShape", "Ppo", "PpoSettings", "Rollout", "UpdateReport"]
 
 MAX_DEPTH = 4
 MAX_WIDTH = 512
@@ -80,6 +80,81 @@ class PolicyShape:
         return sum(prod(shape) for shape in self.tensors.values())
 
 
+@dataclass(frozen=True)
+class PpoSettings:
+    """What SB3's ``PPO`` calls by the same names; schedules are evaluated by the caller.
+
+    clip_range_vf None: the value is not clipped. target_kl None: no early stopping. A batch_size
+    beyond the samples of a rollout takes them all.
+
+    Raises ValueError or TypeError naming the field.
+    """
+
+    learning_rate: float = 3e-4
+    clip_range: float = 0.2
+    clip_range_vf: float | None = None
+    ent_coef: float = 0.0
+    vf_coef: float = 0.5
+    max_grad_norm: float = 0.5
+    normalize_advantage: bool = True
+    target_kl: float | None = None
+    batch_size: int = 64
+    n_epochs: int = 10
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    adam_epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _require_integer("batch_size", self.batch_size, 1, 1 << 30)
+        _require_integer("n_epochs", self.n_epochs, 1, 1 << 20)
+        for name in ("learning_rate", "ent_coef", "vf_coef"):
+            _require_number(name, getattr(self, name), 0.0, above=False)
+        for name in ("clip_range", "max_grad_norm", "adam_epsilon"):
+            _require_number(name, getattr(self, name), 0.0, above=True)
+        for name in ("clip_range_vf", "target_kl"):
+            if getattr(self, name) is not None:
+                _require_number(name, getattr(self, name), 0.0, above=True)
+        for beta in self.adam_betas:
+            _require_number("adam_betas", beta, 0.0, above=False)
+            if beta >= 1.0:
+                raise ValueError(f"adam_betas: must be below 1, is {beta}")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What T steps of B environments gave; arrays in C order.
+
+    observations: float32[T, B, O]. actions: int64[T, B] (categorical) or float32[T, B, A].
+    log_probs, values, advantages, returns: float32[T, B].
+    """
+
+    observations: NDArray[np.float32]
+    actions: Actions
+    log_probs: NDArray[np.float32]
+    values: NDArray[np.float32]
+    advantages: NDArray[np.float32]
+    returns: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What SB3 logs under ``train/``, and how much was done.
+
+    Losses and clip_fraction: means over minibatches, the one that stopped the update included.
+    approx_kl: mean over the last epoch's minibatches. loss: the last minibatch's.
+    explained_variance: NaN where the returns are all equal. epochs: begun. updates: steps taken.
+    """
+
+    policy_gradient_loss: float
+    value_loss: float
+    entropy_loss: float
+    approx_kl: float
+    clip_fraction: float
+    loss: float
+    explained_variance: float
+    epochs: int
+    updates: int
+
+
 class Ppo:
     """An actor-critic and its Adam optimizer, whose memory is C++'s.
 
@@ -131,6 +206,100 @@ class Ppo:
         """The most probable actions: the first largest logit, int64[B], or the means, [B, A]."""
         return self.native.best_actions(observations)
 
+    @property
+    def optimizer_state(self) -> tuple[int, NDArray[np.float32], NDArray[np.float32]]:
+        """Adam's state as PyTorch names it: (step, exp_avg float32[P], exp_avg_sq float32[P])."""
+        return self.native.optimizer_state()
+
+    def load_optimizer_state(
+        self, step: int, exp_avg: NDArray[np.float32], exp_avg_sq: NDArray[np.float32]
+    ) -> None:
+        """Go on from another optimizer's state; see ``optimizer_state``.
+
+        Raises TypeError for another dtype, ValueError for another length, a negative step or
+        entries that are not finite or, in exp_avg_sq, negative.
+        """
+        self.native.load_optimizer_state(step, exp_avg, exp_avg_sq)
+
+    def update(
+        self,
+        rollout: Rollout,
+        settings: PpoSettings,
+        *,
+        seed: int = 0,
+        first_epoch: int = 0,
+        order: NDArray[np.int64] | None = None,
+    ) -> UpdateReport:
+        """SB3's ``PPO.train()``: n_epochs passes over the rollout in minibatches.
+
+        order: int64[n_epochs, N] with N = T * B, the samples of each pass in turn, numbered as SB3
+        flattens its buffer: b * T + t. None: shuffled by (seed, first_epoch + epoch).
+
+        Raises TypeError or ValueError naming the argument, also where an entry is not finite, and
+        FloatingPointError where the gradient is not finite; nothing has changed then.
+        """
+        policy, value, entropy, divergence, clipped, loss, epochs, updates = self.native.update(
+            *_arrays(rollout), _native_settings(settings), order, seed, first_epoch
+        )
+        explained = _explained_variance(rollout.values, rollout.returns)
+        return UpdateReport(
+            policy, value, entropy, divergence, clipped, loss, explained, epochs, updates
+        )
+
+    def gradient(
+        self, rollout: Rollout, settings: PpoSettings, indices: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """The gradient of the loss, float32[P], before clipping of its norm.
+
+        indices: int64[M], the samples of one minibatch, numbered as in ``update``.
+        Raises as ``update`` does.
+        """
+        return self.native.gradient(*_arrays(rollout), _native_settings(settings), indices)
+
+
+def _arrays(
+    rollout: Rollout,
+) -> tuple[
+    NDArray[np.float32],
+    Actions,
+    NDArray[np.float32],
+    NDArray[np.float32],
+    NDArray[np.float32],
+    NDArray[np.float32],
+]:
+    return (
+        rollout.observations,
+        rollout.actions,
+        rollout.log_probs,
+        rollout.values,
+        rollout.advantages,
+        rollout.returns,
+    )
+
+
+def _native_settings(settings: PpoSettings) -> _native.ppo.UpdateSettings:
+    return _native.ppo.UpdateSettings(
+        learning_rate=settings.learning_rate,
+        clip_range=settings.clip_range,
+        clip_range_vf=settings.clip_range_vf or 0.0,
+        entropy_weight=settings.ent_coef,
+        value_weight=settings.vf_coef,
+        max_gradient_norm=settings.max_grad_norm,
+        normalises_advantage=settings.normalize_advantage,
+        target_divergence=settings.target_kl or 0.0,
+        batch_size=settings.batch_size,
+        epochs=settings.n_epochs,
+        beta1=settings.adam_betas[0],
+        beta2=settings.adam_betas[1],
+        epsilon=settings.adam_epsilon,
+    )
+
+
+def _explained_variance(values: NDArray[np.float32], returns: NDArray[np.float32]) -> float:
+    targets = returns.astype(np.float64)
+    variance = float(targets.var())
+    return 1.0 - float((targets - values).var()) / variance if variance > 0.0 else float("nan")
+
 
 def _widths(name: str, widths: Sequence[int]) -> tuple[int, ...]:
     if len(widths) > MAX_DEPTH:
@@ -148,6 +317,14 @@ def _require_integer(name: str, value: int, low: int, high: int) -> None:
         raise TypeError(f"{name}: must be an integer, is {value!r}")
     if not low <= value <= high:
         raise ValueError(f"{name}: must be from {low} to {high}, is {value}")
+
+
+def _require_number(name: str, value: float, low: float, *, above: bool) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name}: must be a number, is {value!r}")
+    if not (low < value < float("inf") if above else low <= value < float("inf")):
+        limit = "above" if above else "at least"
+        raise ValueError(f"{name}: must be finite and {limit} {low:g}, is {value}")
 
 
 def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,8 +1,28 @@
 from collections.abc import Sequence
-from typing import SupportsInt
+from typing import SupportsFloat, SupportsInt
 
 import numpy as np
 from numpy.typing import NDArray
+
+class UpdateSettings:
+    def __init__(
+        self,
+        learning_rate: SupportsFloat,
+        clip_range: SupportsFloat,
+        clip_range_vf: SupportsFloat,
+        entropy_weight: SupportsFloat,
+        value_weight: SupportsFloat,
+        max_gradient_norm: SupportsFloat,
+        normalises_advantage: bool,
+        target_divergence: SupportsFloat,
+        batch_size: SupportsInt,
+        epochs: SupportsInt,
+        beta1: SupportsFloat,
+        beta2: SupportsFloat,
+        epsilon: SupportsFloat,
+    ) -> None: ...
+
+class Diverged(FloatingPointError): ...
 
 class Ppo:
     def __init__(
@@ -26,3 +46,31 @@ class Ppo:
     def best_actions(
         self, observations: NDArray[np.float32]
     ) -> NDArray[np.int64] | NDArray[np.float32]: ...
+    def optimizer_state(self) -> tuple[int, NDArray[np.float32], NDArray[np.float32]]: ...
+    def load_optimizer_state(
+        self, steps: SupportsInt, first: NDArray[np.float32], second: NDArray[np.float32]
+    ) -> None: ...
+    def update(
+        self,
+        observations: NDArray[np.float32],
+        actions: NDArray[np.int64] | NDArray[np.float32],
+        log_probs: NDArray[np.float32],
+        values: NDArray[np.float32],
+        advantages: NDArray[np.float32],
+        returns: NDArray[np.float32],
+        settings: UpdateSettings,
+        order: NDArray[np.int64] | None,
+        seed: SupportsInt,
+        first_epoch: SupportsInt,
+    ) -> tuple[float, float, float, float, float, float, int, int]: ...
+    def gradient(
+        self,
+        observations: NDArray[np.float32],
+        actions: NDArray[np.int64] | NDArray[np.float32],
+        log_probs: NDArray[np.float32],
+        values: NDArray[np.float32],
+        advantages: NDArray[np.float32],
+        returns: NDArray[np.float32],
+        settings: UpdateSettings,
+        indices: NDArray[np.int64],
+    ) -> NDArray[np.float32]: ...

@@ -7,12 +7,19 @@
 #include <utility>
 
 #include "bindings/array_arguments.hpp"
+#include "cpu/ppo_kernels.hpp"
 
 namespace derl::bindings {
 
 namespace {
 
 using Widths = std::vector<int>;
+
+void require_finite(const py::array& array, const char* name) {
+    require(DERL_AT_LEVEL(all_finite)(static_cast<const float*>(array.data()),
+                                      static_cast<std::size_t>(array.size())),
+            std::string(name) + ": every entry must be finite");
+}
 
 // The face in Python has checked the numbers.
 Ppo* make(int observation_size, int action_size, bool is_gaussian, const Widths& policy,
@@ -28,6 +35,7 @@ Ppo* make(int observation_size, int action_size, bool is_gaussian, const Widths&
     require(parameters.shape(0) == count,
             "parameters: must have " + std::to_string(count) + " entries for this shape, has " +
                 std::to_string(parameters.shape(0)));
+    require_finite(parameters, "parameters");
     return new Ppo(shape, flat, threads);
 }
 
@@ -85,18 +93,183 @@ py::array_t<float> parameters(const Ppo& ppo) {
     return flat;
 }
 
+const float* checked_samples(const py::array& array, const char* name, const RolloutView& rollout) {
+    const float* data = checked<float>(array, name, "float32[T, B]", 2);
+    require(array.shape(0) == rollout.steps && array.shape(1) == rollout.environments,
+            std::string(name) + ": must be float32[T, B] with the T and B of observations, [" +
+                std::to_string(rollout.steps) + ", " + std::to_string(rollout.environments) +
+                "], has shape " + shape_text(array));
+    require_finite(array, name);
+    return data;
+}
+
+void check_actions(const Ppo& ppo, const py::array& actions, RolloutView& rollout) {
+    const int size = ppo.network().action_size;
+    const bool is_discrete = ppo.network().distribution == Distribution::kCategorical;
+    if (is_discrete) {
+        rollout.discrete = checked<std::int64_t>(actions, "actions", "int64[T, B]", 2);
+    } else {
+        rollout.continuous = checked<float>(actions, "actions", "float32[T, B, A]", 3);
+        require(actions.shape(2) == size, "actions: must have " + std::to_string(size) +
+                                              " components, has shape " + shape_text(actions));
+        require_finite(actions, "actions");
+    }
+    require(actions.shape(0) == rollout.steps && actions.shape(1) == rollout.environments,
+            "actions: must have the T and B of observations, has shape " + shape_text(actions));
+    for (std::int64_t i = 0; is_discrete && i < rollout.samples(); ++i) {
+        require(rollout.discrete[i] >= 0 && rollout.discrete[i] < size,
+                "actions: must be from 0 to " + std::to_string(size - 1) + ", entry " +
+                    std::to_string(i) + " is " + std::to_string(rollout.discrete[i]));
+    }
+}
+
+RolloutView checked_rollout(const Ppo& ppo, const py::array& observations,
+                            const py::array& actions, const py::array& log_probs,
+                            const py::array& values, const py::array& advantages,
+                            const py::array& returns) {
+    RolloutView rollout{};
+    rollout.observations = checked<float>(observations, "observations", "float32[T, B, O]", 3);
+    rollout.steps = observations.shape(0);
+    rollout.environments = observations.shape(1);
+    require(observations.shape(2) == ppo.network().observation_size,
+            "observations: must have " + std::to_string(ppo.network().observation_size) +
+                " columns, has shape " + shape_text(observations));
+    require(rollout.samples() > 0, "observations: must hold samples, has shape " +
+                                       shape_text(observations));
+    require(rollout.samples() < (std::int64_t{1} << 31),
+            "observations: must hold fewer than 2^31 samples, has shape " +
+                shape_text(observations));
+    require_finite(observations, "observations");
+    check_actions(ppo, actions, rollout);
+    rollout.log_probs = checked_samples(log_probs, "log_probs", rollout);
+    rollout.values = checked_samples(values, "values", rollout);
+    rollout.advantages = checked_samples(advantages, "advantages", rollout);
+    rollout.returns = checked_samples(returns, "returns", rollout);
+    return rollout;
+}
+
+const std::int64_t* checked_order(const py::array& order, const char* name, const char* wanted,
+                                  py::ssize_t axes, const RolloutView& rollout) {
+    const auto* data = checked<std::int64_t>(order, name, wanted, axes);
+    for (py::ssize_t i = 0; i < order.size(); ++i) {
+        require(data[i] >= 0 && data[i] < rollout.samples(),
+                std::string(name) + ": must be from 0 to " +
+                    std::to_string(rollout.samples() - 1) + ", entry " + std::to_string(i) +
+                    " is " + std::to_string(data[i]));
+    }
+    return data;
+}
+
+py::tuple update(Ppo& ppo, const py::array& observations, const py::array& actions,
+                 const py::array& log_probs, const py::array& values, const py::array& advantages,
+                 const py::array& returns, const UpdateSettings& settings, const py::object& order,
+                 std::uint64_t seed, std::uint64_t first_epoch) {
+    const RolloutView rollout = checked_rollout(ppo, observations, actions, log_probs, values,
+                                                advantages, returns);
+    SampleOrder samples{nullptr, seed, first_epoch};
+    if (!order.is_none()) {
+        const auto given = order.cast<py::array>();
+        samples.given = checked_order(given, "order", "int64[n_epochs, N]", 2, rollout);
+        require(given.shape(0) == settings.epochs && given.shape(1) == rollout.samples(),
+                "order: must be int64[n_epochs, N], [" + std::to_string(settings.epochs) + ", " +
+                    std::to_string(rollout.samples()) + "], has shape " + shape_text(given));
+    }
+    const UpdateReport report = [&] {
+        const py::gil_scoped_release unlocked;
+        return ppo.update(rollout, settings, samples);
+    }();
+    return py::make_tuple(report.policy_loss, report.value_loss, report.entropy_loss,
+                          report.divergence, report.clip_fraction, report.loss, report.epochs,
+                          report.updates);
+}
+
+py::array_t<float> gradient(Ppo& ppo, const py::array& observations, const py::array& actions,
+                            const py::array& log_probs, const py::array& values,
+                            const py::array& advantages, const py::array& returns,
+                            const UpdateSettings& settings, const py::array& indices) {
+    const RolloutView rollout = checked_rollout(ppo, observations, actions, log_probs, values,
+                                                advantages, returns);
+    const auto* samples = checked_order(indices, "indices", "int64[M]", 1, rollout);
+    require(indices.shape(0) > 0, "indices: must name at least one sample");
+    py::array_t<float> flat(static_cast<py::ssize_t>(ppo.parameter_count()));
+    ppo.gradient(rollout, settings, samples, indices.shape(0), flat.mutable_data());
+    return flat;
+}
+
+py::tuple optimizer_state(const Ppo& ppo) {
+    const auto count = static_cast<py::ssize_t>(ppo.parameter_count());
+    py::array_t<float> first(count), second(count);
+    ppo.read_moments(first.mutable_data(), second.mutable_data());
+    return py::make_tuple(ppo.steps(), first, second);
+}
+
+void load_optimizer_state(Ppo& ppo, std::int64_t steps, const py::array& first,
+                          const py::array& second) {
+    const auto check = [&](const py::array& moments, const char* name) {
+        const float* data = checked<float>(moments, name, "float32[P]", 1);
+        require(moments.shape(0) == static_cast<py::ssize_t>(ppo.parameter_count()),
+                std::string(name) + ": must have " + std::to_string(ppo.parameter_count()) +
+                    " entries, has " + std::to_string(moments.shape(0)));
+        require_finite(moments, name);
+        return data;
+    };
+    require(steps >= 0, "step: must not be negative, is " + std::to_string(steps));
+    const float* first_data = check(first, "exp_avg");
+    const float* second_data = check(second, "exp_avg_sq");
+    for (py::ssize_t i = 0; i < second.size(); ++i) {
+        require(second_data[i] >= 0.0f, "exp_avg_sq: no entry may be negative, entry " +
+                                            std::to_string(i) + " is");
+    }
+    ppo.write_moments(steps, first_data, second_data);
+}
+
+UpdateSettings make_settings(double learning_rate, double clip_range, double clip_range_vf,
+                             double entropy_weight, double value_weight, double max_gradient_norm,
+                             bool normalises_advantage, double target_divergence,
+                             std::int64_t batch_size, int epochs, double beta1, double beta2,
+                             double epsilon) {
+    return {learning_rate, clip_range, clip_range_vf, entropy_weight, value_weight,
+            max_gradient_norm, normalises_advantage, target_divergence, batch_size, epochs,
+            beta1, beta2, epsilon};
+}
+
+// A plain metaclass: the class is then to type checkers what it is in the stub.
+template <class T>
+py::class_<T> plain_class(py::module_& module, const char* name) {
+    return {module, name, py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type))};
+}
+
+void bind_values(py::module_& module) {
+    plain_class<UpdateSettings>(module, "UpdateSettings")
+        .def(py::init(&make_settings), py::arg("learning_rate"), py::arg("clip_range"),
+             py::arg("clip_range_vf"), py::arg("entropy_weight"), py::arg("value_weight"),
+             py::arg("max_gradient_norm"), py::arg("normalises_advantage"),
+             py::arg("target_divergence"), py::arg("batch_size"), py::arg("epochs"),
+             py::arg("beta1"), py::arg("beta2"), py::arg("epsilon"));
+    py::register_local_exception<Diverged>(module, "Diverged", PyExc_FloatingPointError);
+}
+
 }  // namespace
 
 DERL_BINDINGS(ppo, "An actor-critic and its update; native_kernels.ppo is the documented face.") {
-    // the plain metaclass, so that the class is to type checkers what it is in the stub
-    py::class_<Ppo>(module, "Ppo", py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type)))
+    bind_values(module);
+    plain_class<Ppo>(module, "Ppo")
         .def(py::init(&make), py::arg("observation_size"), py::arg("action_size"),
              py::arg("is_gaussian"), py::arg("pi"), py::arg("vf"), py::arg("is_relu"),
              py::arg("parameters"), py::arg("threads"))
         .def("parameters", &parameters)
         .def("act", &act, py::arg("observations"), py::arg("seed"), py::arg("step"))
         .def("values", &values, py::arg("observations"))
-        .def("best_actions", &best_actions, py::arg("observations"));
+        .def("best_actions", &best_actions, py::arg("observations"))
+        .def("optimizer_state", &optimizer_state)
+        .def("load_optimizer_state", &load_optimizer_state, py::arg("steps"), py::arg("first"),
+             py::arg("second"))
+        .def("update", &update, py::arg("observations"), py::arg("actions"), py::arg("log_probs"),
+             py::arg("values"), py::arg("advantages"), py::arg("returns"), py::arg("settings"),
+             py::arg("order"), py::arg("seed"), py::arg("first_epoch"))
+        .def("gradient", &gradient, py::arg("observations"), py::arg("actions"),
+             py::arg("log_probs"), py::arg("values"), py::arg("advantages"), py::arg("returns"),
+             py::arg("settings"), py::arg("indices"));
 }
 
 }  // namespace derl::bindings

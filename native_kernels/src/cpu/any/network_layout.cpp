@@ -4,6 +4,7 @@
 #include <new>
 
 #include "cpu/actor_critic.hpp"
+#include "cpu/ppo_kernels.hpp"
 
 namespace derl {
 
@@ -124,6 +125,23 @@ std::size_t scratch_size(const ActorCritic& network) {
     const std::size_t widest = static_cast<std::size_t>(
         std::max({2 * kMaxWidth, network.policy.features, network.value.features}));
     return (heads + widest) * kBlockRows;
+}
+
+std::size_t gradient_scratch_size(const Network& part) {
+    std::size_t columns = static_cast<std::size_t>(part.head.outputs);
+    for (int i = 0; i < part.depth; ++i) {
+        columns += static_cast<std::size_t>(part.hidden[i].stride);
+    }
+    return columns * kBlockRows;
+}
+
+std::size_t transposed_size(const Network& network) {
+    std::size_t size = 0;
+    for (int i = 1; i < network.depth; ++i) {
+        size += static_cast<std::size_t>(network.hidden[i].outputs) *
+                static_cast<std::size_t>(network.hidden[i - 1].stride);
+    }
+    return size;
 }
 
 }  // namespace derl

@@ -24,14 +24,27 @@ Actions moved(const Actions& actions, std::int64_t rows, int action_size) {
 Ppo::Ppo(const PolicyShape& shape, const float* flat, int threads)
     : network_(laid_out(shape)),
       count_(derl::parameter_count(network_)),
-      threads_(threads),
+      workers_(threads),
       parameters_(network_.size),
+      first_(network_.size),
+      second_(network_.size),
       scratch_(scratch_size(network_)) {
     pack(network_, flat, parameters_.data());
     network_.parameters = parameters_.data();
 }
 
 void Ppo::read_parameters(float* flat) const { unpack(network_, parameters_.data(), flat); }
+
+void Ppo::read_moments(float* first, float* second) const {
+    unpack(network_, first_.data(), first);
+    unpack(network_, second_.data(), second);
+}
+
+void Ppo::write_moments(std::int64_t steps, const float* first, const float* second) {
+    steps_ = steps;
+    pack(network_, first, first_.data());
+    pack(network_, second, second_.data());
+}
 
 void Ppo::act(const float* observations, std::int64_t rows, std::uint64_t seed, std::uint64_t step,
               const Actions& actions, float* values, float* log_probs) {

@@ -1,0 +1,76 @@
+#include "cpu/threads.hpp"
+
+namespace derl {
+
+namespace {
+
+// The next piece of work comes within microseconds or not at all for long.
+constexpr int kSpins = 4000;
+
+void wait_while(std::atomic<std::uint32_t>& number, std::uint32_t old) {
+    for (int i = 0; i < kSpins; ++i) {
+        if (number.load(std::memory_order_acquire) != old) {
+            return;
+        }
+    }
+    number.wait(old, std::memory_order_acquire);
+}
+
+}  // namespace
+
+Workers::~Workers() {
+    stops_ = true;
+    round_.fetch_add(1, std::memory_order_release);
+    round_.notify_all();
+    for (std::thread& thread : threads_) {
+        thread.join();
+    }
+}
+
+void Workers::run(int tasks, const std::function<void(int task, int worker)>& work) {
+    if (count_ == 1 || tasks == 1) {
+        for (int task = 0; task < tasks; ++task) {
+            work(task, 0);
+        }
+        return;
+    }
+    if (threads_.empty()) {
+        start();
+    }
+    work_ = &work;
+    tasks_ = tasks;
+    next_.store(0, std::memory_order_relaxed);
+    busy_.store(count_ - 1, std::memory_order_relaxed);
+    round_.fetch_add(1, std::memory_order_release);
+    round_.notify_all();
+    take_tasks(0);
+    for (int spins = 0; busy_.load(std::memory_order_acquire) != 0; ++spins) {
+        if (spins >= kSpins) {
+            std::this_thread::yield();
+        }
+    }
+}
+
+void Workers::start() {
+    for (int worker = 1; worker < count_; ++worker) {
+        threads_.emplace_back([this, worker, seen = round_.load()]() mutable {
+            for (;;) {
+                wait_while(round_, seen);
+                seen = round_.load(std::memory_order_acquire);
+                if (stops_) {
+                    return;
+                }
+                take_tasks(worker);
+                busy_.fetch_sub(1, std::memory_order_release);
+            }
+        });
+    }
+}
+
+void Workers::take_tasks(int worker) {
+    for (int task = next_.fetch_add(1); task < tasks_; task = next_.fetch_add(1)) {
+        (*work_)(task, worker);
+    }
+}
+
+}  // namespace derl

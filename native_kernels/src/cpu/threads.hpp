@@ -1,0 +1,38 @@
+// A few threads for one object's calls. Which thread does which task never changes a result.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <thread>
+#include <vector>
+
+namespace derl {
+
+class Workers {
+public:
+    // `threads` includes the caller; the others start with the first call that wants them.
+    explicit Workers(int threads) : count_(threads) {}
+    ~Workers();
+    Workers(const Workers&) = delete;
+    Workers& operator=(const Workers&) = delete;
+
+    int count() const { return count_; }
+    // work(task, worker) for every task below `tasks`; workers are numbered from 0, the caller.
+    void run(int tasks, const std::function<void(int task, int worker)>& work);
+
+private:
+    void start();
+    void take_tasks(int worker);
+
+    int count_;
+    std::vector<std::thread> threads_;
+    const std::function<void(int, int)>* work_ = nullptr;
+    int tasks_ = 0;
+    bool stops_ = false;
+    std::atomic<int> next_{0};
+    std::atomic<int> busy_{0};
+    std::atomic<std::uint32_t> round_{0};
+};
+
+}  // namespace derl
