@@ -161,11 +161,9 @@ def gradient_by_torch(
         change = change.clamp(-settings.clip_range_vf, settings.clip_range_vf)
     error = torch.nn.functional.mse_loss(picked(rollout.returns), old_values + change)
     loss = settings.vf_coef * error - surrogate - settings.ent_coef * entropy.mean()
-    policy.zero_grad()
-    loss.backward()
-    gradient = torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
+    gradients = torch.autograd.grad(loss, list(policy.parameters()))
     policy.float()
-    return gradient.float().numpy()
+    return torch.cat([g.flatten() for g in gradients]).float().numpy()
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
