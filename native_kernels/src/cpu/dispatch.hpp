@@ -4,7 +4,10 @@
 // They use no templates or inline functions of the standard library: the linker keeps one copy of
 // such a function for all levels. A function that is in all levels is called as
 //     DERL_AT_LEVEL(gae)(arguments...)
+// and runs with the floating-point modes of IEEE 754, whatever its thread has.
 #pragma once
+
+#include "cpu/float_environment.hpp"
 
 // DERL_GENERIC_ONLY (CMake -DDERL_GENERIC=ON) builds an x86 processor the code of all others.
 #if defined(__x86_64__) && !defined(DERL_GENERIC_ONLY)
@@ -26,6 +29,19 @@ Level level_in_force();
 // Throws std::invalid_argument for a name that is unknown or beyond this machine.
 void force_level(const char* name);
 
+template <class Result, class... Arguments>
+class AtLevel {
+public:
+    constexpr explicit AtLevel(Result (*function)(Arguments...)) : function_(function) {}
+    Result operator()(Arguments... arguments) const {
+        const IeeeFloats modes;
+        return function_(static_cast<Arguments>(arguments)...);
+    }
+
+private:
+    Result (*function_)(Arguments...);
+};
+
 #if DERL_HAS_X86_LEVELS
 #define DERL_DECLARE_AT_LEVELS(...) \
     namespace v2 {                  \
@@ -37,16 +53,18 @@ void force_level(const char* name);
     namespace avx512 {              \
     __VA_ARGS__                     \
     }
-#define DERL_AT_LEVEL(function)                                                       \
-    (::derl::level_in_force() == ::derl::Level::kAvx512 ? &::derl::avx512::function   \
-     : ::derl::level_in_force() == ::derl::Level::kAvx2 ? &::derl::avx2::function     \
-                                                        : &::derl::v2::function)
+#define DERL_AT_LEVEL(function)                                                        \
+    ::derl::AtLevel(::derl::level_in_force() == ::derl::Level::kAvx512                 \
+                        ? &::derl::avx512::function                                    \
+                    : ::derl::level_in_force() == ::derl::Level::kAvx2                 \
+                        ? &::derl::avx2::function                                      \
+                        : &::derl::v2::function)
 #else
 #define DERL_DECLARE_AT_LEVELS(...) \
     namespace generic {             \
     __VA_ARGS__                     \
     }
-#define DERL_AT_LEVEL(function) (&::derl::generic::function)
+#define DERL_AT_LEVEL(function) ::derl::AtLevel(&::derl::generic::function)
 #endif
 
 }  // namespace derl
