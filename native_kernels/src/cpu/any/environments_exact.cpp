@@ -108,6 +108,7 @@ const EnvironmentFacts* environment_facts(int number) {
 
 int step_exactly(const Batch& batch, const float* actions, int begin, int end,
                  const StepOutputs& outputs) {
+    const IeeeFloats modes;
     switch (batch.id) {
 #define DERL_CASE(E) \
     case EnvironmentId::k##E: return step_all<E>(batch, actions, begin, end, outputs);
@@ -118,6 +119,7 @@ int step_exactly(const Batch& batch, const float* actions, int begin, int end,
 }
 
 void start_exactly(const Batch& batch, int begin, int end, float* observations) {
+    const IeeeFloats modes;
     switch (batch.id) {
 #define DERL_CASE(E) \
     case EnvironmentId::k##E: return start_all<E>(batch, begin, end, observations);
@@ -127,6 +129,7 @@ void start_exactly(const Batch& batch, int begin, int end, float* observations) 
 }
 
 void observe_exactly(const Batch& batch, int begin, int end, float* observations) {
+    const IeeeFloats modes;
     switch (batch.id) {
 #define DERL_CASE(E) \
     case EnvironmentId::k##E: return observe_all<E>(batch, begin, end, observations);

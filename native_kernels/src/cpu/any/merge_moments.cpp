@@ -1,4 +1,5 @@
 #include "cpu/kernels.hpp"
+#include "cpu/float_environment.hpp"
 
 #include <derl/moments.hpp>
 
@@ -6,6 +7,7 @@ namespace derl::cpu {
 
 double merge_moments(const double* means, const double* variances, const double* counts,
                      std::size_t sets, std::size_t columns, double* mean, double* variance) {
+    const IeeeFloats modes;
     double total = 0.0;
     for (std::size_t set = 0; set < sets; ++set) {
         total += counts[set];

@@ -1,4 +1,5 @@
 #include "cpu/kernels.hpp"
+#include "cpu/float_environment.hpp"
 
 #include <algorithm>
 #include <array>
@@ -14,6 +15,7 @@ constexpr std::size_t kBlock = 1024;
 
 void weighted_mean(const float* updates, const double* shares, std::size_t clients,
                    std::size_t parameters, float* mean) {
+    const IeeeFloats modes;
     for (std::size_t begin = 0; begin < parameters; begin += kBlock) {
         const std::size_t width = std::min(kBlock, parameters - begin);
         std::array<WeightedMean<float, double>, kBlock> columns{};

@@ -1,0 +1,79 @@
+"""The bits do not depend on the floating-point modes that another library left behind."""
+
+import ctypes
+import ctypes.util
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import native_kernels
+from native_kernels import _native, advantages
+
+pytestmark = pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64") or not ctypes.util.find_library("m"),
+    reason="changes the modes of an x86-64 processor through the C library's fenv_t",
+)
+FLUSH_INPUTS, FLUSH_RESULTS, TOWARDS_ZERO = 1 << 6, 1 << 15, 3 << 13
+MXCSR = 7
+"""Where fenv_t has the register, in words of 32 bits."""
+
+
+@contextmanager
+def modes(bits: int) -> Iterator[None]:
+    libm = ctypes.CDLL(ctypes.util.find_library("m"))
+    before, during = (ctypes.c_uint32 * 8)(), (ctypes.c_uint32 * 8)()
+    libm.fegetenv(ctypes.byref(before))
+    libm.fegetenv(ctypes.byref(during))
+    during[MXCSR] |= bits
+    libm.fesetenv(ctypes.byref(during))
+    try:
+        yield
+    finally:
+        libm.fesetenv(ctypes.byref(before))
+
+
+def calls() -> dict[str, Callable[[], NDArray[Any]]]:
+    """Kernels over inputs whose results flushing or another rounding would change."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=1000).astype(np.float32)
+    tiny = (random.normal(size=1000) * 1e-39).astype(np.float32)
+    rows = np.stack([x, x * np.float32(1e-20), tiny])
+    means, variances = rows.astype(np.float64), np.abs(rows).astype(np.float64) * 1e-308
+    trace = np.abs(x).reshape(100, 10) * np.float32(1e-38)
+    values = trace / np.float32(3)
+    starts, dones = np.zeros((100, 10), bool), np.zeros(10, bool)
+    return {
+        "exp": lambda: _native.elementary.exp(x),
+        "log": lambda: _native.elementary.log(np.abs(x)),
+        "fused": lambda: _native.elementary.fused_multiply_add(tiny, x, tiny),
+        "mean": lambda: native_kernels.weighted_mean(rows, np.array([0.3, 0.3, 0.4])),
+        "moments": lambda: native_kernels.merge_moments(means, variances, np.ones(3))[1],
+        "advantages": lambda: advantages.generalized_advantages(
+            trace, values, starts, trace[-1], dones, 0.99, 0.95
+        )[0],
+    }
+
+
+def test_the_modes_are_really_changed() -> None:
+    tiny, two = np.array([1e-40], np.float32), np.array([2.0], np.float32)
+    with modes(FLUSH_INPUTS | FLUSH_RESULTS):
+        assert (tiny * two)[0].tobytes() == bytes(4)
+    assert (tiny * two)[0] > 0
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [FLUSH_INPUTS | FLUSH_RESULTS, TOWARDS_ZERO],
+    ids=["subnormals flushed", "rounded towards zero"],
+)
+def test_no_result_depends_on_the_modes(changed: int, level: str) -> None:
+    kernels = calls()
+    expected = {name: call().tobytes() for name, call in kernels.items()}
+    with modes(changed):
+        results = {name: call().tobytes() for name, call in kernels.items()}
+    assert {name for name in expected if results[name] != expected[name]} == set(), level
