@@ -63,7 +63,7 @@ py::tuple generalized_advantages(const py::array& rewards, const py::array& valu
     float* advantages_out = advantages.mutable_data();
     float* returns_out = returns.mutable_data();
     {
-        py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         DERL_AT_LEVEL(generalized_advantages)
         (trace, estimates, Discount::of(gamma, gae_lambda), advantages_out, returns_out);
     }
@@ -78,7 +78,7 @@ py::array_t<float> discounted_returns(const py::array& rewards, const py::array&
     py::array_t<float> returns({rewards.shape(0), rewards.shape(1)});
     float* returns_out = returns.mutable_data();
     {
-        py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         DERL_AT_LEVEL(discounted_returns)(trace, static_cast<float>(gamma), returns_out);
     }
     return returns;

@@ -28,7 +28,7 @@ py::array_t<float> weighted_mean(const py::array& updates, const py::array& weig
     py::array_t<float> mean(updates.shape(1));
     float* result = mean.mutable_data();
     {
-        py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         derl::cpu::weighted_mean(rows, shares.data(), clients, parameters, result);
     }
     return mean;
@@ -68,7 +68,7 @@ py::array_t<float> trimmed_mean(const py::array& updates, py::ssize_t trim, int 
     float* result = mean.mutable_data();
     bool ordered;
     {
-        py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         ordered = derl::cpu::mean_of_order_statistics(
             rows, static_cast<std::size_t>(clients), static_cast<std::size_t>(updates.shape(1)),
             static_cast<std::size_t>(trim), static_cast<std::size_t>(clients - trim), threads, result);
@@ -120,7 +120,7 @@ py::tuple merge_moments(const py::array& means, const py::array& variances,
     double total = 0.0;
     bool finite = true;
     {
-        py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         total = derl::cpu::merge_moments(mean_copy.data(), variance_copy.data(), count_copy.data(),
                                          sets, columns, mean_out, variance_out);
         for (std::size_t column = 0; column < columns; ++column) {

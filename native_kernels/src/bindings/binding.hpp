@@ -5,9 +5,17 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include "cpu/float_environment.hpp"
+
 namespace derl::bindings {
 
 namespace py = pybind11;
+
+// While kernels run: other Python threads may, and numbers are rounded as IEEE 754 has it.
+struct Unlocked {
+    py::gil_scoped_release gil;
+    IeeeFloats modes;
+};
 
 struct Registration {
     Registration(const char* name, const char* doc, void (*bind)(py::module_&));
