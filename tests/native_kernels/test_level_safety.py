@@ -108,3 +108,21 @@ def test_no_function_of_the_module_outside_its_level_has_avx_instructions() -> N
         pytest.skip("the module has been stripped of its symbols; the build has checked its parts")
     assert right, "no AVX instructions found at all: this test reads nothing"
     assert not wrong
+
+
+LIBRARY = re.compile(
+    r"(?:std)?::(pow|exp|expm1|log|log1p|sin|cos|tan|tanh|asin|acos|atan|atan2|cbrt|hypot)f?\("
+)
+"""Rounded to the C library's taste, and glibc's differs between processors with and without FMA."""
+
+
+def test_no_kernel_takes_its_numbers_from_the_c_library() -> None:
+    uses = {
+        str(path.relative_to(KERNELS))
+        for folder in ("include", "src")
+        for path in (KERNELS / folder).rglob("*.?pp")
+        if "cuda" not in path.parts and LIBRARY.search(path.read_text())
+    }
+    # the exact mode of environments follows Gymnasium's NumPy and is no part of the promise
+    assert uses
+    assert not {name for name in uses if not name.startswith("include/derl/environments/")}

@@ -24,6 +24,16 @@ struct Losses {
 
 constexpr std::size_t kAdamRange = 1 << 14;
 
+// By squaring: the C library's pow() rounds differently from processor to processor.
+double power(double base, std::int64_t exponent) {
+    double result = 1.0;
+    for (; exponent > 0; exponent >>= 1) {
+        result = (exponent & 1) != 0 ? result * base : result;
+        base *= base;
+    }
+    return result;
+}
+
 }  // namespace
 
 class PpoUpdate {
@@ -178,13 +188,13 @@ void PpoUpdate::step() {
                        " of the optimizer");
     }
     const double scale = std::min(1.0, settings_.max_gradient_norm / (norm + 1e-6));
-    const auto step = static_cast<double>(++ppo_.steps_);
+    const std::int64_t step = ++ppo_.steps_;
     const adam::Settings adam{
         static_cast<float>(1.0 - settings_.beta1),
         static_cast<float>(settings_.beta2),
         static_cast<float>(1.0 - settings_.beta2),
-        static_cast<float>(settings_.learning_rate / (1.0 - std::pow(settings_.beta1, step))),
-        static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(settings_.beta2, step))),
+        static_cast<float>(settings_.learning_rate / (1.0 - power(settings_.beta1, step))),
+        static_cast<float>(1.0 / std::sqrt(1.0 - power(settings_.beta2, step))),
         static_cast<float>(settings_.epsilon)};
     const auto ranges = static_cast<int>((network_.size + kAdamRange - 1) / kAdamRange);
     ppo_.workers_.run(ranges, [&](int range, int) {
@@ -266,6 +276,7 @@ UpdateReport PpoUpdate::run(const SampleOrder& order) {
 
 UpdateReport Ppo::update(const RolloutView& rollout, const UpdateSettings& settings,
                          const SampleOrder& order) {
+    const IeeeFloats modes;
     const std::vector<float> parameters(parameters_.data(), parameters_.data() + network_.size);
     const std::vector<float> first(first_.data(), first_.data() + network_.size);
     const std::vector<float> second(second_.data(), second_.data() + network_.size);
@@ -284,6 +295,7 @@ UpdateReport Ppo::update(const RolloutView& rollout, const UpdateSettings& setti
 
 void Ppo::gradient(const RolloutView& rollout, const UpdateSettings& settings,
                    const std::int64_t* samples, std::int64_t count, float* flat) {
+    const IeeeFloats modes;
     PpoUpdate update(*this, rollout, settings, count);
     std::vector<std::int32_t> places(static_cast<std::size_t>(count));
     std::transform(samples, samples + count, places.begin(),
