@@ -97,10 +97,10 @@ class BatchEnvironment:
         self.count = count
         self.precision = precision
         self.threads = threads
-        self._batch = _native.environments.Batch(
+        self.native = _native.environments.Batch(
             _NUMBERS[id], count, seed, precision == "exact", threads
         )
-        self.step = self._batch.step_function()
+        self.step = self.native.step_function()
 
     def reset(self, seed: int | None = None) -> NDArray[np.float32]:
         """Start a new episode everywhere; returns observations float32[B, O], as ``step`` does.
@@ -109,12 +109,12 @@ class BatchEnvironment:
         """
         if seed is not None:
             _require_whole("seed", seed, 0, 2**64 - 1)
-        return self._batch.start(seed)
+        return self.native.start(seed)
 
     @property
     def observations(self) -> NDArray[np.float32]:
         """The observations float32[B, O] of the last step or reset; overwritten by the next."""
-        return self._batch.observations
+        return self.native.observations
 
     @property
     def final_observations(self) -> NDArray[np.float32]:
@@ -122,12 +122,12 @@ class BatchEnvironment:
 
         Rows where none ended hold nothing of meaning. Overwritten by the next step.
         """
-        return self._batch.final_observations
+        return self.native.final_observations
 
     @property
     def states(self) -> NDArray[np.float64]:
         """The states float64[B, S], a copy; what they are made of is said by Gymnasium."""
-        return self._batch.states()
+        return self.native.states()
 
     def set_states(self, states: NDArray[np.float64]) -> NDArray[np.float32]:
         """Start a new episode everywhere, from these states; returns observations float32[B, O].
@@ -137,12 +137,12 @@ class BatchEnvironment:
 
         Raises TypeError for another dtype, ValueError for another shape, order or values.
         """
-        return self._batch.set_states(states)
+        return self.native.set_states(states)
 
     @property
     def elapsed_steps(self) -> NDArray[np.int32]:
         """Steps taken in the current episodes: int32[B], a copy."""
-        return self._batch.elapsed_steps()
+        return self.native.elapsed_steps()
 
     @property
     def episodes(self) -> NDArray[np.int64]:
@@ -150,7 +150,7 @@ class BatchEnvironment:
 
         Numbers above 2^32 - 1 start from 0 again.
         """
-        return self._batch.episodes()
+        return self.native.episodes()
 
 
 def _require_whole(name: str, value: int, low: int, high: int) -> None:

@@ -7,3 +7,4 @@ from . import levels as levels
 from . import limits as limits
 from . import philox as philox
 from . import ppo as ppo
+from . import rollouts as rollouts

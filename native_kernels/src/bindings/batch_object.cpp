@@ -139,7 +139,7 @@ PyObject* BatchObject::step(PyObject* actions) {
     if (environment.count() < kLongStep) {
         environment.step(taken, outputs);
     } else {
-        const py::gil_scoped_release release;
+        const Unlocked unlocked;
         environment.step(taken, outputs);
     }
     return result_.ptr();

@@ -65,9 +65,8 @@ public:
                                    advantages.mutable_data(),
                                    returns.mutable_data()};
         {
-            const py::gil_scoped_release release;
-            collector_.collect(arrays, static_cast<float>(gamma), static_cast<float>(gae_lambda),
-                               batch_.outputs);
+            const Unlocked unlocked;
+            collector_.collect(arrays, Discount::of(gamma, gae_lambda), batch_.outputs);
         }
         py::dict rollout;
         rollout["observations"] = observations;

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <vector>
 
+#include <derl/advantages.hpp>
+
 #include "cpu/batch_environment.hpp"
 #include "cpu/ppo.hpp"
 
@@ -40,8 +42,7 @@ public:
 
     // Goes on from `outputs.observations`, which the environment's last step or start has left
     // there, and leaves the last ones there.
-    void collect(const RolloutArrays& rollout, float gamma, float gae_lambda,
-                 const StepOutputs& outputs);
+    void collect(const RolloutArrays& rollout, Discount discount, const StepOutputs& outputs);
     // Those that ended in the last call, in the order of their steps and then environments.
     const std::vector<Episode>& episodes() const { return episodes_; }
     // Steps that each environment has taken.

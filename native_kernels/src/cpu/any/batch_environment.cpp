@@ -49,9 +49,11 @@ void BatchEnvironment::start(float* observations) {
 
 int BatchEnvironment::step_part(const float* actions, int begin, int end,
                                 const StepOutputs& outputs) {
-    return is_exact()
-               ? step_exactly(batch_, actions, begin, end, outputs)
-               : DERL_AT_LEVEL(step_environments)(batch_, actions, begin, end, outputs);
+    if (is_exact()) {
+        const IeeeFloats modes;
+        return step_exactly(batch_, actions, begin, end, outputs);
+    }
+    return DERL_AT_LEVEL(step_environments)(batch_, actions, begin, end, outputs);
 }
 
 int BatchEnvironment::step(const float* actions, const StepOutputs& outputs) {

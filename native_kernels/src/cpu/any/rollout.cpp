@@ -26,7 +26,7 @@ Collector::Collector(Ppo& ppo, BatchEnvironment& environment, std::uint64_t seed
       first_steps_(environment.stride()),
       starts_(environment.stride(), 1) {}
 
-void Collector::collect(const RolloutArrays& rollout, float gamma, float gae_lambda,
+void Collector::collect(const RolloutArrays& rollout, Discount discount,
                         const StepOutputs& outputs) {
     const int count = environment_.count();
     const int n_tiles = (count + kBlockRows - 1) / kBlockRows;
@@ -40,7 +40,7 @@ void Collector::collect(const RolloutArrays& rollout, float gamma, float gae_lam
         for (std::size_t number = first; number < last; ++number) {
             const int begin = static_cast<int>(number) * kBlockRows;
             Tile tile{begin, std::min(begin + kBlockRows, count), scratch, taken, {}};
-            collect_tile(tile, rollout, gamma, outputs);
+            collect_tile(tile, rollout, discount.gamma, outputs);
             found[number] = std::move(tile.episodes);
         }
     };
@@ -55,7 +55,7 @@ void Collector::collect(const RolloutArrays& rollout, float gamma, float gae_lam
     DERL_AT_LEVEL(generalized_advantages)(
         {rollout.rewards, rollout.episode_starts, rollout.last_values, starts_.data(),
          static_cast<std::size_t>(rollout.steps), static_cast<std::size_t>(count)},
-        rollout.values, {gamma, gae_lambda}, rollout.advantages, rollout.returns);
+        rollout.values, discount, rollout.advantages, rollout.returns);
 }
 
 void Collector::collect_tile(Tile& tile, const RolloutArrays& rollout, float gamma,

@@ -1,0 +1,16 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from native_kernels._native.environments import Batch
+from native_kernels._native.ppo import Ppo
+
+class Collector:
+    def __init__(self, ppo: Ppo, batch: Batch, seed: int) -> None: ...
+    def collect(
+        self, n_steps: int, gamma: float, gae_lambda: float
+    ) -> dict[str, NDArray[Any]]: ...
+    def episodes(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]: ...
+    def steps(self) -> int: ...
+    def set_steps(self, steps: int) -> None: ...
