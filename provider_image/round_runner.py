@@ -12,6 +12,7 @@ from pathlib import Path
 
 from provider_image.learners import Learner, load_learner
 from provider_image.wire import (
+    FEEDBACK_NAME,
     MAX_FILE_BYTES,
     ClientStateMetadata,
     EvaluateOrder,
@@ -25,9 +26,11 @@ from provider_image.wire import (
     TrainOrder,
     TrainResult,
     WireError,
+    compress,
     order_digest,
     read_bundle,
     sha256_file,
+    split_feedback,
     write_bundle,
 )
 
@@ -62,9 +65,18 @@ def _train(learner: Learner, order: TrainOrder, directory: Path) -> list[FileRef
     wall_start, cpu_start = time.monotonic(), time.process_time()
     model = _read(directory, order.model)
     state = None if order.client_state is None else _read(directory, order.client_state)
-    outcome = learner.train(order, model, state)
+    spec = order.compression
+    feedback = None
+    if spec is not None and spec.feedback and state is not None:
+        state, feedback = split_feedback(state, model)
+    outcome = learner.train(order, model, state if order.rules.client_has_state else None)
+    update, kept = outcome.tensors, outcome.client_state
+    if spec is not None:
+        update, feedback = compress(update, spec, order.seed, feedback)
+        if feedback is not None:
+            kept = {**(kept or {}), FEEDBACK_NAME: feedback}
     written = []
-    if order.client_state_output is not None and outcome.client_state is not None:
+    if order.client_state_output is not None and kept is not None:
         metadata = ClientStateMetadata(
             run_id=order.run_id,
             client=order.client,
@@ -72,7 +84,7 @@ def _train(learner: Learner, order: TrainOrder, directory: Path) -> list[FileRef
             algorithm=order.learner.algorithm,
         )
         path = directory / order.client_state_output
-        written.append(write_bundle(path, outcome.client_state, metadata))
+        written.append(write_bundle(path, kept, metadata))
     result = TrainResult(
         order_sha256=order_digest(order),
         steps=outcome.steps,
@@ -82,7 +94,7 @@ def _train(learner: Learner, order: TrainOrder, directory: Path) -> list[FileRef
         cpu_seconds=time.process_time() - cpu_start,
         packages=learner.packages(),
     )
-    return [write_bundle(directory / order.output, outcome.tensors, result), *written]
+    return [write_bundle(directory / order.output, update, result), *written]
 
 
 def _evaluate(learner: Learner, order: EvaluateOrder, directory: Path) -> FileRef:

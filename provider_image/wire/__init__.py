@@ -2,14 +2,26 @@
 
 `FORMAT.md` beside this file is normative. In code, read `specs.py` (what shall be trained),
 `orders.py` (the four orders), `results.py` (what comes back), `tensors.py` (the file format) and
-`model_layout.py` (the names of the tensors), in this order. This package needs NumPy, msgspec
-and safetensors alone; the requestor imports nothing else of the provider image.
+`model_layout.py` (the names of the tensors), in this order. This package needs NumPy, msgspec,
+safetensors, zstandard and `native_kernels` alone; the requestor imports nothing else of the
+provider image.
 """
 
+from provider_image.wire.compression import (
+    ENCODED_NAME,
+    FEEDBACK_NAME,
+    compress,
+    feedback_count,
+    restore,
+    result_bytes,
+    split_feedback,
+)
 from provider_image.wire.errors import WireError
 from provider_image.wire.model_layout import (
     MOMENTS_PREFIX,
     NORMALIZER_PREFIX,
+    OPTIMIZER_PREFIX,
+    POLICY_PREFIX,
     UPDATED_PREFIXES,
     result_specs,
 )
@@ -25,6 +37,7 @@ from provider_image.wire.orders import (
     InitialiseOrder,
     Order,
     TrainOrder,
+    client_has_state,
     decode_order,
     encode_order,
     order_digest,
@@ -38,6 +51,7 @@ from provider_image.wire.results import (
 )
 from provider_image.wire.specs import (
     Algorithm,
+    CompressionSpec,
     EnvironmentSpec,
     JsonObject,
     LearnerSpec,
@@ -63,6 +77,8 @@ from provider_image.wire.tensors import (
 )
 
 __all__ = [
+    "ENCODED_NAME",
+    "FEEDBACK_NAME",
     "FORMAT_VERSION",
     "MAX_FILE_BYTES",
     "MAX_METADATA_BYTES",
@@ -70,10 +86,13 @@ __all__ = [
     "MAX_SEED",
     "MOMENTS_PREFIX",
     "NORMALIZER_PREFIX",
+    "OPTIMIZER_PREFIX",
+    "POLICY_PREFIX",
     "UPDATED_PREFIXES",
     "Algorithm",
     "Bundle",
     "ClientStateMetadata",
+    "CompressionSpec",
     "EnvironmentSpec",
     "EvaluateOrder",
     "EvaluateResult",
@@ -98,14 +117,20 @@ __all__ = [
     "atomic_writer",
     "bundle_bytes",
     "check_tensors",
+    "client_has_state",
+    "compress",
     "decode_metadata",
     "decode_order",
     "encode_order",
+    "feedback_count",
     "order_digest",
     "read_bundle",
     "read_file",
+    "restore",
+    "result_bytes",
     "result_specs",
     "sha256_file",
     "specs_of",
+    "split_feedback",
     "write_bundle",
 ]

@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from provider_image.wire.errors import WireError
 from provider_image.wire.tensors import TensorSpec
 
-UPDATED_PREFIXES = ("policy/", "extra/", "optimizer/")
+POLICY_PREFIX = "policy/"
+OPTIMIZER_PREFIX = "optimizer/"
+UPDATED_PREFIXES = (POLICY_PREFIX, "extra/", OPTIMIZER_PREFIX)
 NORMALIZER_PREFIX = "normalizer/"
 MOMENTS_PREFIX = "moments/"
 

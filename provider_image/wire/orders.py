@@ -13,9 +13,9 @@ import msgspec
 from msgspec import Meta
 
 from provider_image.wire.errors import WireError
-from provider_image.wire.specs import EnvironmentSpec, LearnerSpec, StateRules
+from provider_image.wire.specs import CompressionSpec, EnvironmentSpec, LearnerSpec, StateRules
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_ORDER_BYTES = 256 * 1024
 MAX_FILE_BYTES = 1 << 31
 MAX_SEED = 2**31 - 1
@@ -34,6 +34,11 @@ class FileRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: FileName
     sha256: Sha256
     bytes: Annotated[int, Meta(ge=0, le=MAX_FILE_BYTES)]
+
+
+def client_has_state(rules: StateRules, compression: CompressionSpec | None) -> bool:
+    """True where a client carries something of its own from round to round."""
+    return rules.client_has_state or (compression is not None and compression.feedback)
 
 
 class _Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -56,8 +61,9 @@ class TrainOrder(_Order, frozen=True, kw_only=True, tag="train"):
     """Train the given model for exactly `local_steps` environment steps and write the update.
 
     `steps_done` and `steps_total` count the steps of one client over the whole run; they drive
-    the schedules. `client_state` is what this client kept from its last round, if a rule says
-    so; `client_state_output` is where to leave it for the next.
+    the schedules. `compression` says how the update is written (None: as it is). `client_state`
+    is what this client kept from its last round, if a rule or the compression's feedback says so;
+    `client_state_output` is where to leave it for the next.
     """
 
     format: FormatVersion = FORMAT_VERSION
@@ -68,6 +74,7 @@ class TrainOrder(_Order, frozen=True, kw_only=True, tag="train"):
     environment: EnvironmentSpec
     learner: LearnerSpec
     rules: StateRules = StateRules()
+    compression: CompressionSpec | None = None
     local_steps: Annotated[int, Meta(ge=1, le=10**9)]
     steps_done: Count
     steps_total: Annotated[int, Meta(ge=1, le=10**12)]
@@ -82,12 +89,13 @@ class TrainOrder(_Order, frozen=True, kw_only=True, tag="train"):
                 f"steps_done {self.steps_done} + local_steps {self.local_steps} is more than "
                 f"steps_total {self.steps_total}"
             )
-        if self.rules.client_has_state != (self.client_state_output is not None):
+        has_state = client_has_state(self.rules, self.compression)
+        if has_state != (self.client_state_output is not None):
             raise ValueError(
                 "client_state_output must be given exactly when rules.optimizer or rules.replay "
-                "is 'kept'"
+                "is 'kept', or compression has feedback"
             )
-        if self.client_state is not None and not self.rules.client_has_state:
+        if self.client_state is not None and not has_state:
             raise ValueError("client_state is given, but no rule says 'kept'")
         if self.output == self.client_state_output:
             raise ValueError(f"output and client_state_output are the same file {self.output}")

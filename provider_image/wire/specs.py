@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from native_kernels.codecs import CodecName, Rounding
+
 JsonObject: TypeAlias = dict[str, Any]
 """A JSON object: keys are text, values are JSON values."""
 
@@ -100,3 +102,20 @@ class StateRules(_Spec, frozen=True):
     def client_has_state(self) -> bool:
         """True where a client carries something of its own from round to round."""
         return self.optimizer == "kept" or self.replay == "kept"
+
+
+class CompressionSpec(_Spec, frozen=True):
+    """How the update of a train result is written: see `native_kernels.codecs.Codec`.
+
+    `fraction` is topk's, and only its. With `feedback` the client keeps what the codec leaves out
+    and adds it to its next update.
+    """
+
+    codec: CodecName
+    fraction: Annotated[float, Meta(gt=0, le=1)] | None = None
+    rounding: Rounding = "stochastic"
+    feedback: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.codec == "topk") != (self.fraction is not None):
+            raise ValueError("compression.fraction must be given for topk, and for no other codec")

@@ -7,6 +7,7 @@ from decimal import Decimal
 from requestor.cli.renting import preferences, read_manifest
 from requestor.config import (
     RunConfig,
+    compression_spec,
     environment_spec,
     learner_spec,
     state_rules,
@@ -63,6 +64,7 @@ def run_settings(config: RunConfig, run_id: str) -> RunSettings:
         ),
         order_timeout_seconds=golem.order_timeout_seconds,
         terms=run_terms(config, run_id),
+        compression=compression_spec(config),
     )
 
 

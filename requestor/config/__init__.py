@@ -1,14 +1,20 @@
 """What a person wants run, as frozen models with units in their names.
 
-`load_config` reads a file; `RunConfig` is what it becomes; `environment_spec`, `learner_spec` and
-`state_rules` turn it into what orders carry. Read `model.py` next.
+`load_config` reads a file; `RunConfig` is what it becomes; `environment_spec`, `learner_spec`,
+`state_rules` and `compression_spec` turn it into what orders carry. Read `model.py` next.
 """
 
 from requestor.config.algorithms import ALGORITHMS
 from requestor.config.loading import default_fleet, load_config, parse_config, resolved_yaml
 from requestor.config.model import RunConfig
-from requestor.config.orders import environment_spec, learner_spec, state_rules
+from requestor.config.orders import (
+    compression_spec,
+    environment_spec,
+    learner_spec,
+    state_rules,
+)
 from requestor.config.sections import (
+    CompressionConfig,
     EnvConfig,
     EvaluationConfig,
     FederationConfig,
@@ -24,6 +30,7 @@ from requestor.config.templates import commented_template
 
 __all__ = [
     "ALGORITHMS",
+    "CompressionConfig",
     "EnvConfig",
     "EvaluationConfig",
     "FederationConfig",
@@ -36,6 +43,7 @@ __all__ = [
     "RunConfig",
     "WrapperConfig",
     "commented_template",
+    "compression_spec",
     "default_fleet",
     "environment_spec",
     "learner_spec",

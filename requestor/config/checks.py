@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from requestor.config.algorithms import PPO, Algorithm, OffPolicy, OnPolicy
 from requestor.config.sections import (
+    CompressionConfig,
     EnvConfig,
     FederationConfig,
     GolemConfig,
@@ -107,6 +108,30 @@ def _federation(federation: FederationConfig) -> Iterator[Contradiction]:
             f"asks for {federation.quorum} results of {federation.clients} clients",
             "federation.quorum",
             f"use at most {federation.clients}, or null for all",
+        )
+    if federation.compression is not None:
+        yield from _compression(federation.compression)
+
+
+def _compression(compression: CompressionConfig) -> Iterator[Contradiction]:
+    codec = compression.codec
+    if codec == "topk" and compression.fraction is None:
+        yield Contradiction(
+            "topk needs the fraction of numbers that it keeps",
+            "federation.compression.fraction",
+            "use 0.1, or leave it out",
+        )
+    if codec != "topk" and compression.fraction is not None:
+        yield Contradiction(
+            f"{codec} keeps all numbers",
+            "federation.compression.fraction",
+            "leave it out, or use codec: topk",
+        )
+    if codec not in ("int8", "int4") and compression.rounding != "nearest":
+        yield Contradiction(
+            f"{codec} rounds to nearest",
+            "federation.compression.rounding",
+            "leave it out, or use codec: int8 or int4",
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from provider_image.wire import (
+    CompressionSpec,
     EnvironmentSpec,
     LearnerSpec,
     NormalizeSpec,
@@ -64,6 +65,19 @@ def state_rules(config: RunConfig) -> StateRules:
         optimizer=federation.optimizer,
         replay=federation.replay,
         normalizer=federation.normalizer,
+    )
+
+
+def compression_spec(config: RunConfig) -> CompressionSpec | None:
+    """How the updates of clients travel; None: as they are."""
+    compression = config.federation.compression
+    if compression is None:
+        return None
+    return CompressionSpec(
+        codec=compression.codec,
+        fraction=compression.fraction,
+        rounding=compression.rounding,
+        feedback=compression.feedback,
     )
 
 

@@ -96,6 +96,36 @@ class EnvConfig(Section):
     normalize: Annotated[NormalizeConfig | None, BeforeValidator(_normalize)] = None
 
 
+class CompressionConfig(Section):
+    """`federation.compression`: how clients' updates travel; the codec's name alone will do.
+
+    topk keeps `fraction` of the numbers, those largest in size, and has feedback unless told
+    otherwise. Integers are rounded stochastically, with feedback to the nearest.
+    """
+
+    codec: Literal["fp16", "int8", "int4", "topk"]
+    fraction: Annotated[Number, Field(gt=0, le=1)] | None = None
+    rounding: Literal["stochastic", "nearest"] = "nearest"
+    feedback: Bool = False
+
+
+def _compression(value: Any) -> Any:
+    """Accept a codec's name, `none` too, and write out what the codec's defaults are."""
+    if isinstance(value, str):
+        value = {"codec": value}
+    if not isinstance(value, dict):
+        return value
+    codec = value.get("codec")
+    if codec == "none" and len(value) == 1:
+        return None
+    defaults: dict[str, Any] = {"feedback": codec == "topk"}
+    if codec == "topk":
+        defaults["fraction"] = 0.1
+    if codec in ("int8", "int4") and value.get("feedback", False) is False:
+        defaults["rounding"] = "stochastic"
+    return defaults | value
+
+
 class FederationConfig(Section):
     """`federation`: what a round is and how its results are merged."""
 
@@ -111,6 +141,7 @@ class FederationConfig(Section):
     optimizer: Literal["reset", "merged", "kept"] = "reset"
     replay: Literal["reset", "kept"] = "reset"
     normalizer: Literal["merged", "frozen"] = "merged"
+    compression: Annotated[CompressionConfig | None, BeforeValidator(_compression)] = None
 
 
 Network: TypeAlias = Literal[

@@ -70,6 +70,7 @@ federation:
   local_steps: {local_steps}         # environment steps of each client in each round
   optimizer: reset          # of a client between rounds: reset, merged or kept
   replay: {replay:<17} # reset, or kept by the client (off-policy algorithms)
+  # compression: int8       # of updates: none, fp16, int8, int4, topk
   # quorum: 6               # results that close a round; default all
   round_deadline_seconds: 600
 

@@ -10,7 +10,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from provider_image.wire import (
+    FEEDBACK_NAME,
     ClientStateMetadata,
     LearnerSpec,
     StateRules,
@@ -20,7 +23,7 @@ from provider_image.wire import (
     check_tensors,
     specs_of,
 )
-from requestor.federation.screening import UpdateRejected
+from requestor.federation.screening import MAX_STEPS, UpdateRejected
 
 OPTIMIZER_PREFIX = "optimizer/"
 REPLAY_PREFIX = "replay/"
@@ -37,7 +40,18 @@ SCALAR_FIELDS = frozenset({"step"})
 ARRAY_FIELDS = frozenset(
     {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "momentum_buffer", "grad_avg"}
 )
+MAX_FEEDBACK = MAX_STEPS["policy/"] / 2
+"""What a client may owe at most: with it, an honest next update still passes the screening."""
+
 _OPTIMIZER_NAME = re.compile(r"optimizer/([a-z_]+)/(0|[1-9][0-9]{0,3})/([a-z_]+)")
+
+
+@dataclass(frozen=True)
+class FeedbackAssignment:
+    """How many numbers the update of the policy has, and the size of the largest that was sent."""
+
+    count: int
+    largest_sent: float
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,8 @@ class StateAssignment:
     """What was ordered, as far as the state can be held against it.
 
     `previous` is what the order handed to the client, if anything. A replay buffer has one row
-    for a step of all `n_envs` environments.
+    for a step of all `n_envs` environments. `feedback` is what the update that came with the
+    state tells of it, where compression has feedback.
     """
 
     run_id: str
@@ -57,6 +72,7 @@ class StateAssignment:
     rules: StateRules
     model_specs: Mapping[str, TensorSpec]
     previous: Mapping[str, TensorSpec] | None = None
+    feedback: FeedbackAssignment | None = None
 
     @property
     def buffer_rows(self) -> int | None:
@@ -80,7 +96,9 @@ def screen_client_state(
         raise UpdateRejected("the client's state is of another run, client, round or algorithm")
     specs = specs_of(tensors)
     replay = {name: spec for name, spec in specs.items() if name.startswith(REPLAY_PREFIX)}
-    optimizer = {name: spec for name, spec in specs.items() if name not in replay}
+    has_feedback = assignment.feedback is not None
+    others = {*replay, *([FEEDBACK_NAME] if has_feedback else [])}
+    optimizer = {name: spec for name, spec in specs.items() if name not in others}
     _check_optimizer(optimizer, assignment)
     _check_replay(replay, tensors, assignment)
     _check_against_previous(specs, assignment)
@@ -88,6 +106,29 @@ def screen_client_state(
         check_tensors(tensors, specs, source="the client's state")
     except WireError as error:
         raise UpdateRejected(str(error)) from error
+    if assignment.feedback is not None:
+        _check_feedback(tensors, assignment.feedback)
+
+
+def _check_feedback(tensors: Tensors, assignment: FeedbackAssignment) -> None:
+    """Refuse what no codec can have left out of the update beside it.
+
+    It is added to the client's next update, which another provider may have to answer for: nothing
+    that is left out is larger than the largest number sent, its rounding aside.
+    """
+    feedback = tensors.get(FEEDBACK_NAME)
+    wanted = TensorSpec("float32", (assignment.count,))
+    if feedback is None or specs_of({FEEDBACK_NAME: feedback})[FEEDBACK_NAME] != wanted:
+        raise UpdateRejected(
+            f"the client's state: {FEEDBACK_NAME} must be float32[{assignment.count}]"
+        )
+    limit = min(MAX_FEEDBACK, 1.001 * assignment.largest_sent + 1e-7)
+    largest = float(np.abs(feedback).max(initial=0.0))
+    if not largest <= limit:
+        raise UpdateRejected(
+            f"the client's state: {FEEDBACK_NAME} holds {largest:g}, where an update of at most "
+            f"{assignment.largest_sent:g} can leave {limit:g}"
+        )
 
 
 def _check_optimizer(specs: Mapping[str, TensorSpec], assignment: StateAssignment) -> None:

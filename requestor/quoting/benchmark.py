@@ -85,6 +85,7 @@ async def open_book(settings: RunSettings, judge: Judge, folder: Path) -> OrderB
         client_states={},
         inbox=inbox,
         order_timeout_seconds=settings.order_timeout_seconds,
+        compression=settings.compression,
     )
     return OrderBook(settings, folder, model, files)
 

@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from provider_image.wire import (
     MAX_FILE_BYTES,
+    POLICY_PREFIX,
     Bundle,
     ClientStateMetadata,
+    CompressionSpec,
     EnvironmentSpec,
     FileRef,
     LearnerSpec,
@@ -20,16 +24,22 @@ from provider_image.wire import (
     TrainOrder,
     TrainResult,
     WireError,
-    bundle_bytes,
+    client_has_state,
     decode_metadata,
     encode_order,
+    feedback_count,
     order_digest,
     read_bundle,
-    result_specs,
+    restore,
+    result_bytes,
     sha256_file,
     specs_of,
 )
-from requestor.federation.client_states import StateAssignment, screen_client_state
+from requestor.federation.client_states import (
+    FeedbackAssignment,
+    StateAssignment,
+    screen_client_state,
+)
 from requestor.federation.rounds import ClientUpdate, WorkItem
 from requestor.federation.screening import Assignment, UpdateRejected, screen_update
 from requestor.marketplace.ports import Job, OutputFile
@@ -57,6 +67,12 @@ class RoundFiles:
     inbox: Path
     order_timeout_seconds: float
     max_state_bytes: int = MAX_STATE_BYTES
+    compression: CompressionSpec | None = None
+
+    @property
+    def client_has_state(self) -> bool:
+        """True where a client carries something of its own from round to round."""
+        return client_has_state(self.rules, self.compression)
 
 
 class RoundDesk:
@@ -69,7 +85,7 @@ class RoundDesk:
     def __init__(self, files: RoundFiles) -> None:
         """Serve the round that `files` describe."""
         self._files = files
-        self._result_specs = result_specs(files.model_specs)
+        self._result_bytes = result_bytes(files.model_specs, files.compression)
         self._without_state: set[int] = set()
         self._handed_out: dict[int, dict[str, TensorSpec]] = {}
 
@@ -85,13 +101,14 @@ class RoundDesk:
             environment=files.environment,
             learner=files.learner,
             rules=files.rules,
+            compression=files.compression,
             local_steps=item.local_steps,
             steps_done=item.steps_done,
             steps_total=item.steps_total,
             model=_renamed(files.model, MODEL_NAME),
             client_state=_renamed(state[0], STATE_NAME) if state else None,
             output=RESULT_NAME,
-            client_state_output=STATE_OUTPUT_NAME if files.rules.client_has_state else None,
+            client_state_output=STATE_OUTPUT_NAME if files.client_has_state else None,
         )
 
     def job(self, item: WorkItem, lease: str, attempt: int) -> Job:
@@ -103,12 +120,8 @@ class RoundDesk:
             reference, path = state
             inputs[STATE_NAME], digests[STATE_NAME] = path, reference.sha256
         stem = f"in-r{item.round:05d}-c{item.client:03d}-{attempt}-{os.getpid()}"
-        outputs = {
-            RESULT_NAME: OutputFile(
-                files.inbox / f"{stem}.result", bundle_bytes(self._result_specs)
-            )
-        }
-        if files.rules.client_has_state:
+        outputs = {RESULT_NAME: OutputFile(files.inbox / f"{stem}.result", self._result_bytes)}
+        if files.client_has_state:
             outputs[STATE_OUTPUT_NAME] = OutputFile(
                 files.inbox / f"{stem}.state", files.max_state_bytes
             )
@@ -130,7 +143,7 @@ class RoundDesk:
         digest = order_digest(self.order(item))
         state = job.outputs[STATE_OUTPUT_NAME].path if STATE_OUTPUT_NAME in job.outputs else None
         if state is not None:
-            self._check_state(item, state, claimed[STATE_OUTPUT_NAME])
+            self._check_state(delivery.update, state, claimed[STATE_OUTPUT_NAME])
         if self._result_path(digest).exists():
             return delivery  # a late copy: what came first stays, with the state that belongs to it
         if state is not None:
@@ -171,16 +184,17 @@ class RoundDesk:
         if not path.exists():
             return None
         try:
-            if self._files.rules.client_has_state:
-                self._check_state(item, self._state_path(digest), None)
-            return self._read(item, path, None)
+            delivery = self._read(item, path, None)
+            if self._files.client_has_state:
+                self._check_state(delivery.update, self._state_path(digest), None)
+            return delivery
         except (WireError, UpdateRejected, OSError):
             path.unlink(missing_ok=True)
             return None
 
     def client_state(self, item: WorkItem) -> Path | None:
         """Return where the state that the client keeps for its next round lies."""
-        if not self._files.rules.client_has_state:
+        if not self._files.client_has_state:
             return None
         return self._state_path(order_digest(self.order(item)))
 
@@ -192,25 +206,26 @@ class RoundDesk:
                 path.unlink(missing_ok=True)
 
     def _read(self, item: WorkItem, path: Path, sha256: str | None) -> Delivery:
-        limit = bundle_bytes(self._result_specs)
-        bundle = _received(path, RESULT_NAME, limit, sha256)
+        files = self._files
+        bundle = _received(path, RESULT_NAME, self._result_bytes, sha256)
         result = decode_metadata(bundle, TrainResult)
         if result.order_sha256 != order_digest(self.order(item)):
             raise UpdateRejected("the result belongs to another order")
-        assignment = Assignment(
-            self._files.model_specs, item.local_steps, self._files.environment.n_envs
-        )
-        screen_update(bundle.tensors, result.steps, assignment)
-        return Delivery(ClientUpdate(item, bundle.tensors), dict(result.metrics))
+        tensors = bundle.tensors
+        if files.compression is not None:
+            tensors = restore(tensors, files.compression, files.model_specs, source=RESULT_NAME)
+        assignment = Assignment(files.model_specs, item.local_steps, files.environment.n_envs)
+        screen_update(tensors, result.steps, assignment)
+        return Delivery(ClientUpdate(item, tensors), dict(result.metrics))
 
     def _state(self, item: WorkItem) -> tuple[FileRef, Path] | None:
         if item.client in self._without_state:
             return None
         return self._files.client_states.get(item.client)
 
-    def _check_state(self, item: WorkItem, path: Path, sha256: str | None) -> None:
-        """Check that a client's state is one that the learner can have left."""
-        files = self._files
+    def _check_state(self, update: ClientUpdate, path: Path, sha256: str | None) -> None:
+        """Check that a client's state is one that the learner can have left beside `update`."""
+        files, item = self._files, update.item
         bundle = _received(path, STATE_OUTPUT_NAME, files.max_state_bytes, sha256)
         assignment = StateAssignment(
             run_id=files.run_id,
@@ -222,9 +237,21 @@ class RoundDesk:
             rules=files.rules,
             model_specs=files.model_specs,
             previous=self._previous_layout(item),
+            feedback=self._feedback(update),
         )
         metadata = decode_metadata(bundle, ClientStateMetadata)
         screen_client_state(bundle.tensors, metadata, assignment)
+
+    def _feedback(self, update: ClientUpdate) -> FeedbackAssignment | None:
+        files = self._files
+        if files.compression is None or not files.compression.feedback:
+            return None
+        sent = [
+            float(np.abs(tensor).max(initial=0.0))
+            for name, tensor in update.tensors.items()
+            if name.startswith(POLICY_PREFIX)
+        ]
+        return FeedbackAssignment(feedback_count(files.model_specs), max(sent, default=0.0))
 
     def _previous_layout(self, item: WorkItem) -> dict[str, TensorSpec] | None:
         """Return the layout of the state that the order hands out."""

@@ -295,6 +295,7 @@ class TrainingRun:
                 client_states=states,
                 inbox=self._directory.inbox,
                 order_timeout_seconds=self._settings.order_timeout_seconds,
+                compression=self._settings.compression,
             )
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from provider_image.wire import EnvironmentSpec, LearnerSpec, StateRules
+from provider_image.wire import CompressionSpec, EnvironmentSpec, LearnerSpec, StateRules
 from requestor.errors import DerlError
 from requestor.evaluation.judge import Evaluation
 from requestor.federation.aggregation import AggregationRule, ServerOptimizer
@@ -42,6 +42,7 @@ class RunSettings:
     dispatch: DispatchOptions
     order_timeout_seconds: float
     terms: Terms
+    compression: CompressionSpec | None = None
 
 
 @dataclass(frozen=True)

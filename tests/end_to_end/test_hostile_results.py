@@ -15,13 +15,14 @@ import os
 import pickle
 import tracemalloc
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +35,13 @@ from provider_image.wire import (
     specs_of,
     write_bundle,
 )
-from requestor.config import environment_spec, learner_spec, load_config, state_rules
+from requestor.config import (
+    compression_spec,
+    environment_spec,
+    learner_spec,
+    load_config,
+    state_rules,
+)
 from requestor.evaluation.judge import Judge
 from requestor.evaluation.local_worker import LocalWorker
 from requestor.federation.rounds import FederationSettings, WorkItem, plan_round
@@ -47,6 +54,7 @@ algo: {name: ppo, n_steps: 64, batch_size: 64, n_epochs: 1, policy_kwargs: "dict
 federation: {rounds: 1, clients: 1, local_steps: 128}
 """
 EXAMPLES = 1000
+ENCODED_EXAMPLES = 250
 
 
 @dataclass(frozen=True)
@@ -85,9 +93,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return asyncio.run(_train(tmp_path_factory.mktemp("trained")))
 
 
-async def _train(folder: Path) -> Trained:
+@pytest.fixture(scope="module", params=["int8", "topk"])
+def encoded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The same where updates travel encoded; feedback would only add a file."""
+    compression = f"federation.compression={{codec: {request.param}, feedback: false}}"
+    return asyncio.run(_train(tmp_path_factory.mktemp("encoded"), compression))
+
+
+async def _train(folder: Path, *overrides: str) -> Trained:
     (folder / "config.yaml").write_text(CONFIG)
-    config = load_config(folder / "config.yaml", ())
+    config = load_config(folder / "config.yaml", overrides)
     inbox = folder / "inbox"
     inbox.mkdir()
     async with LocalWorker(folder / "worker") as worker:
@@ -96,7 +111,7 @@ async def _train(folder: Path) -> Trained:
         path = folder / "model.safetensors"
         reference = write_bundle(path, model.tensors, decode_metadata(model, ModelMetadata))
         files = RoundFiles("run", *specs, reference, path, specs_of(model.tensors), {}, inbox, 60.0)
-        desk = RoundDesk(files)
+        desk = RoundDesk(replace(files, compression=compression_spec(config)))
         (item,) = plan_round(FederationSettings(0, 1, 1, 128, 1), 0).items
         await worker.execute(desk.order(item), {MODEL_NAME: path})
         content = (worker.folder / RESULT_NAME).read_bytes()
@@ -222,11 +237,53 @@ def mutated_metadata(draw: st.DrawFn, content: bytes) -> bytes:
 
 
 @st.composite
+def mutated_update(draw: st.DrawFn, encoded: bytes) -> bytes:
+    """An encoded update of the same length with other bytes in it."""
+    data = bytearray(encoded)
+    for _ in range(draw(st.integers(1, 3))):
+        where = draw(st.one_of(st.integers(0, 24), st.integers(0, len(data) - 1))) % len(data)
+        data[where] = draw(st.integers(0, 255))
+    return bytes(data)
+
+
+@st.composite
+def mutated_payload(draw: st.DrawFn, content: bytes) -> bytes:
+    """A sound container around a payload that is not, or is far too long."""
+    header, data = taken_apart(content)
+    begin, end = header["encoded/update"]["data_offsets"]
+    payload = zstandard.ZstdDecompressor().decompress(data[begin + 12 : end])
+    kind = draw(st.sampled_from(["bytes", "bytes", "length", "bomb"]))
+    changed = bytearray(payload)
+    if kind == "bomb":
+        changed = bytearray(1 << draw(st.integers(10, 24)))
+    elif kind == "length":
+        changed = changed[: draw(st.integers(0, len(changed)))]
+    else:
+        for _ in range(draw(st.integers(1, 3))):
+            where = draw(st.one_of(st.integers(0, 8), st.integers(0, len(changed) - 1)))
+            changed[where] = draw(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]) | st.integers(0, 255))
+    frame = zstandard.ZstdCompressor(level=3).compress(bytes(changed))
+    sent = data[begin : begin + 12] + frame
+    # the encoded update comes last or in the middle: what follows moves
+    for entry in header.values():
+        offsets = entry.get("data_offsets")
+        if offsets is not None and offsets[0] >= end:
+            entry["data_offsets"] = [offset + len(sent) - (end - begin) for offset in offsets]
+    header["encoded/update"]["data_offsets"] = [begin, begin + len(sent)]
+    header["encoded/update"]["shape"] = [len(sent)]
+    return put_together(header, data[:begin] + sent + data[end:])
+
+
+@st.composite
 def mutated_tensors(draw: st.DrawFn, content: bytes) -> bytes:
     """Whole files with other numbers in them, some of them fit to be merged."""
     header, data = taken_apart(content)
     name = draw(st.sampled_from(sorted(name for name in header if name != "__metadata__")))
     begin, end = header[name]["data_offsets"]
+    if header[name]["dtype"] == "U8":
+        return put_together(
+            header, data[:begin] + draw(mutated_update(data[begin:end])) + data[end:]
+        )
     kind = {"F32": np.float32, "F64": np.float64}[header[name]["dtype"]]
     values = np.frombuffer(data[begin:end], kind).copy()
     special = st.sampled_from([np.nan, np.inf, -np.inf, 0.0, -1.0, 3e38, 1e-40])
@@ -264,6 +321,22 @@ def mutations(content: bytes) -> st.SearchStrategy[bytes]:
 
 
 def test_a_thousand_mutated_results(trained: Trained) -> None:
+    outcomes = receive_mutations(trained, mutations(trained.content), EXAMPLES)
+    assert outcomes["refused"] > EXAMPLES // 2, outcomes
+    assert outcomes["accepted changed"] > 10, outcomes
+
+
+def test_hundreds_of_mutated_encoded_results(encoded: Trained) -> None:
+    content = encoded.content
+    strategy = mutated_payload(content) | mutated_tensors(content) | mutations(content)
+    outcomes = receive_mutations(encoded, strategy, ENCODED_EXAMPLES)
+    assert outcomes["refused"] > ENCODED_EXAMPLES // 3, outcomes
+    assert outcomes["accepted changed"] > 10, outcomes
+
+
+def receive_mutations(
+    trained: Trained, contents: st.SearchStrategy[bytes], examples: int
+) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     honest = digest_of(trained.content)
     memory_bound_bytes = 8 * trained.limit_bytes + (1 << 20)
@@ -271,13 +344,13 @@ def test_a_thousand_mutated_results(trained: Trained) -> None:
     tracemalloc.start()
 
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         derandomize=True,
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(content=mutations(trained.content), is_consistent=st.sampled_from([True, True, False]))
+    @given(content=contents, is_consistent=st.sampled_from([True, True, False]))
     def receives(content: bytes, is_consistent: bool) -> None:
         is_changed = content != trained.content
         claimed = digest_of(content) if is_consistent else honest
@@ -306,10 +379,9 @@ def test_a_thousand_mutated_results(trained: Trained) -> None:
         receives()
     finally:
         tracemalloc.stop()
-    assert outcomes["all"] >= EXAMPLES
-    assert outcomes["refused"] > EXAMPLES // 2, outcomes
-    assert outcomes["accepted changed"] > 10, outcomes
+    assert outcomes["all"] >= examples
     assert_resident_memory_is_bounded(trained, corpus)
+    return outcomes
 
 
 def assert_resident_memory_is_bounded(trained: Trained, corpus: list[tuple[bytes, str]]) -> None:

@@ -87,6 +87,40 @@ def test_normaliser_statistics_are_merged_the_same_way(bench: Workbench) -> None
     assert weights[0] == weights[1]
 
 
+TRUNCATING_FLEET = """
+providers:
+  - {name: larch, faults: [{kind: result_tampered, tamper: truncate, times: 1}]}
+  - {name: beech, price: {cpu_hour_glm: 0.15}}
+"""
+
+
+@pytest.mark.parametrize(
+    "compression",
+    ["int8", pytest.param("{codec: topk, fraction: 0.2}", marks=pytest.mark.slow)],
+    ids=["int8", "topk with feedback"],
+)
+def test_encoded_updates_are_merged_the_same_way(
+    bench: Workbench, reference: Reference, compression: str
+) -> None:
+    """On one honest provider and, at the same time, on two of which one damages a result."""
+    benches = [bench.beside(name) for name in ("alone", "damaged")]
+    fleet = benches[1].write("fleet.yaml", TRUNCATING_FLEET)
+    providers = [["golem.providers=1"], ["golem.providers=2", f"golem.fleet={fleet}"]]
+    wanted = f"federation.compression={compression}"
+    started = [
+        own.start("run", own.config, wanted, *chosen)
+        for own, chosen in zip(benches, providers, strict=True)
+    ]
+    for own, process in zip(benches, started, strict=True):
+        done = own.finish(process)
+        assert done.code == 0, done.text
+    assert benches[0].run.weights == benches[1].run.weights
+    assert benches[1].run.events("update_rejected")
+    # rounding has done something, and only to the updates
+    assert benches[0].run.weights != reference.run.weights
+    assert first_model(benches[0].run) == first_model(reference.run)
+
+
 def opened_normalizer(file: Path) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
     """Return count, mean and variance as plain SB3 reads them."""
     import gymnasium

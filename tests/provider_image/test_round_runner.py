@@ -11,7 +11,10 @@ import pytest
 
 from provider_image.round_runner import execute
 from provider_image.wire import (
+    ENCODED_NAME,
+    FEEDBACK_NAME,
     ClientStateMetadata,
+    CompressionSpec,
     EnvironmentSpec,
     EvaluateOrder,
     EvaluateResult,
@@ -23,6 +26,7 @@ from provider_image.wire import (
     NormalizeSpec,
     Order,
     StateRules,
+    Tensors,
     TrainOrder,
     TrainResult,
     WireError,
@@ -31,6 +35,8 @@ from provider_image.wire import (
     decode_metadata,
     order_digest,
     read_bundle,
+    restore,
+    result_bytes,
     result_specs,
     specs_of,
     write_bundle,
@@ -144,6 +150,60 @@ def test_the_whole_cycle(tmp_path: Path, model: FileRef) -> None:
         name: reference(tmp_path / name).sha256 for name in ("model.zip", "normalizer.pkl")
     }
     assert not list(tmp_path.glob(".*"))
+
+
+def trained(folder: Path, order: TrainOrder) -> Tensors:
+    """Execute an order; return the tensors of the update."""
+    execute(order, folder)
+    return read_bundle(folder / order.output, max_bytes=1 << 20).tensors
+
+
+def test_an_encoded_update_is_the_update_rounded(tmp_path: Path, model: FileRef) -> None:
+    order = train_order(model)
+    plain = trained(tmp_path, order)
+    spec = CompressionSpec("int8")
+    sent = trained(tmp_path, msgspec.structs.replace(order, compression=spec))
+    received = read_bundle(tmp_path / model.name, max_bytes=model.bytes).tensors
+    model_specs = specs_of(received)
+    assert (tmp_path / order.output).stat().st_size <= result_bytes(model_specs, spec)
+    decoded = restore(sent, spec, model_specs)
+    check_tensors(decoded, result_specs(model_specs))
+    for name, tensor in plain.items():
+        if name.startswith("policy/"):
+            # one unit of the coarsest scale: the largest number of all over 127, rounded up
+            largest = max(np.abs(t).max() for n, t in plain.items() if n.startswith("policy/"))
+            np.testing.assert_allclose(decoded[name], tensor, atol=largest / 126)
+        else:
+            np.testing.assert_array_equal(decoded[name], tensor)
+    again = trained(tmp_path, msgspec.structs.replace(order, compression=spec))
+    np.testing.assert_array_equal(again[ENCODED_NAME], sent[ENCODED_NAME])
+
+
+@pytest.mark.parametrize("rules", [RULES, StateRules()], ids=["with replay", "alone"])
+def test_what_the_codec_leaves_out_is_added_next_time(
+    tmp_path: Path, model: FileRef, rules: StateRules
+) -> None:
+    spec = CompressionSpec("topk", fraction=0.05, rounding="nearest", feedback=True)
+    order = msgspec.structs.replace(train_order(model), rules=rules, compression=spec)
+    whole = trained(tmp_path, msgspec.structs.replace(train_order(model), compression=None))
+    first = trained(tmp_path, order)
+    state = reference(tmp_path / "state.st")
+    kept = read_bundle(tmp_path / "state.st", max_bytes=1 << 20).tensors
+    assert ("replay/position" in kept) == (rules == RULES)
+    model_specs = specs_of(read_bundle(tmp_path / model.name, max_bytes=model.bytes).tensors)
+    names = sorted(name for name in model_specs if name.startswith("policy/"))
+
+    def flat(tensors: Tensors) -> np.ndarray:
+        decoded = restore(tensors, spec, model_specs)
+        return np.concatenate([decoded[name].reshape(-1) for name in names])
+
+    if rules == RULES:
+        update = np.concatenate([whole[name].reshape(-1) for name in names])
+        np.testing.assert_array_equal(flat(first) + kept[FEEDBACK_NAME], update)
+    trained(tmp_path, msgspec.structs.replace(order, client_state=state, steps_done=40))
+    owed = read_bundle(tmp_path / "state.st", max_bytes=1 << 20).tensors[FEEDBACK_NAME]
+    assert np.count_nonzero(owed) > 0.9 * len(owed)
+    assert not np.array_equal(owed, kept[FEEDBACK_NAME])
 
 
 def test_the_same_order_gives_the_same_tensors_after_others(tmp_path: Path, model: FileRef) -> None:

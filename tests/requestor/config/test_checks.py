@@ -43,6 +43,26 @@ def test_training_by_episodes_needs_one_environment() -> None:
 
 
 @pytest.mark.parametrize(
+    ("compression", "message"),
+    [
+        ({"codec": "int8", "fraction": 0.1}, "int8 keeps all numbers @ federation.compression.fra"),
+        ({"codec": "fp16", "rounding": "stochastic"}, "fp16 rounds to nearest @ federation.compr"),
+        ("int7", "must be one of fp16, int8, int4, topk, is 'int7' @ federation.compression.codec"),
+        ({"codec": "topk", "fraction": 2}, "must be at most 1.0, is 2 @ federation.compression.f"),
+    ],
+)
+def test_a_codec_takes_what_it_knows(compression: object, message: str) -> None:
+    assert problem(federation={"compression": compression}).startswith(message)
+
+
+def test_topk_needs_a_fraction() -> None:
+    compression = "{codec: topk, fraction: null}"
+    text = f"env: {{id: A-v1}}\nalgo: {{name: ppo}}\nfederation: {{compression: {compression}}}"
+    with pytest.raises(ConfigError, match="topk needs the fraction of numbers that it keeps @ fed"):
+        parse_config(text)
+
+
+@pytest.mark.parametrize(
     ("replay", "fits"), [("reset", 2047), ("kept", 10 * 2048 - 1)], ids=["reset", "kept"]
 )
 def test_learning_must_start_before_the_steps_are_over(replay: str, fits: int) -> None:

@@ -258,6 +258,7 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
             "local_steps": steps * draw(st.integers(1, 1000)),
             "rounds": draw(WHOLE),
             "quorum": draw(st.none() | st.integers(1, 8)),
+            "compression": draw(st.sampled_from([None, "none", "fp16", "int4", "topk"])),
             "server_learning_rate": draw(st.floats(1e-6, 1e6)),
         },
         "golem": {

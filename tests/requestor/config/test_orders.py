@@ -9,6 +9,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from provider_image.learners.sb3_environments import training_environment
 from provider_image.learners.sb3_models import ModelPlan, build_model
 from provider_image.wire import (
+    CompressionSpec,
     InitialiseOrder,
     NormalizeSpec,
     Schedule,
@@ -20,9 +21,11 @@ from provider_image.wire import (
 from requestor.config import (
     RunConfig,
     commented_template,
+    compression_spec,
     environment_spec,
     learner_spec,
     parse_config,
+    resolved_yaml,
     state_rules,
 )
 from requestor.config.algorithms import ALGORITHMS
@@ -99,6 +102,34 @@ def test_noise_and_train_frequency_arrive() -> None:
 def test_the_rules_arrive() -> None:
     overrides = ("federation.optimizer=merged", "federation.normalizer=frozen")
     assert state_rules(config("sac", *overrides)) == StateRules("merged", "kept", "frozen")
+
+
+@pytest.mark.parametrize(
+    ("given", "spec"),
+    [
+        ("none", None),
+        ("null", None),
+        ("{codec: none}", None),
+        ("fp16", CompressionSpec("fp16", rounding="nearest")),
+        ("int8", CompressionSpec("int8")),
+        ("{codec: int8, rounding: nearest}", CompressionSpec("int8", rounding="nearest")),
+        (
+            "{codec: int4, feedback: true}",
+            CompressionSpec("int4", rounding="nearest", feedback=True),
+        ),
+        ("topk", CompressionSpec("topk", 0.1, "nearest", True)),
+        (
+            "{codec: topk, fraction: 0.02, feedback: false}",
+            CompressionSpec("topk", 0.02, "nearest", False),
+        ),
+    ],
+)
+def test_the_compression_arrives(given: str, spec: CompressionSpec | None) -> None:
+    run = config("ppo", f"federation.compression={given}")
+    assert compression_spec(run) == spec
+    again = parse_config(resolved_yaml(run))
+    assert compression_spec(again) == spec
+    assert compression_spec(config("ppo")) is None
 
 
 @pytest.mark.parametrize("algo", sorted(ALGORITHMS))

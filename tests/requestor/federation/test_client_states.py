@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 
 from provider_image.wire import ClientStateMetadata, LearnerSpec, StateRules, Tensors, specs_of
-from requestor.federation.client_states import StateAssignment, screen_client_state
+from requestor.federation.client_states import (
+    FeedbackAssignment,
+    StateAssignment,
+    screen_client_state,
+)
 from requestor.federation.screening import UpdateRejected
 
 METADATA = ClientStateMetadata(run_id="r", client=1, round=2, algorithm="sac")
@@ -93,6 +97,38 @@ def test_rules_say_what_is_in_a_state() -> None:
     for assignment in (optimizer_only, replay_only):
         with pytest.raises(UpdateRejected, match="unknown tensor"):
             screen_client_state(honest(), METADATA, assignment)
+
+
+@pytest.mark.parametrize(
+    ("feedback", "largest_sent", "passes"),
+    [
+        (0.0, 0.0, True),
+        (9e-8, 0.0, True),
+        (2e-7, 0.0, False),
+        (1.0004, 1.0, True),  # a half sent as 1 may have been rounded from this
+        (1.002, 1.0, False),
+        (-1.002, 1.0, False),
+        (4999.0, 9000.0, True),
+        (5001.0, 9000.0, False),
+        (float("nan"), 1.0, False),
+    ],
+)
+def test_feedback_is_what_a_codec_can_have_left_out(
+    feedback: float, largest_sent: float, passes: bool
+) -> None:
+    tensors = {"feedback/update": np.array([0.0, feedback, 0.0], np.float32)}
+    told = FeedbackAssignment(3, largest_sent)
+    assignment = replace(ASSIGNMENT, rules=StateRules(), feedback=told)
+    if passes:
+        screen_client_state(tensors, METADATA, assignment)
+        screen_client_state({**tensors, **honest()}, METADATA, replace(ASSIGNMENT, feedback=told))
+    else:
+        with pytest.raises(UpdateRejected, match="feedback/update"):
+            screen_client_state(tensors, METADATA, assignment)
+    with pytest.raises(UpdateRejected, match="unknown tensor feedback/update"):
+        screen_client_state(tensors, METADATA, replace(assignment, feedback=None))
+    with pytest.raises(UpdateRejected, match=r"feedback/update must be float32\[3\]"):
+        screen_client_state({}, METADATA, assignment)
 
 
 def test_a_buffer_of_unknown_size_may_be_full_or_not() -> None:
