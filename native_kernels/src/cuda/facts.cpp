@@ -4,7 +4,8 @@ namespace derl::cuda {
 
 std::vector<KernelFacts> all_facts() {
     std::vector<KernelFacts> all;
-    for (const auto& facts : {aggregation_facts()}) {
+    for (const auto& facts : {advantages_facts(), aggregation_facts(), codecs_facts(),
+                              environments_facts()}) {
         all.insert(all.end(), facts.begin(), facts.end());
     }
     return all;

@@ -11,7 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cuda/runtime.hpp"
+#include "cuda/kernels.hpp"
 
 namespace derl::cuda {
 
@@ -28,6 +28,12 @@ inline constexpr std::size_t kMostBlocks = 8192;
 inline Shape shape_for(std::size_t count, int threads = kThreads, std::size_t shared_bytes = 0) {
     const std::size_t wanted = (count + threads - 1) / threads;
     return {static_cast<int>(wanted < kMostBlocks ? wanted : kMostBlocks), threads, shared_bytes};
+}
+
+template <class... Parameters>
+KernelFacts facts_of(const char* name, void (*kernel)(Parameters...), int threads,
+                     std::size_t shared_bytes = 0) {
+    return {name, reinterpret_cast<const void*>(kernel), threads, shared_bytes};
 }
 
 }  // namespace derl::cuda

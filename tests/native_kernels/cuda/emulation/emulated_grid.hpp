@@ -72,23 +72,32 @@ void launch(const char* name, void (*kernel)(Parameters...), const Shape& shape,
         emulated::shared = shared.data();
         kernel(static_cast<Parameters>(arguments)...);
     };
+    const auto blocks = static_cast<unsigned>(shape.blocks);
     const auto threads = static_cast<unsigned>(shape.threads);
-    for (unsigned block = 0; block < static_cast<unsigned>(shape.blocks); ++block) {
-        std::memset(shared.data(), 0xff, shared.size() * sizeof(double));
-        if (shape.shared_bytes == 0) {
+    if (shape.shared_bytes == 0) {
+        for (unsigned block = 0; block < blocks; ++block) {
             for (unsigned thread = 0; thread < threads; ++thread) {
                 run(block, thread, nullptr);
             }
-            continue;
         }
-        emulated::Team team(shape.threads);
-        std::vector<std::thread> running;
-        for (unsigned thread = 0; thread < threads; ++thread) {
-            running.emplace_back(run, block, thread, &team);
-        }
-        for (std::thread& one : running) {
-            one.join();
-        }
+        return;
+    }
+    emulated::Team team(shape.threads);
+    std::vector<std::thread> running;
+    for (unsigned thread = 0; thread < threads; ++thread) {
+        running.emplace_back([&, thread] {
+            for (unsigned block = 0; block < blocks; ++block) {
+                if (thread == 0) {
+                    std::memset(shared.data(), 0xff, shared.size() * sizeof(double));
+                }
+                team.barrier.arrive_and_wait();
+                run(block, thread, &team);
+                team.barrier.arrive_and_wait();
+            }
+        });
+    }
+    for (std::thread& one : running) {
+        one.join();
     }
 }
 
