@@ -5,18 +5,28 @@ GPU, a driver or CUDA's libraries; calling it does, with ``UnavailableError`` an
 ``arrays.py`` (what is taken), ``calls.py`` (streams), and ``src/cuda`` for the kernels.
 """
 
-from native_kernels.cuda.aggregation import weighted_mean
+from native_kernels.cuda.advantages import discounted_returns, generalized_advantages
+from native_kernels.cuda.aggregation import coordinate_median, trimmed_mean, weighted_mean
 from native_kernels.cuda.arrays import DeviceArray, to_device, to_host
+from native_kernels.cuda.codecs import decode, encode
+from native_kernels.cuda.environments import BatchEnvironment
 from native_kernels.cuda.errors import KernelError, UnavailableError
 from native_kernels.cuda.library import device_count, status
 
 __all__ = [
+    "BatchEnvironment",
     "DeviceArray",
     "KernelError",
     "UnavailableError",
+    "coordinate_median",
+    "decode",
     "device_count",
+    "discounted_returns",
+    "encode",
+    "generalized_advantages",
     "status",
     "to_device",
     "to_host",
+    "trimmed_mean",
     "weighted_mean",
 ]
