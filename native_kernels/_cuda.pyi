@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Any, SupportsInt
+from typing import Any, SupportsFloat, SupportsInt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,3 +35,70 @@ def weighted_mean(
     mean: SupportsInt,
     place: Place,
 ) -> None: ...
+
+MOST_SORTED_CLIENTS: int
+
+def mean_of_order_statistics(
+    updates: SupportsInt,
+    clients: SupportsInt,
+    parameters: SupportsInt,
+    first: SupportsInt,
+    last: SupportsInt,
+    mean: SupportsInt,
+    place: Place,
+) -> None: ...
+
+class Trace:
+    def __init__(
+        self,
+        rewards: SupportsInt,
+        episode_starts: SupportsInt,
+        last_values: SupportsInt,
+        last_dones: SupportsInt,
+        steps: SupportsInt,
+        environments: SupportsInt,
+    ) -> None: ...
+
+def generalized_advantages(
+    trace: Trace,
+    values: SupportsInt,
+    gamma: SupportsFloat,
+    gae_lambda: SupportsFloat,
+    advantages: SupportsInt,
+    returns: SupportsInt,
+    place: Place,
+) -> None: ...
+def discounted_returns(
+    trace: Trace, gamma: SupportsFloat, returns: SupportsInt, place: Place
+) -> None: ...
+def encode(
+    kind: SupportsInt,
+    x: SupportsInt,
+    count: SupportsInt,
+    is_stochastic: bool,
+    seed: SupportsInt,
+    bytes: SupportsInt,
+    place: Place,
+) -> None: ...
+def decode(
+    kind: SupportsInt, bytes: SupportsInt, count: SupportsInt, x: SupportsInt, place: Place
+) -> None: ...
+
+class Batch:
+    def __init__(
+        self,
+        id: SupportsInt,
+        count: SupportsInt,
+        seed: SupportsInt,
+        states: SupportsInt,
+        elapsed: SupportsInt,
+        episodes: SupportsInt,
+        observations: SupportsInt,
+        rewards: SupportsInt,
+        terminated: SupportsInt,
+        truncated: SupportsInt,
+        final_observations: SupportsInt,
+    ) -> None: ...
+    def start(self, place: Place) -> None: ...
+    def observe(self, place: Place) -> None: ...
+    def step(self, actions: SupportsInt, place: Place) -> None: ...

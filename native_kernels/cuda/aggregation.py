@@ -60,7 +60,7 @@ def trimmed_mean(updates: Any, trim: int, *, out: Any = None, stream: Any = None
     return _order_statistics(updates, trim, out, stream)
 
 
-def _order_statistics(updates: Any, trim: int | None, out: Any, stream: Any) -> Any:
+def _order_statistics(updates: Any, trim: Any, out: Any, stream: Any) -> Any:
     call = Call(stream)
     rows = call.input(updates, "updates", "float32[N, P]")
     clients, parameters = call.sizes["N"], call.sizes["P"]

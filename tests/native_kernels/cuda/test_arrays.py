@@ -37,9 +37,7 @@ FLOATS = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i8", "u1", "u2", "?"])
 @pytest.mark.parametrize("shape", [(), (0, 3), (4,), (2, 3)])
-def test_what_goes_to_a_device_comes_back(
-    device: str, dtype: str, shape: tuple[int, ...]
-) -> None:
+def test_what_goes_to_a_device_comes_back(device: str, dtype: str, shape: tuple[int, ...]) -> None:
     array: NDArray[Any] = np.random.default_rng(1).integers(0, 2, size=shape).astype(dtype)
     back = cuda.to_host(cuda.to_device(array))
     assert back.dtype == array.dtype
@@ -67,7 +65,8 @@ def test_others_arrays_are_seen_without_a_copy(emulation: object) -> None:
     array = cuda.to_device(FLOATS, device=1)
     view = view_of(Foreign(array, stream=5), "x", "any array")
     assert view.address == array.memory.address
-    assert (view.shape, view.dtype, view.device, view.stream) == ((2, 3), np.float32, 1, 5)
+    assert (view.shape, view.device, view.stream) == ((2, 3), 1, 5)
+    assert view.dtype == np.dtype(np.float32)
     assert view.in_order
     assert not view.read_only
 
@@ -93,7 +92,8 @@ def test_dlpack_hands_over_the_same_memory(emulation: object) -> None:
     other = OnlyDlpack(array)
     view = view_of(other, "x", "any array", stream=9)
     assert view.address == array.memory.address
-    assert (view.shape, view.dtype, view.device) == ((2, 3), np.float32, 0)
+    assert (view.shape, view.device) == ((2, 3), 0)
+    assert view.dtype == np.dtype(np.float32)
     assert other.streams == [9]
     np.testing.assert_array_equal(cuda.to_host(other), FLOATS)
 

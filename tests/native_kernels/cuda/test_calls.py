@@ -1,7 +1,7 @@
 """A call checks its arguments by name and runs in the right order on the right stream."""
 
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -85,13 +85,17 @@ def test_results_are_arrays_of_cupy_where_arguments_are(
         seen.append((shape, np.dtype(dtype).name))
         return Ndarray(DeviceArray(shape, np.dtype(dtype), 0, 1))
 
+    def on_stream(handle: int) -> AbstractContextManager[None]:
+        seen.append(handle)
+        return nullcontext()
+
     cupy = ModuleType("cupy")
     cupy.empty = new  # type: ignore[attr-defined]
     streams = SimpleNamespace(null=nullcontext())
     cupy.cuda = SimpleNamespace(  # type: ignore[attr-defined]
         Device=lambda number: nullcontext(),
         Stream=streams,
-        ExternalStream=lambda handle: nullcontext(seen.append(handle)),
+        ExternalStream=on_stream,
     )
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     mean = cuda.weighted_mean(Ndarray(cuda.to_device(UPDATES)), WEIGHTS)
@@ -135,7 +139,7 @@ def test_unfit_interfaces_are_refused_by_name(
 def test_an_address_between_items_is_refused(emulation: Any) -> None:
     array = cuda.to_device(np.zeros(8, dtype=np.float32))
     odd = Foreign(array, data=(array.memory.address + 1, False), shape=(2, 3))
-    with pytest.raises(ValueError, match="updates: .*aligned to its items"):
+    with pytest.raises(ValueError, match=r"updates: .*aligned to its items"):
         cuda.weighted_mean(odd, WEIGHTS)
 
 

@@ -84,7 +84,9 @@ def test_importing_the_face_loads_no_module_and_no_cupy() -> None:
         "assert 'native_kernels._cuda' not in sys.modules and 'cupy' not in sys.modules; "
         "print(cuda.status())"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(("ready", "no device", "not built"))
 
