@@ -1,4 +1,4 @@
-"""How updates of many clients become one, and how statistics are merged.
+"""How updates of many clients become one, how far apart they are, how statistics are merged.
 
 Arrays are [N, P]: N clients, P parameters. Results are the same bits on every machine and for any
 number of threads. What is not a number is refused by the robust rules, never lost in a sort.
@@ -9,7 +9,18 @@ from numpy.typing import NDArray
 
 from native_kernels import _native
 
-__all__ = ["coordinate_median", "merge_moments", "trimmed_mean", "weighted_mean"]
+__all__ = [
+    "clip_norms",
+    "coordinate_median",
+    "geometric_median",
+    "krum_scores",
+    "merge_moments",
+    "norms",
+    "sample_moments",
+    "squared_distances",
+    "trimmed_mean",
+    "weighted_mean",
+]
 
 
 def weighted_mean(
@@ -40,7 +51,7 @@ def merge_moments(
     Raises TypeError for another dtype, ValueError for another shape or order or unfit values;
     the message names the argument.
     """
-    return _native.aggregation.merge_moments(means, variances, counts)
+    return _native.moments.merge_moments(means, variances, counts)
 
 
 def coordinate_median(updates: NDArray[np.float32], *, threads: int = 1) -> NDArray[np.float32]:
@@ -65,10 +76,126 @@ def trimmed_mean(
     updates: float32[N, P], C order, 1 <= N <= 4096, no NaN; infinities are ordered as usual.
     trim: a number of rows, 0 <= 2 * trim < N. threads: at least 1, how many may be used.
     Returns float32[P], zeros positive; summed in float32 in an order that depends on where the
-    entries stand (error at most N * 6e-8 of the mean magnitude of what is kept). ``trim`` rows, whatever they hold, cannot move it out of the range of the others (Yin et
-    al. 2018, arXiv 1803.01498).
+    entries stand (error at most N * 6e-8 of the mean magnitude of what is kept). ``trim`` rows,
+    whatever they hold, cannot move it out of the range of the others (Yin et al. 2018, arXiv
+    1803.01498).
 
     Raises TypeError for another dtype, ValueError for another shape or order, an unfit ``trim`` or
     a NaN, whose place the message tells.
     """
     return _native.aggregation.trimmed_mean(updates, trim, threads)
+
+
+def squared_distances(updates: NDArray[np.float32], *, threads: int = 1) -> NDArray[np.float64]:
+    """Squared Euclidean distances between all rows, from their differences, not from products.
+
+    updates: float32[N, P], C order, 1 <= N <= 4096, finite. threads: at least 1, how many may be
+    used. Returns float64[N, N], symmetric, zero on the diagonal; relative error at most 5e-6
+    (blocks of 1024 columns are summed in float32), however close two rows are beside their lengths.
+    A difference above 1.8e19 makes its distance infinite, one below 1e-19 may count as nothing.
+
+    Raises TypeError for another dtype, ValueError for another shape or order or an entry that is
+    not finite, whose place the message tells.
+    """
+    return _native.aggregation.squared_distances(updates, threads)
+
+
+def krum_scores(distances: NDArray[np.float64], faulty: int) -> NDArray[np.float64]:
+    """Krum's score of each client: the sum of its N - f - 2 smallest squared distances to others.
+
+    distances: float64[N, N], squared, as ``squared_distances`` gives them; infinity is allowed.
+    faulty: f, at least 0, with 2 f + 2 < N. Returns float64[N], added from the smallest up; the
+    least is Krum's choice (Blanchard et al. 2017, arXiv 1703.02757).
+
+    Raises TypeError for another dtype, ValueError for another shape, NaN or an unfit ``faulty``.
+    """
+    if distances.dtype != np.float64:
+        raise TypeError(f"distances: must be float64[N, N], is {distances.dtype}")
+    if distances.ndim != 2 or distances.shape[0] != distances.shape[1]:
+        raise ValueError(f"distances: must be float64[N, N], has shape {list(distances.shape)}")
+    if np.isnan(distances).any():
+        raise ValueError("distances: must not hold NaN")
+    clients = len(distances)
+    if not 0 <= 2 * faulty < clients - 2:
+        raise ValueError(
+            f"faulty: must be at least 0 and less than (N - 2) / 2 = {(clients - 2) / 2:g}, "
+            f"is {faulty}"
+        )
+    others = distances[~np.eye(clients, dtype=bool)].reshape(clients, clients - 1)
+    nearest = np.sort(others, axis=1)[:, : clients - faulty - 2]
+    return np.asarray(np.cumsum(nearest, axis=1)[:, -1])
+
+
+def norms(updates: NDArray[np.float32], *, threads: int = 1) -> NDArray[np.float64]:
+    """Euclidean norms of the rows, summed in float64.
+
+    updates: float32[N, P], C order, finite. threads: at least 1, how many may be used.
+    Returns float64[N].
+
+    Raises TypeError for another dtype, ValueError for another shape or order or an entry that is
+    not finite, whose place the message tells.
+    """
+    return _native.aggregation.norms(updates, threads)
+
+
+def clip_norms(
+    updates: NDArray[np.float32], limit: float, *, threads: int = 1
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Shorten each row that is longer than ``limit`` to it: row * min(1, limit / norm).
+
+    updates: float32[N, P], C order, finite. limit: finite, above zero. threads: at least 1, how
+    many may be used. Returns (clipped float32[N, P], the norms before float64[N]); rows within the
+    limit come back bit for bit, others are at most 6e-8 of ``limit`` off it.
+
+    Raises TypeError for another dtype, ValueError for another shape or order, an unfit ``limit`` or
+    an entry that is not finite, whose place the message tells.
+    """
+    return _native.aggregation.clip_norms(updates, limit, threads)
+
+
+def geometric_median(
+    updates: NDArray[np.float32],
+    weights: NDArray[np.float64],
+    *,
+    iterations: int = 16,
+    smoothing: float | None = None,
+    start: NDArray[np.float32] | None = None,
+    threads: int = 1,
+) -> NDArray[np.float32]:
+    """Smoothed Weiszfeld iterations towards the point with the least weighted sum of distances.
+
+    Each one moves z to the mean of the rows weighted by weights / max(|row - z|, smoothing), in
+    float64 (RFA, Pillutla et al. 2019, arXiv 1912.13445).
+
+    updates: float32[N, P], C order, 1 <= N <= 4096, finite. weights: float64[N], finite, not
+    negative, not all zero; only their ratios matter. iterations: at least 1. smoothing: a length
+    above zero; None takes 1e-6 of the median of the distances from the start, so that scaling the
+    updates scales the result. start: float32[P], finite; None takes the coordinate median.
+    threads: at least 1, how many may be used. Returns float32[P]. Rows with less than half of the
+    weight, whatever they hold, cannot draw the minimum arbitrarily far; a few iterations from the
+    coordinate median are near it.
+
+    Raises TypeError for another dtype, ValueError for another shape or order, unfit settings or an
+    entry that is not finite; the message names the argument.
+    """
+    if smoothing is not None and not smoothing > 0.0:
+        raise ValueError(f"smoothing: must be None or a length above zero, is {smoothing}")
+    origin = coordinate_median(updates, threads=threads) if start is None else start
+    return _native.aggregation.geometric_median(
+        updates, weights, origin, iterations, smoothing or 0.0, threads
+    )
+
+
+def sample_moments(
+    samples: NDArray[np.float32] | NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Mean, population variance and count of the rows, in float64, rows in order, means first.
+
+    samples: float32[K, O] or float64[K, O], C order, K at least 1, finite.
+    Returns (float64[O], float64[O], float), fit for ``merge_moments``: a running mean and variance
+    is one merge for each batch.
+
+    Raises TypeError for another dtype, ValueError for another shape or order, for entries that are
+    not finite or moments beyond float64; the message names the argument.
+    """
+    return _native.moments.sample_moments(samples)

@@ -5,6 +5,7 @@ from . import elementary as elementary
 from . import environments as environments
 from . import levels as levels
 from . import limits as limits
+from . import moments as moments
 from . import philox as philox
 from . import ppo as ppo
 from . import rollouts as rollouts

@@ -1,7 +1,9 @@
-"""How client updates and statistics are merged, in NumPy."""
+"""How client updates are merged, in NumPy."""
 
 import numpy as np
 from numpy.typing import NDArray
+
+from native_kernels.reference.distances import distances_from
 
 
 def weighted_mean(
@@ -17,29 +19,6 @@ def weighted_mean(
     return mean.astype(np.float32)
 
 
-def merge_moments(
-    means: NDArray[np.float64], variances: NDArray[np.float64], counts: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """means, variances: float64[K, O], counts: float64[K]; returns as ``merge_moments`` says."""
-    mean = np.zeros(means.shape[1], dtype=np.float64)
-    variance = np.zeros(means.shape[1], dtype=np.float64)
-    count = 0.0
-    for set_mean, set_variance, set_count in zip(means, variances, counts, strict=True):
-        if set_count == 0.0:
-            continue
-        if count == 0.0:
-            mean, variance, count = set_mean.copy(), set_variance.copy(), float(set_count)
-            continue
-        total = count + float(set_count)
-        delta = set_mean - mean
-        squares = variance * count + set_variance * set_count
-        squares += delta * delta * count * set_count / total
-        mean = mean + delta * set_count / total
-        variance = squares / total
-        count = total
-    return mean, variance, count
-
-
 def coordinate_median(updates: NDArray[np.float32]) -> NDArray[np.float32]:
     """updates: float32[N, P], no NaN; returns float32[P]."""
     return trimmed_mean(updates, (len(updates) - 1) // 2)
@@ -52,3 +31,27 @@ def trimmed_mean(updates: NDArray[np.float32], trim: int) -> NDArray[np.float32]
     for row in kept:
         total += row
     return total / np.float32(len(kept))
+
+
+def geometric_median(
+    updates: NDArray[np.float32],
+    weights: NDArray[np.float64],
+    iterations: int,
+    smoothing: float | None,
+    start: NDArray[np.float32] | None,
+) -> NDArray[np.float32]:
+    """updates: float32[N, P], finite, weights: float64[N]; returns float32[P]."""
+    shares = weights / np.cumsum(weights)[-1]
+    origin = coordinate_median(updates) if start is None else start
+    centre = origin.astype(np.float64)
+    distances = distances_from(updates, centre)
+    if smoothing is None:
+        smoothing = max(1e-6 * float(np.sort(distances)[(len(distances) - 1) // 2]), 1e-30)
+    for _ in range(iterations):
+        pulls = shares / np.maximum(distances, smoothing)
+        pulls /= np.cumsum(pulls)[-1]
+        centre = np.zeros_like(centre)
+        for update, pull in zip(updates, pulls, strict=True):
+            centre += pull * update.astype(np.float64)
+        distances = distances_from(updates, centre)
+    return centre.astype(np.float32)

@@ -5,26 +5,33 @@
 #include <vector>
 
 #include "bindings/array_arguments.hpp"
-#include "cpu/kernels.hpp"
+#include "cpu/aggregation.hpp"
+#include "cpu/distances.hpp"
+#include "cpu/norms.hpp"
 #include "cpu/order_statistics.hpp"
 
 namespace derl::bindings {
 
 namespace {
 
-py::array_t<float> weighted_mean(const py::array& updates, const py::array& weights) {
-    const float* rows = checked<float>(updates, "updates", "float32[N, P]", 2);
+// The weights of updates' rows, divided by their sum.
+std::vector<double> checked_shares(const py::array& weights, const py::array& updates) {
     const double* weight = checked<double>(weights, "weights", "float64[N]", 1);
-    const auto clients = static_cast<std::size_t>(updates.shape(0));
-    const auto parameters = static_cast<std::size_t>(updates.shape(1));
-    require(clients > 0, "updates: needs at least one row");
     require_length(weights, "weights", updates.shape(0), "updates");
-
-    std::vector<double> shares(weight, weight + clients);
+    std::vector<double> shares(weight, weight + updates.shape(0));
     const double sum = checked_sum(shares, "weights");
     for (double& share : shares) {
         share /= sum;
     }
+    return shares;
+}
+
+py::array_t<float> weighted_mean(const py::array& updates, const py::array& weights) {
+    const float* rows = checked<float>(updates, "updates", "float32[N, P]", 2);
+    const auto clients = static_cast<std::size_t>(updates.shape(0));
+    const auto parameters = static_cast<std::size_t>(updates.shape(1));
+    require(clients > 0, "updates: needs at least one row");
+    const std::vector<double> shares = checked_shares(weights, updates);
     py::array_t<float> mean(updates.shape(1));
     float* result = mean.mutable_data();
     {
@@ -43,17 +50,28 @@ void require_clients(const py::array& updates) {
                 std::to_string(updates.shape(0)));
 }
 
-// Says where the first NaN is.
-[[noreturn]] void refuse_nan(const float* rows, const py::array& updates) {
+void require_threads(int threads) {
+    require(threads >= 1, "threads: must be at least 1, is " + std::to_string(threads));
+}
+
+// Says where the first unfit entry is, if there is one.
+template <class Unfit>
+void refuse_first(const float* rows, const py::array& updates, Unfit unfit, const char* is) {
     const auto parameters = static_cast<std::size_t>(updates.shape(1));
-    std::size_t at = 0;
     const std::size_t end = static_cast<std::size_t>(updates.shape(0)) * parameters;
-    while (at < end && !std::isnan(rows[at])) {
-        ++at;
+    for (std::size_t at = 0; at < end; ++at) {
+        require(!unfit(rows[at]), "updates: entry [" + std::to_string(at / parameters) + ", " +
+                                      std::to_string(at % parameters) + "] is " + is +
+                                      "; leave out updates that hold such");
     }
-    throw py::value_error("updates: entry [" + std::to_string(at / parameters) + ", " +
-                          std::to_string(at % parameters) +
-                          "] is not a number; leave out updates that hold one");
+}
+
+void refuse_nan(const float* rows, const py::array& updates) {
+    refuse_first(rows, updates, [](float x) { return std::isnan(x); }, "not a number");
+}
+
+void refuse_not_finite(const float* rows, const py::array& updates) {
+    refuse_first(rows, updates, [](float x) { return !std::isfinite(x); }, "not finite");
 }
 
 py::array_t<float> trimmed_mean(const py::array& updates, py::ssize_t trim, int threads) {
@@ -63,7 +81,7 @@ py::array_t<float> trimmed_mean(const py::array& updates, py::ssize_t trim, int 
     require(trim >= 0 && 2 * trim < clients,
             "trim: must be at least 0 and less than half of the rows (" + std::to_string(clients) +
                 "), is " + std::to_string(trim));
-    require(threads >= 1, "threads: must be at least 1, is " + std::to_string(threads));
+    require_threads(threads);
     py::array_t<float> mean(updates.shape(1));
     float* result = mean.mutable_data();
     bool ordered;
@@ -85,64 +103,123 @@ py::array_t<float> coordinate_median(const py::array& updates, int threads) {
     return trimmed_mean(updates, (updates.shape(0) - 1) / 2, threads);
 }
 
-void require_moments(const std::vector<double>& means, const std::vector<double>& variances) {
-    for (std::size_t i = 0; i < means.size(); ++i) {
-        require(std::isfinite(means[i]), "means: every entry must be finite");
-        require(std::isfinite(variances[i]) && variances[i] >= 0.0,
-                "variances: every entry must be finite and not negative");
-    }
-}
-
-py::tuple merge_moments(const py::array& means, const py::array& variances,
-                        const py::array& counts) {
-    const double* mean_rows = checked<double>(means, "means", "float64[K, O]", 2);
-    const double* variance_rows = checked<double>(variances, "variances", "float64[K, O]", 2);
-    const double* count_entries = checked<double>(counts, "counts", "float64[K]", 1);
-    require(means.shape(0) > 0, "means: needs at least one row");
-    require(variances.shape(0) == means.shape(0) && variances.shape(1) == means.shape(1),
-            "variances: must have the shape of means " + shape_text(means) + ", has " +
-                shape_text(variances));
-    require_length(counts, "counts", means.shape(0), "means");
-
-    const auto sets = static_cast<std::size_t>(means.shape(0));
-    const auto columns = static_cast<std::size_t>(means.shape(1));
-    // copies, so that what was checked is what is used when the GIL is free
-    const std::vector<double> mean_copy(mean_rows, mean_rows + sets * columns);
-    const std::vector<double> variance_copy(variance_rows, variance_rows + sets * columns);
-    const std::vector<double> count_copy(count_entries, count_entries + sets);
-    require_moments(mean_copy, variance_copy);
-    checked_sum(count_copy, "counts");
-
-    py::array_t<double> mean(means.shape(1));
-    py::array_t<double> variance(means.shape(1));
-    double* mean_out = mean.mutable_data();
-    double* variance_out = variance.mutable_data();
-    double total = 0.0;
-    bool finite = true;
+py::array_t<double> squared_distances(const py::array& updates, int threads) {
+    const float* rows = checked<float>(updates, "updates", "float32[N, P]", 2);
+    require_clients(updates);
+    require_threads(threads);
+    const auto clients = static_cast<std::size_t>(updates.shape(0));
+    const auto parameters = static_cast<std::size_t>(updates.shape(1));
+    py::array_t<double> distances({updates.shape(0), updates.shape(0)});
+    double* result = distances.mutable_data();
+    bool ordered = true;
     {
-        const Unlocked unlocked;
-        total = derl::cpu::merge_moments(mean_copy.data(), variance_copy.data(), count_copy.data(),
-                                         sets, columns, mean_out, variance_out);
-        for (std::size_t column = 0; column < columns; ++column) {
-            finite = finite && std::isfinite(mean_out[column]) && std::isfinite(variance_out[column]);
+        py::gil_scoped_release unlocked;
+        derl::cpu::squared_distances(rows, clients, parameters, threads, result);
+        for (std::size_t i = 0; i < clients * clients; ++i) {
+            ordered = ordered && !std::isnan(result[i]);
         }
     }
-    require(finite, "means: too far apart, the merged moments exceed float64");
-    return py::make_tuple(mean, variance, total);
+    if (!ordered || clients == 1) {
+        refuse_not_finite(rows, updates);
+    }
+    return distances;
+}
+
+bool all_finite(const double* numbers, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+        if (!std::isfinite(numbers[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+py::array_t<double> norms(const py::array& updates, int threads) {
+    const float* rows = checked<float>(updates, "updates", "float32[N, P]", 2);
+    require_threads(threads);
+    const auto clients = static_cast<std::size_t>(updates.shape(0));
+    py::array_t<double> norms(updates.shape(0));
+    double* result = norms.mutable_data();
+    bool finite;
+    {
+        py::gil_scoped_release unlocked;
+        derl::cpu::norms(rows, clients, static_cast<std::size_t>(updates.shape(1)), threads, result);
+        finite = all_finite(result, clients);
+    }
+    if (!finite) {
+        refuse_not_finite(rows, updates);
+    }
+    return norms;
+}
+
+py::tuple clip_norms(const py::array& updates, double limit, int threads) {
+    require(limit > 0.0 && std::isfinite(limit),
+            "limit: must be finite and above zero, is " + std::to_string(limit));
+    const py::array_t<double> lengths = norms(updates, threads);
+    const auto* rows = static_cast<const float*>(updates.data());
+    const double* length = lengths.data();
+    py::array_t<float> clipped({updates.shape(0), updates.shape(1)});
+    float* result = clipped.mutable_data();
+    {
+        py::gil_scoped_release unlocked;
+        derl::cpu::clip_norms(rows, length, limit, static_cast<std::size_t>(updates.shape(0)),
+                              static_cast<std::size_t>(updates.shape(1)), threads, result);
+    }
+    return py::make_tuple(clipped, lengths);
+}
+
+py::array_t<float> geometric_median(const py::array& updates, const py::array& weights,
+                                    const py::array& start, int iterations, double smoothing,
+                                    int threads) {
+    const float* rows = checked<float>(updates, "updates", "float32[N, P]", 2);
+    require_clients(updates);
+    require_threads(threads);
+    const std::vector<double> shares = checked_shares(weights, updates);
+    const float* from = checked<float>(start, "start", "float32[P]", 1);
+    require(start.shape(0) == updates.shape(1),
+            "start: must have as many entries as updates has columns (" +
+                std::to_string(updates.shape(1)) + "), has " + std::to_string(start.shape(0)));
+    require(iterations >= 1, "iterations: must be at least 1, is " + std::to_string(iterations));
+    require(smoothing >= 0.0 && std::isfinite(smoothing),
+            "smoothing: must be a length, finite and not negative, is " + std::to_string(smoothing));
+    const auto parameters = static_cast<std::size_t>(updates.shape(1));
+    std::vector<double> centre(from, from + parameters);
+    for (std::size_t i = 0; i < parameters; ++i) {
+        require(std::isfinite(centre[i]),
+                "start: every entry must be finite, entry " + std::to_string(i) + " is not");
+    }
+    bool finite;
+    {
+        py::gil_scoped_release unlocked;
+        finite = derl::cpu::geometric_median(rows, shares.data(), shares.size(), parameters,
+                                             {iterations, smoothing, threads}, centre.data());
+    }
+    if (!finite) {
+        refuse_not_finite(rows, updates);
+    }
+    py::array_t<float> median(updates.shape(1));
+    float* result = median.mutable_data();
+    for (std::size_t i = 0; i < parameters; ++i) {
+        result[i] = static_cast<float>(centre[i]);
+    }
+    return median;
 }
 
 }  // namespace
 
-DERL_BINDINGS(aggregation, "How client updates and statistics are merged.") {
+DERL_BINDINGS(aggregation, "How client updates are merged.") {
     module.def("weighted_mean", &weighted_mean, py::arg("updates"), py::arg("weights"),
                "updates float32[N, P], weights float64[N] -> float32[P]");
     module.def("coordinate_median", &coordinate_median, py::arg("updates"), py::arg("threads"));
     module.def("trimmed_mean", &trimmed_mean, py::arg("updates"), py::arg("trim"),
                py::arg("threads"));
-    module.def("merge_moments", &merge_moments, py::arg("means"), py::arg("variances"),
-               py::arg("counts"),
-               "means float64[K, O], variances float64[K, O], counts float64[K] -> "
-               "(mean float64[O], variance float64[O], count)");
+    module.def("norms", &norms, py::arg("updates"), py::arg("threads"));
+    module.def("clip_norms", &clip_norms, py::arg("updates"), py::arg("limit"), py::arg("threads"),
+               "-> (clipped float32[N, P], norms float64[N])");
+    module.def("geometric_median", &geometric_median, py::arg("updates"), py::arg("weights"),
+               py::arg("start"), py::arg("iterations"), py::arg("smoothing"), py::arg("threads"),
+               "smoothing 0: a share of the median distance from the start");
+    module.def("squared_distances", &squared_distances, py::arg("updates"), py::arg("threads"));
 }
 
 }  // namespace derl::bindings

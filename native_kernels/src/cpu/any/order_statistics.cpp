@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
-#include <memory>
 #include <vector>
 
+#include "cpu/any/aligned_floats.hpp"
 #include "cpu/any/parallel.hpp"
 
 namespace derl::cpu {
@@ -127,10 +127,8 @@ bool mean_of_order_statistics(const float* updates, std::size_t rows, std::size_
     const std::size_t grain =
         std::max<std::size_t>(1, kEntriesPerThread / rows / kBlockColumns) * kBlockColumns;
     over_ranges(threads, parameters, grain, [&](std::size_t, std::size_t begin, std::size_t end) {
-        const std::unique_ptr<float[]> block(new float[rows * kBlockColumns + 16]);
-        const auto address = reinterpret_cast<std::uintptr_t>(block.get());
-        float* aligned = block.get() + (64 - address % 64) % 64 / sizeof(float);
-        if (!select(planner.plan(), updates, parameters, begin, end, aligned, mean)) {
+        AlignedFloats block(rows * kBlockColumns);
+        if (!select(planner.plan(), updates, parameters, begin, end, block.data(), mean)) {
             ordered = false;
         }
     });

@@ -1,10 +1,11 @@
-#include "cpu/kernels.hpp"
-#include "cpu/float_environment.hpp"
+#include "cpu/aggregation.hpp"
 
 #include <algorithm>
 #include <array>
 
 #include <derl/weighted_mean.hpp>
+
+#include "cpu/float_environment.hpp"
 
 namespace derl::cpu {
 

@@ -1,0 +1,12 @@
+// Federated averaging of float32[N, P].
+#pragma once
+
+#include <cstddef>
+
+namespace derl::cpu {
+
+// updates: float32[clients, parameters]; shares: float64[clients]; mean: float32[parameters]
+void weighted_mean(const float* updates, const double* shares, std::size_t clients,
+                   std::size_t parameters, float* mean);
+
+}  // namespace derl::cpu
