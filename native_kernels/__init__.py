@@ -14,7 +14,3 @@ except ImportError as error:
         "native_kernels._native is not built for this Python; "
         "fix: ./scripts/setup (or pip install -e .) in the repository"
     ) from error
-
-from native_kernels.aggregation import merge_moments, weighted_mean
-
-__all__ = ["merge_moments", "weighted_mean"]

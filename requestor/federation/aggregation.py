@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from native_kernels import weighted_mean
+from native_kernels.aggregation import weighted_mean
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

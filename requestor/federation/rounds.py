@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from native_kernels import merge_moments
+from native_kernels.aggregation import merge_moments
 from provider_image.wire import MOMENTS_PREFIX, NORMALIZER_PREFIX
 from requestor.federation.aggregation import AggregationRule, ServerOptimizer
 from requestor.federation.model import (

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import native_kernels
-from native_kernels import _native, advantages
+from native_kernels import _native, advantages, aggregation
 
 pytestmark = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64") or not ctypes.util.find_library("m"),
@@ -51,8 +50,8 @@ def calls() -> dict[str, Callable[[], NDArray[Any]]]:
         "exp": lambda: _native.elementary.exp(x),
         "log": lambda: _native.elementary.log(np.abs(x)),
         "fused": lambda: _native.elementary.fused_multiply_add(tiny, x, tiny),
-        "mean": lambda: native_kernels.weighted_mean(rows, np.array([0.3, 0.3, 0.4])),
-        "moments": lambda: native_kernels.merge_moments(means, variances, np.ones(3))[1],
+        "mean": lambda: aggregation.weighted_mean(rows, np.array([0.3, 0.3, 0.4])),
+        "moments": lambda: aggregation.merge_moments(means, variances, np.ones(3))[1],
         "advantages": lambda: advantages.generalized_advantages(
             trace, values, starts, trace[-1], dones, 0.99, 0.95
         )[0],

@@ -8,8 +8,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 
-import native_kernels
-from native_kernels import reference
+from native_kernels import aggregation, reference
 
 Moments = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
@@ -25,7 +24,7 @@ def moments(draw: st.DrawFn) -> Moments:
 
 @given(moments())
 def test_gives_the_bits_of_the_definition(case: Moments) -> None:
-    mean, variance, count = native_kernels.merge_moments(*case)
+    mean, variance, count = aggregation.merge_moments(*case)
     expected_mean, expected_variance, expected_count = reference.merge_moments(*case)
     np.testing.assert_array_equal(mean.view(np.uint64), expected_mean.view(np.uint64))
     np.testing.assert_array_equal(variance.view(np.uint64), expected_variance.view(np.uint64))
@@ -39,7 +38,7 @@ def test_gives_the_bits_of_stable_baselines3(case: Moments) -> None:
     running.mean, running.var, running.count = means[0].copy(), variances[0].copy(), counts[0]
     for mean, variance, count in zip(means[1:], variances[1:], counts[1:], strict=True):
         running.update_from_moments(mean, variance, count)
-    mean, variance, count = native_kernels.merge_moments(*case)
+    mean, variance, count = aggregation.merge_moments(*case)
     np.testing.assert_array_equal(mean, running.mean)
     np.testing.assert_array_equal(variance, running.var)
     assert count == running.count
@@ -49,7 +48,7 @@ def test_gives_the_bits_of_stable_baselines3(case: Moments) -> None:
 def test_equals_the_moments_of_all_samples_together(sizes: list[int], seed: int) -> None:
     random = np.random.default_rng(seed)
     samples = [random.normal(random.normal() * 10, 2.0, size=(size, 3)) for size in sizes]
-    mean, variance, count = native_kernels.merge_moments(
+    mean, variance, count = aggregation.merge_moments(
         np.array([s.mean(axis=0) if len(s) else np.zeros(3) for s in samples]),
         np.array([s.var(axis=0) if len(s) else np.zeros(3) for s in samples]),
         np.array([float(size) for size in sizes]),
@@ -62,7 +61,7 @@ def test_equals_the_moments_of_all_samples_together(sizes: list[int], seed: int)
 
 def test_a_shifted_mean_loses_no_variance() -> None:
     """The textbook failure of E[x²] - E[x]²: a small variance around a large mean."""
-    mean, variance, _ = native_kernels.merge_moments(
+    mean, variance, _ = aggregation.merge_moments(
         np.array([[1e9], [1e9 + 1.0]]), np.array([[1.0], [1.0]]), np.array([10.0, 10.0])
     )
     assert mean.tolist() == [1e9 + 0.5]
@@ -102,4 +101,4 @@ def test_refuses_unfit_arguments_by_name(
     message: str,
 ) -> None:
     with pytest.raises(error, match=message):
-        native_kernels.merge_moments(means, variances, counts)
+        aggregation.merge_moments(means, variances, counts)

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-import native_kernels
-from native_kernels import reference
+from native_kernels import aggregation, reference
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 WEIGHTS = st.floats(min_value=0.0, max_value=1e300, allow_subnormal=True)
@@ -38,7 +37,7 @@ def test_gives_the_bits_of_the_definition(
     case: tuple[NDArray[np.float32], NDArray[np.float64]],
 ) -> None:
     updates, weights = case
-    mean = native_kernels.weighted_mean(updates, weights)
+    mean = aggregation.weighted_mean(updates, weights)
     assert mean.dtype == np.float32
     np.testing.assert_array_equal(bits(mean), bits(reference.weighted_mean(updates, weights)))
 
@@ -49,7 +48,7 @@ def test_gives_the_bits_of_the_definition_across_blocks(parameters: int) -> None
     updates = random.normal(size=(13, parameters)).astype(np.float32)
     weights = random.uniform(size=13)
     np.testing.assert_array_equal(
-        bits(native_kernels.weighted_mean(updates, weights)),
+        bits(aggregation.weighted_mean(updates, weights)),
         bits(reference.weighted_mean(updates, weights)),
     )
 
@@ -60,7 +59,7 @@ def test_lies_between_the_extremes_of_the_clients_that_count(
 ) -> None:
     updates, weights = case
     counting = updates[weights / weights.sum() > 1e-12]
-    mean = native_kernels.weighted_mean(updates, weights).astype(np.float64)
+    mean = aggregation.weighted_mean(updates, weights).astype(np.float64)
     slack = 1e-6 * np.abs(updates).max(axis=0, initial=0.0).astype(np.float64) + 1e-44
     assert (mean >= counting.min(axis=0) - slack).all()
     assert (mean <= counting.max(axis=0) + slack).all()
@@ -74,31 +73,31 @@ def test_equal_updates_come_back_unchanged(
     update: NDArray[np.float32], weights: NDArray[np.float64]
 ) -> None:
     updates = np.ascontiguousarray(np.tile(update, (len(weights), 1)))
-    mean = native_kernels.weighted_mean(updates, weights)
+    mean = aggregation.weighted_mean(updates, weights)
     np.testing.assert_allclose(mean, update, rtol=1.2e-7, atol=1.5e-45)
 
 
 def test_a_weight_of_zero_leaves_a_client_out() -> None:
     updates = np.array([[1.0, 2.0], [1e30, -1e30], [3.0, 6.0]], dtype=np.float32)
-    mean = native_kernels.weighted_mean(updates, np.array([1.0, 0.0, 3.0]))
+    mean = aggregation.weighted_mean(updates, np.array([1.0, 0.0, 3.0]))
     assert mean.tolist() == [2.5, 5.0]
 
 
 def test_accumulates_in_double_precision() -> None:
     updates = np.array([[1e8], [1.0], [-1e8]], dtype=np.float32)
-    mean = native_kernels.weighted_mean(updates, np.ones(3))
+    mean = aggregation.weighted_mean(updates, np.ones(3))
     np.testing.assert_allclose(mean, [1 / 3], rtol=1e-6)
 
 
 @pytest.mark.parametrize("weight", [5e-324, 1e308])
 def test_only_the_ratio_of_weights_matters(weight: float) -> None:
     updates = np.array([[0.3]], dtype=np.float32)
-    assert native_kernels.weighted_mean(updates, np.array([weight])) == updates[0]
+    assert aggregation.weighted_mean(updates, np.array([weight])) == updates[0]
 
 
 def test_columns_that_are_not_finite_stay_so_and_spoil_no_other() -> None:
     updates = np.array([[np.nan, np.inf, 1.0], [1.0, 1.0, 3.0]], dtype=np.float32)
-    mean = native_kernels.weighted_mean(updates, np.ones(2))
+    mean = aggregation.weighted_mean(updates, np.ones(2))
     assert np.isnan(mean[0])
     assert np.isposinf(mean[1])
     assert mean[2] == 2.0
@@ -134,7 +133,7 @@ def test_refuses_unfit_arguments_by_name(
     message: str,
 ) -> None:
     with pytest.raises(error, match=message):
-        native_kernels.weighted_mean(updates, weights)
+        aggregation.weighted_mean(updates, weights)
 
 
 def test_runs_without_the_interpreter_lock() -> None:
@@ -147,7 +146,7 @@ def test_runs_without_the_interpreter_lock() -> None:
     def work() -> None:
         nonlocal turns_during_the_call
         before = turns
-        native_kernels.weighted_mean(updates, weights)
+        aggregation.weighted_mean(updates, weights)
         turns_during_the_call = turns - before
 
     interval = sys.getswitchinterval()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from native_kernels import merge_moments
+from native_kernels.aggregation import merge_moments
 from provider_image.learners.moments import Moments, RunningMoments
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from native_kernels import merge_moments
+from native_kernels.aggregation import merge_moments
 from provider_image.environments import make_environment
 from provider_image.learners.base import LearnerRefused
 from provider_image.learners.sb3_environments import (
