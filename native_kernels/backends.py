@@ -21,6 +21,7 @@ import numpy as np
 
 from native_kernels import reference
 from native_kernels._native import levels
+from native_kernels.catalogue import KERNELS
 
 __all__ = ["BACKENDS", "VARIABLE", "BackendError", "found", "in_force", "kernel", "use"]
 
@@ -29,13 +30,7 @@ BACKENDS = ("reference", "cpu", "cuda")
 
 VARIABLE = "DERL_BACKEND"
 
-_AREAS = {
-    "coordinate_median": "aggregation",
-    "discounted_returns": "advantages",
-    "generalized_advantages": "advantages",
-    "trimmed_mean": "aggregation",
-    "weighted_mean": "aggregation",
-}
+_AREAS = {kernel.name: kernel.area for kernel in KERNELS}
 _ON_HOST = frozenset({"weights"})
 """Arguments that kernels of a device take from NumPy."""
 
@@ -109,7 +104,9 @@ def _checked(name: str, source: str) -> str:
 def _over_host_arrays(name: str) -> Callable[..., Any]:
     """Copy arrays to the device, compute there, copy results back and wait for them."""
     cuda = importlib.import_module("native_kernels.cuda")
-    function = getattr(cuda, name)
+    function = getattr(cuda, name, None)
+    if function is None:
+        raise BackendError(f"name: the backend cuda has no kernel {name}")
     signature = inspect.signature(function)
 
     @functools.wraps(function)

@@ -36,9 +36,10 @@ def trimmed_mean(updates: NDArray[np.float32], trim: int) -> NDArray[np.float32]
 def geometric_median(
     updates: NDArray[np.float32],
     weights: NDArray[np.float64],
-    iterations: int,
-    smoothing: float | None,
-    start: NDArray[np.float32] | None,
+    *,
+    iterations: int = 16,
+    smoothing: float | None = None,
+    start: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """updates: float32[N, P], finite, weights: float64[N]; returns float32[P]."""
     shares = weights / np.cumsum(weights)[-1]

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from native_kernels import advantages, aggregation, backends, cuda, reference
+from native_kernels import advantages, aggregation, backends, catalogue, cuda, reference
 
 
 @pytest.fixture(autouse=True)
@@ -82,14 +82,17 @@ def test_what_there_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["cuda"] == "no device: none"
 
 
-def test_every_kernel_is_there_in_every_backend() -> None:
-    for name, area in backends._AREAS.items():
-        for owner in (
-            reference,
-            cuda,
-            {"aggregation": aggregation, "advantages": advantages}[area],
-        ):
-            assert callable(getattr(owner, name)), (owner, name)
+def test_every_kernel_is_there_on_the_cpu_and_in_numpy() -> None:
+    for kernel in catalogue.KERNELS:
+        assert backends.kernel(kernel.name, "cpu").__name__ == kernel.name
+        assert backends.kernel(kernel.name, "reference") is kernel.definition
+
+
+def test_a_kernel_that_a_device_has_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "status", lambda: "ready: a device")
+    monkeypatch.delattr(cuda, "trimmed_mean")
+    with pytest.raises(backends.BackendError, match="the backend cuda has no kernel trimmed_mean"):
+        backends.kernel("trimmed_mean", "cuda")
 
 
 def test_importing_backends_needs_no_gpu() -> None:

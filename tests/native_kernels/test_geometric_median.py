@@ -23,7 +23,9 @@ def test_gives_the_bits_of_the_definition(level: str, clients: int, parameters: 
     updates, weights = case(clients, parameters)
     start = np.zeros(parameters, dtype=np.float32)
     for smoothing, origin in ((None, None), (0.1, start)):
-        wanted = reference.geometric_median(updates, weights, 8, smoothing, origin)
+        wanted = reference.geometric_median(
+            updates, weights, iterations=8, smoothing=smoothing, start=origin
+        )
         for threads in (1, 3):
             found = aggregation.geometric_median(
                 updates, weights, iterations=8, smoothing=smoothing, start=origin, threads=threads
