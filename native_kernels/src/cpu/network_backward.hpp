@@ -85,7 +85,7 @@ void backward(const Network& network, const float* parameters, const float* tran
         if (i > 0) {
             input_gradient<kActivation>({activations[i], layer.stride, 1}, transposed,
                                         layer.outputs, inputs_stride, rows, activations[i - 1]);
-            transposed += layer.outputs * inputs_stride;
+            transposed += layer.stride * inputs_stride;
         }
     }
 }

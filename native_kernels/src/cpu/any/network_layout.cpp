@@ -138,7 +138,7 @@ std::size_t gradient_scratch_size(const Network& part) {
 std::size_t transposed_size(const Network& network) {
     std::size_t size = 0;
     for (int i = 1; i < network.depth; ++i) {
-        size += static_cast<std::size_t>(network.hidden[i].outputs) *
+        size += static_cast<std::size_t>(network.hidden[i].stride) *
                 static_cast<std::size_t>(network.hidden[i - 1].stride);
     }
     return size;

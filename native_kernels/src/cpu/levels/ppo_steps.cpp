@@ -9,14 +9,23 @@ DERL_LANE int lanes_left(std::size_t i, std::size_t count) {
     return count - i < kLanes ? static_cast<int>(count - i) : kLanes;
 }
 
+// weights: [inputs, stride]; transposed: [padded outputs, to_stride]; whole squares of 16
 void transpose_layer(const float* weights, int inputs, int outputs, int stride, int to_stride,
                      float* transposed) {
-    for (int output = 0; output < outputs; ++output) {
-        for (int input = 0; input < inputs; ++input) {
-            transposed[output * to_stride + input] = weights[input * stride + output];
-        }
-        for (int input = inputs; input < to_stride; ++input) {
-            transposed[output * to_stride + input] = 0.0f;
+    for (int input = 0; input < inputs; input += kLanes) {
+        const int rows = inputs - input < kLanes ? inputs - input : kLanes;
+        for (int output = 0; output < outputs; output += kLanes) {
+            F square[kLanes];
+#pragma GCC unroll 16
+            for (int i = 0; i < kLanes; ++i) {
+                // rows that lie behind a layer's last input are its bias, or another layer's
+                square[i] = i < rows ? F::load(weights + (input + i) * stride + output) : F(0.0f);
+            }
+            transpose_square(square);
+#pragma GCC unroll 16
+            for (int i = 0; i < kLanes; ++i) {
+                square[i].store(transposed + (output + i) * to_stride + input);
+            }
         }
     }
 }
@@ -30,7 +39,7 @@ void transpose(const Network& network, const float* parameters, float* transpose
         const int to_stride = network.hidden[i - 1].stride;
         transpose_layer(parameters + layer.weights, layer.inputs, layer.outputs, layer.stride,
                         to_stride, transposed);
-        transposed += layer.outputs * to_stride;
+        transposed += layer.stride * to_stride;
     }
 }
 

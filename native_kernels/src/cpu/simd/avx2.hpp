@@ -108,4 +108,26 @@ DERL_LANE float sum_lanes(F8 x) {
     return _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
 }
 
+// rows[i] lane j becomes rows[j] lane i
+DERL_LANE void transpose_square(F8* rows) {
+    __m256 a[8], b[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = _mm256_unpacklo_ps(rows[i].v, rows[i + 1].v);
+        a[i + 1] = _mm256_unpackhi_ps(rows[i].v, rows[i + 1].v);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i += 4) {
+        b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+        b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xEE);
+        b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xEE);
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < 4; ++j) {
+        rows[j].v = _mm256_permute2f128_ps(b[j], b[4 + j], 0x20);
+        rows[4 + j].v = _mm256_permute2f128_ps(b[j], b[4 + j], 0x31);
+    }
+}
+
 }  // namespace derl::avx2

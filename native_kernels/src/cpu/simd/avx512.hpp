@@ -98,4 +98,33 @@ DERL_LANE float sum_lanes(F16 x) {
     return _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
 }
 
+// rows[i] lane j becomes rows[j] lane i
+DERL_LANE void transpose_square(F16* rows) {
+    __m512 a[16], b[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i += 2) {
+        a[i] = _mm512_unpacklo_ps(rows[i].v, rows[i + 1].v);
+        a[i + 1] = _mm512_unpackhi_ps(rows[i].v, rows[i + 1].v);
+    }
+    // b[4 k + j]: in each quarter q, entries 4 q + j of rows 4 k to 4 k + 3
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i += 4) {
+        b[i] = _mm512_shuffle_ps(a[i], a[i + 2], 0x44);
+        b[i + 1] = _mm512_shuffle_ps(a[i], a[i + 2], 0xEE);
+        b[i + 2] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        b[i + 3] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0xEE);
+    }
+#pragma GCC unroll 16
+    for (int j = 0; j < 4; ++j) {
+        const __m512 low02 = _mm512_shuffle_f32x4(b[j], b[4 + j], 0x88);
+        const __m512 low13 = _mm512_shuffle_f32x4(b[j], b[4 + j], 0xDD);
+        const __m512 high02 = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0x88);
+        const __m512 high13 = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0xDD);
+        rows[j].v = _mm512_shuffle_f32x4(low02, high02, 0x88);
+        rows[8 + j].v = _mm512_shuffle_f32x4(low02, high02, 0xDD);
+        rows[4 + j].v = _mm512_shuffle_f32x4(low13, high13, 0x88);
+        rows[12 + j].v = _mm512_shuffle_f32x4(low13, high13, 0xDD);
+    }
+}
+
 }  // namespace derl::avx512

@@ -84,5 +84,6 @@ DERL_LANE F1 float_of_bits(I1 x) { return derl::float_of_bits(x.v); }
 DERL_LANE F1 to_float(I1 x) { return derl::to_float(x.v); }
 DERL_LANE I1 to_int(F1 x) { return derl::to_int(x.v); }
 DERL_LANE float sum_lanes(F1 x) { return x.v; }
+DERL_LANE void transpose_square(F1*) {}
 
 }  // namespace derl::generic

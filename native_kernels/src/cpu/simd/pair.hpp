@@ -144,3 +144,23 @@ template <class Half, class HalfMask>
 DERL_LANE PairFloat<typename Half::Float> to_float(PairInteger<Half, HalfMask> x) {
     return {to_float(x.low), to_float(x.high)};
 }
+
+// By quarters: each is transposed, and the two off the diagonal change places.
+template <class Half>
+DERL_LANE void transpose_square(PairFloat<Half>* rows) {
+    constexpr int kHalf = Half::kLanes;
+    Half quarters[2][2][kHalf];
+#pragma GCC unroll 16
+    for (int i = 0; i < 2 * kHalf; ++i) {
+        quarters[i / kHalf][0][i % kHalf] = rows[i].low;
+        quarters[i / kHalf][1][i % kHalf] = rows[i].high;
+    }
+    transpose_square(quarters[0][0]);
+    transpose_square(quarters[0][1]);
+    transpose_square(quarters[1][0]);
+    transpose_square(quarters[1][1]);
+#pragma GCC unroll 16
+    for (int i = 0; i < 2 * kHalf; ++i) {
+        rows[i] = {quarters[0][i / kHalf][i % kHalf], quarters[1][i / kHalf][i % kHalf]};
+    }
+}

@@ -134,4 +134,9 @@ DERL_LANE float sum_lanes(F4 x) {
     return _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
 }
 
+// rows[i] lane j becomes rows[j] lane i
+DERL_LANE void transpose_square(F4* rows) {
+    _MM_TRANSPOSE4_PS(rows[0].v, rows[1].v, rows[2].v, rows[3].v);
+}
+
 }  // namespace derl::v2
