@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 
 from native_kernels import _native
 
-__all__ = ["PolicyShape", "Ppo", "PpoSettings", "Rollout", "UpdateReport"]
+__all__ = [
+    "PolicyShape",
+    "Ppo",
+    "PpoSettings",
+    "Rollout",
+    "UpdateReport",
+    "orthogonal_parameters",
+]
 
 MAX_DEPTH = 4
 MAX_WIDTH = 512
@@ -159,8 +166,8 @@ class Ppo:
     """An actor-critic and its Adam optimizer, whose memory is C++'s.
 
     shape: the networks. parameters: float32[P], the tensors of ``shape.tensors`` one after the
-    other, each flat in C order; finite. threads: at most so many work on one call; the results do
-    not depend on it.
+    other, each flat in C order; finite. threads: at most so many work on one update; the results
+    do not depend on it. An object takes one call at a time; it is not to be shared by threads.
 
     Raises TypeError for another dtype, ValueError for another length or entries that are not
     finite; the message names the argument.
@@ -171,16 +178,7 @@ class Ppo:
     ) -> None:
         _require_integer("threads", threads, 1, 1024)
         self.shape = shape
-        self.native = _native.ppo.Ppo(
-            observation_size=shape.observation_size,
-            action_size=shape.action_size,
-            is_gaussian=shape.distribution == "gaussian",
-            pi=list(shape.pi),
-            vf=list(shape.vf),
-            is_relu=shape.activation == "relu",
-            parameters=parameters,
-            threads=threads,
-        )
+        self.native = _native.ppo.Ppo(_native_shape(shape), parameters, threads)
 
     @property
     def parameters(self) -> NDArray[np.float32]:
@@ -255,6 +253,29 @@ class Ppo:
         Raises as ``update`` does.
         """
         return self.native.gradient(*_arrays(rollout), _native_settings(settings), indices)
+
+
+def orthogonal_parameters(
+    shape: PolicyShape, seed: int, log_std_init: float = 0.0
+) -> NDArray[np.float32]:
+    """Weights to start from, float32[P], distributed as SB3's with ``ortho_init``.
+
+    Orthogonal matrices times a gain of sqrt(2) (hidden layers), 0.01 (action head) or 1 (value
+    head); biases zero; log_std, if any, log_std_init. The same bits on every machine; not the
+    numbers that PyTorch draws for a seed. Source: Saxe et al. 2013 (arXiv 1312.6120).
+    """
+    return _native.ppo.orthogonal_parameters(_native_shape(shape), seed, log_std_init)
+
+
+def _native_shape(shape: PolicyShape) -> _native.ppo.PolicyShape:
+    return _native.ppo.PolicyShape(
+        observation_size=shape.observation_size,
+        action_size=shape.action_size,
+        is_gaussian=shape.distribution == "gaussian",
+        pi=list(shape.pi),
+        vf=list(shape.vf),
+        is_relu=shape.activation == "relu",
+    )
 
 
 def _arrays(

@@ -24,7 +24,11 @@ class UpdateSettings:
 
 class Diverged(FloatingPointError): ...
 
-class Ppo:
+def orthogonal_parameters(
+    shape: PolicyShape, seed: SupportsInt, log_std: SupportsFloat
+) -> NDArray[np.float32]: ...
+
+class PolicyShape:
     def __init__(
         self,
         observation_size: SupportsInt,
@@ -33,8 +37,11 @@ class Ppo:
         pi: Sequence[SupportsInt],
         vf: Sequence[SupportsInt],
         is_relu: bool,
-        parameters: NDArray[np.float32],
-        threads: SupportsInt,
+    ) -> None: ...
+
+class Ppo:
+    def __init__(
+        self, shape: PolicyShape, parameters: NDArray[np.float32], threads: SupportsInt
     ) -> None: ...
     def parameters(self) -> NDArray[np.float32]: ...
     def act(

@@ -14,8 +14,9 @@ namespace derl {
 enum class Purpose : std::int32_t {
     kReset = 1,      // start of an episode: environment, number of the episode
     kAction = 2,     // sampling of actions: environment, step since the start of training
-    kMinibatch = 3,  // order of samples: sample, epoch
+    kMinibatch = 3,  // order of samples: sample / 4, epoch
     kRounding = 4,   // stochastic rounding in codecs: element / 4, step 0
+    kWeights = 5,    // weights to start from: entry / 4, number of the tensor
 };
 
 template <class Integer>

@@ -8,6 +8,7 @@
 
 #include "bindings/array_arguments.hpp"
 #include "cpu/ppo_kernels.hpp"
+#include "cpu/ppo_orthogonal.hpp"
 
 namespace derl::bindings {
 
@@ -22,14 +23,17 @@ void require_finite(const py::array& array, const char* name) {
 }
 
 // The face in Python has checked the numbers.
-Ppo* make(int observation_size, int action_size, bool is_gaussian, const Widths& policy,
-          const Widths& value, bool is_relu, const py::array& parameters, int threads) {
-    const PolicyShape shape{observation_size,
-                            action_size,
-                            is_gaussian ? Distribution::kGaussian : Distribution::kCategorical,
-                            is_relu ? Activation::kRelu : Activation::kTanh,
-                            policy,
-                            value};
+PolicyShape make_shape(int observation_size, int action_size, bool is_gaussian,
+                       const Widths& policy, const Widths& value, bool is_relu) {
+    return {observation_size,
+            action_size,
+            is_gaussian ? Distribution::kGaussian : Distribution::kCategorical,
+            is_relu ? Activation::kRelu : Activation::kTanh,
+            policy,
+            value};
+}
+
+Ppo* make(const PolicyShape& shape, const py::array& parameters, int threads) {
     const float* flat = checked<float>(parameters, "parameters", "float32[P]", 1);
     const auto count = static_cast<py::ssize_t>(parameter_count(laid_out(shape)));
     require(parameters.shape(0) == count,
@@ -39,11 +43,24 @@ Ppo* make(int observation_size, int action_size, bool is_gaussian, const Widths&
     return new Ppo(shape, flat, threads);
 }
 
+py::array_t<float> start(const PolicyShape& shape, std::uint64_t seed, float log_std) {
+    const ActorCritic network = laid_out(shape);
+    py::array_t<float> flat(static_cast<py::ssize_t>(parameter_count(network)));
+    float* const data = flat.mutable_data();
+    {
+        const Unlocked unlocked;
+        orthogonal_parameters(network, seed, log_std, data);
+    }
+    return flat;
+}
+
 const float* checked_observations(const Ppo& ppo, const py::array& observations) {
     const float* data = checked<float>(observations, "observations", "float32[B, O]", 2);
-    require(observations.shape(1) == ppo.network().observation_size,
-            "observations: must have " + std::to_string(ppo.network().observation_size) +
-                " columns, has shape " + shape_text(observations));
+    if (observations.shape(1) != ppo.network().observation_size) {
+        throw py::value_error("observations: must have " +
+                              std::to_string(ppo.network().observation_size) +
+                              " columns, has shape " + shape_text(observations));
+    }
     return data;
 }
 
@@ -175,7 +192,7 @@ py::tuple update(Ppo& ppo, const py::array& observations, const py::array& actio
                     std::to_string(rollout.samples()) + "], has shape " + shape_text(given));
     }
     const UpdateReport report = [&] {
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         return ppo.update(rollout, settings, samples);
     }();
     return py::make_tuple(report.policy_loss, report.value_loss, report.entropy_loss,
@@ -192,7 +209,12 @@ py::array_t<float> gradient(Ppo& ppo, const py::array& observations, const py::a
     const auto* samples = checked_order(indices, "indices", "int64[M]", 1, rollout);
     require(indices.shape(0) > 0, "indices: must name at least one sample");
     py::array_t<float> flat(static_cast<py::ssize_t>(ppo.parameter_count()));
-    ppo.gradient(rollout, settings, samples, indices.shape(0), flat.mutable_data());
+    float* const data = flat.mutable_data();
+    const py::ssize_t count = indices.shape(0);
+    {
+        const Unlocked unlocked;
+        ppo.gradient(rollout, settings, samples, count, data);
+    }
     return flat;
 }
 
@@ -240,6 +262,9 @@ py::class_<T> plain_class(py::module_& module, const char* name) {
 }
 
 void bind_values(py::module_& module) {
+    plain_class<PolicyShape>(module, "PolicyShape")
+        .def(py::init(&make_shape), py::arg("observation_size"), py::arg("action_size"),
+             py::arg("is_gaussian"), py::arg("pi"), py::arg("vf"), py::arg("is_relu"));
     plain_class<UpdateSettings>(module, "UpdateSettings")
         .def(py::init(&make_settings), py::arg("learning_rate"), py::arg("clip_range"),
              py::arg("clip_range_vf"), py::arg("entropy_weight"), py::arg("value_weight"),
@@ -253,10 +278,10 @@ void bind_values(py::module_& module) {
 
 DERL_BINDINGS(ppo, "An actor-critic and its update; native_kernels.ppo is the documented face.") {
     bind_values(module);
+    module.def("orthogonal_parameters", &start, py::arg("shape"), py::arg("seed"),
+               py::arg("log_std"));
     plain_class<Ppo>(module, "Ppo")
-        .def(py::init(&make), py::arg("observation_size"), py::arg("action_size"),
-             py::arg("is_gaussian"), py::arg("pi"), py::arg("vf"), py::arg("is_relu"),
-             py::arg("parameters"), py::arg("threads"))
+        .def(py::init(&make), py::arg("shape"), py::arg("parameters"), py::arg("threads"))
         .def("parameters", &parameters)
         .def("act", &act, py::arg("observations"), py::arg("seed"), py::arg("step"))
         .def("values", &values, py::arg("observations"))

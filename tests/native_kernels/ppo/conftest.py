@@ -45,8 +45,8 @@ class Nowhere(gymnasium.Env[NDArray[np.float32], Any]):
         )
 
 
-def peer(shape: PolicyShape, seed: int = 0, **settings: Any) -> PPO:
-    """SB3's PPO with random weights well away from their small starting values."""
+def peer(shape: PolicyShape, seed: int = 0, *, fresh: bool = False, **settings: Any) -> PPO:
+    """SB3's PPO, fresh or with random weights well away from their small starting values."""
     activation = torch.nn.Tanh if shape.activation == "tanh" else torch.nn.ReLU
     model = PPO(
         "MlpPolicy",
@@ -59,6 +59,8 @@ def peer(shape: PolicyShape, seed: int = 0, **settings: Any) -> PPO:
         seed=seed,
         **settings,
     )
+    if fresh:
+        return model
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in model.policy.named_parameters():

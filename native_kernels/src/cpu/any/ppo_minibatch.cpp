@@ -80,12 +80,18 @@ SampleBlock Minibatch::block(int number) const {
 
 void shuffle(std::uint64_t seed, std::uint64_t epoch, std::int64_t samples, std::int32_t* order) {
     std::iota(order, order + samples, 0);
+    std::uint32_t words[4] = {};
+    std::int64_t group = -1;
     for (std::int64_t i = samples - 1; i > 0; --i) {
-        const auto bits =
-            random_bits<std::int32_t>(seed, Purpose::kMinibatch, static_cast<std::int32_t>(i), epoch);
+        if (i / 4 != group) {
+            group = i / 4;
+            const auto bits = random_bits<std::int32_t>(seed, Purpose::kMinibatch,
+                                                        static_cast<std::int32_t>(group), epoch);
+            const std::int32_t drawn[4] = {bits.a, bits.b, bits.c, bits.d};
+            std::memcpy(words, drawn, sizeof words);
+        }
         // biased by less than 2^-32 per choice times the number of samples
-        const auto choice = static_cast<std::uint64_t>(static_cast<std::uint32_t>(bits.a)) *
-                                static_cast<std::uint64_t>(i + 1) >> 32;
+        const auto choice = std::uint64_t{words[i % 4]} * static_cast<std::uint64_t>(i + 1) >> 32;
         std::swap(order[i], order[choice]);
     }
 }
