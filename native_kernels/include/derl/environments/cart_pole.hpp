@@ -39,14 +39,14 @@ struct CartPole {
         const V force = select(action[0] == real<V>(1), real<V>(kForce), real<V>(-kForce));
         V sine, cosine;
         sine_cosine(theta, sine, cosine);
-        const V temp = (force + real<V>(kPoleMassLength) * (theta_dot * theta_dot) * sine) /
-                       real<V>(kTotalMass);
+        const V temp = quotient(
+            force + real<V>(kPoleMassLength) * (theta_dot * theta_dot) * sine, kTotalMass);
         const V denominator =
-            real<V>(kLength) * (real<V>(4.0 / 3.0) - real<V>(kMassPole) * (cosine * cosine) /
-                                                         real<V>(kTotalMass));
+            real<V>(kLength) * (real<V>(4.0 / 3.0) -
+                                quotient(real<V>(kMassPole) * (cosine * cosine), kTotalMass));
         const V theta_acceleration = (real<V>(kGravity) * sine - cosine * temp) / denominator;
-        const V acceleration =
-            temp - real<V>(kPoleMassLength) * theta_acceleration * cosine / real<V>(kTotalMass);
+        const V acceleration = temp - quotient(real<V>(kPoleMassLength) * theta_acceleration * cosine,
+                                               kTotalMass);
         const V seconds = real<V>(kSeconds);
         state[0] = x = x + seconds * x_dot;
         state[1] = x_dot + seconds * acceleration;

@@ -42,6 +42,13 @@ DERL_HOST_DEVICE double squared(double x) {
     return ::pow(x, two);
 }
 
+// By a constant: what the exact mode divides, the fast one multiplies, which is many times faster.
+template <class V>
+DERL_HOST_DEVICE V quotient(V x, double divisor) {
+    return x * real<V>(1.0 / divisor);
+}
+DERL_HOST_DEVICE double quotient(double x, double divisor) { return x / divisor; }
+
 // What Python computes in float32 because a float32 action takes part in it.
 template <class V>
 DERL_HOST_DEVICE V in_float32(V x) {

@@ -9,15 +9,8 @@ namespace {
 
 DERL_LANE int smaller(int a, int b) { return a < b ? a : b; }
 
-DERL_LANE void store_flags(std::uint8_t* p, M mask, int count) {
-    const std::uint32_t bits = lane_bits(mask);
-    for (int i = 0; i < count; ++i) {
-        p[i] = static_cast<std::uint8_t>(bits >> i & 1);
-    }
-}
-
-// The first steps of new episodes in `count` environments, where finals is not null after what
-// their observations were.
+// Starts new episodes in `count` environments; finals, unless null, is given what their last
+// observations were.
 template <class E>
 DERL_LANE void restart(const Batch& batch, const std::int32_t* environments, int count,
                        float* observations, float* finals) {

@@ -18,6 +18,10 @@ constexpr std::int32_t kLowQuads[] = {0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 
 constexpr std::int32_t kHighQuads[] = {8,  9,  24, 25, 10, 11, 26, 27,
                                        12, 13, 28, 29, 14, 15, 30, 31};
 
+DERL_LANE void store_sixteen_flags(std::uint8_t* p, M mask) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_maskz_set1_epi8(mask.v, 1));
+}
+
 DERL_LANE void store_sixteen_rows(float* p, const F (&x)[1]) { x[0].store(p); }
 DERL_LANE void store_sixteen_rows(float* p, const F (&x)[2]) {
     shuffle(x[0], kLowPairs, x[1]).store(p);
@@ -43,7 +47,26 @@ DERL_LANE void store_sixteen_rows(float* p, const F (&x)[4]) {
     shuffle(b, kLowQuads, d).store(p + 32);
     shuffle(b, kHighQuads, d).store(p + 48);
 }
+#else
+DERL_LANE void store_sixteen_flags(std::uint8_t* p, M mask) {
+    const std::uint32_t bits = lane_bits(mask);
+    for (int i = 0; i < kLanes; ++i) {
+        p[i] = static_cast<std::uint8_t>(bits >> i & 1);
+    }
+}
 #endif
+
+// A byte for each of the first `count` lanes, 1 where the mask is set.
+DERL_LANE void store_flags(std::uint8_t* p, M mask, int count) {
+    if (count == kLanes) {
+        store_sixteen_flags(p, mask);
+        return;
+    }
+    const std::uint32_t bits = lane_bits(mask);
+    for (int i = 0; i < count; ++i) {
+        p[i] = static_cast<std::uint8_t>(bits >> i & 1);
+    }
+}
 
 template <int kColumns>
 DERL_LANE void store_sixteen_rows(float* p, const F (&x)[kColumns]) {
