@@ -8,13 +8,17 @@
 #include <vector>
 
 #include "cpu/advantages.hpp"
+#include "cpu/aggregation.hpp"
 #include "cpu/batch_environment.hpp"
 #include "cpu/codecs.hpp"
+#include "cpu/distances.hpp"
 #include "cpu/elementary.hpp"
-#include "cpu/kernels.hpp"
+#include "cpu/moments.hpp"
+#include "cpu/norms.hpp"
 #include "cpu/order_statistics.hpp"
 #include "cpu/philox.hpp"
 #include "cpu/ppo.hpp"
+#include "cpu/rollout.hpp"
 
 namespace derl::tests {
 
@@ -180,6 +184,53 @@ void digest_update(const Shape& shape, int threads) {
         .print(std::string("update ") + shape.name);
 }
 
+// Two local rounds: rollouts of the policy in the environment and updates on them.
+void digest_round(const EnvironmentFacts& facts, int environments, int steps, int threads) {
+    const bool is_discrete = facts.choices > 0;
+    const int actions = is_discrete ? facts.choices : facts.actions;
+    const PolicyShape shape{facts.observations, actions,
+                            is_discrete ? Distribution::kCategorical : Distribution::kGaussian,
+                            Activation::kTanh, {64, 64}, {64, 64}};
+    const std::vector<float> start = numbers(parameter_count(laid_out(shape)), 0.2f, 31);
+    Ppo ppo(shape, start.data(), threads);
+    BatchEnvironment environment(facts, environments, 32, false, threads);
+    Collector collector(ppo, environment, 33);
+    const auto rows = static_cast<std::size_t>(environments);
+    const std::size_t samples = rows * static_cast<std::size_t>(steps);
+    const auto width = static_cast<std::size_t>(facts.observations);
+    std::vector<float> seen(rows * width), finals(seen.size()), reward(rows);
+    std::vector<std::uint8_t> terminated(rows), truncated(rows);
+    const StepOutputs outputs{seen.data(), reward.data(), terminated.data(), truncated.data(),
+                              finals.data()};
+    environment.start(seen.data());
+    std::vector<float> observations(samples * width), log_probs(samples), values(samples);
+    std::vector<float> rewards(samples), advantages(samples), returns(samples), last(rows);
+    std::vector<std::int64_t> discrete(samples);
+    std::vector<float> continuous(samples * static_cast<std::size_t>(actions));
+    std::vector<std::uint8_t> starts(samples);
+    Digest digest;
+    for (std::uint64_t round = 0; round < 2; ++round) {
+        const RolloutArrays arrays{steps, observations.data(),
+                                   {is_discrete ? discrete.data() : nullptr,
+                                    is_discrete ? nullptr : continuous.data()},
+                                   log_probs.data(), values.data(), rewards.data(), starts.data(),
+                                   last.data(), advantages.data(), returns.data()};
+        collector.collect(arrays, Discount::of(0.99, 0.95), outputs);
+        const RolloutView view{steps, environments, observations.data(), arrays.actions.discrete,
+                               arrays.actions.continuous, log_probs.data(), values.data(),
+                               advantages.data(), returns.data()};
+        ppo.update(view, {3e-4, 0.2, 0.0, 0.0, 0.5, 0.5, true, 0.0, 64, 2, 0.9, 0.999, 1e-5},
+                   {nullptr, 34, 2 * round});
+        std::vector<float> after(ppo.parameter_count());
+        ppo.read_parameters(after.data());
+        digest.add(observations).add(discrete).add(continuous).add(advantages).add(after);
+        for (const Episode& episode : collector.episodes()) {
+            digest.add(&episode.sum, sizeof episode.sum).add(&episode.length, sizeof episode.length);
+        }
+    }
+    digest.print("rounds of " + std::string(facts.name) + " x " + std::to_string(environments));
+}
+
 void digest_aggregation(int threads) {
     for (const std::size_t rows : {1, 2, 5, 33, 70}) {
         const std::vector<float> updates = numbers(rows * 1003, 1.0f, rows);
@@ -190,7 +241,18 @@ void digest_aggregation(int threads) {
         digest.add(mean);
         const std::vector<double> shares(rows, 1.0 / static_cast<double>(rows));
         cpu::weighted_mean(updates.data(), shares.data(), rows, 1003, mean.data());
-        digest.add(mean).print("aggregation of " + std::to_string(rows));
+        digest.add(mean);
+        std::vector<double> distances(rows * rows), lengths(rows), centre(1003), variance(1003);
+        cpu::squared_distances(updates.data(), rows, 1003, threads, distances.data());
+        cpu::norms(updates.data(), rows, 1003, threads, lengths.data());
+        std::vector<float> clipped(updates.size());
+        cpu::clip_norms(updates.data(), lengths.data(), 15.0, rows, 1003, threads, clipped.data());
+        digest.add(distances).add(lengths).add(clipped);
+        cpu::geometric_median(updates.data(), shares.data(), rows, 1003, {5, 0.0, threads},
+                              centre.data());
+        digest.add(centre);
+        cpu::sample_moments(updates.data(), rows, 1003, centre.data(), variance.data());
+        digest.add(centre).add(variance).print("aggregation of " + std::to_string(rows));
     }
 }
 
@@ -222,6 +284,8 @@ int main(int count, char** arguments) {
     for (int number = 0; const auto* facts = derl::environment_facts(number); ++number) {
         digest_environment(*facts, 1, threads);
         digest_environment(*facts, 83, threads);
+        digest_round(*facts, 1, 256, threads);
+        digest_round(*facts, 67, 9, threads);
     }
     for (const Shape& shape : shapes()) {
         digest_update(shape, threads);
