@@ -13,7 +13,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -111,7 +111,7 @@ def _batch_seconds(run: Run, calls: int) -> float:
     return max(time.process_time() - before, 1e-9)
 
 
-def rates(sides: dict[str, tuple[Run, float]], options: Options) -> dict[str, float]:
+def rates(sides: Mapping[str, tuple[Run, float]], options: Options) -> dict[str, float]:
     """Return each side's work per CPU-second, the median of repetitions made in turns.
 
     sides: name to what is called and how much work one call does.
