@@ -1,4 +1,4 @@
-"""A local round at SB3's defaults (2048 steps, 10 epochs), and the start of a process."""
+"""A local round at SB3's defaults (2048 steps, 10 epochs), and starting a process."""
 
 import resource
 import statistics

@@ -1,4 +1,4 @@
-"""CPU-seconds from process start to CartPole >= 475, and whether learning is as good.
+"""CPU-seconds from process start to CartPole >= 475, at equal learning or not.
 
 Each seed is a process of its own. The mean of 100 greedy episodes, from the same starts for all
 sides, is taken every 2048 steps by the same judge, whose CPU time is left out for all.
