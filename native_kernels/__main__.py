@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from native_kernels.limits import Limits
@@ -12,7 +13,8 @@ from native_kernels.selftest import Report, run
 def show(report: Report) -> str:
     """Return the report as text of at most 80 columns."""
     lines = [f"native_kernels on {report.machine}", "", "backends"]
-    lines += [f"  {name:<10} {state}" for name, state in report.backends.items()]
+    for name, state in report.backends.items():
+        lines += textwrap.wrap(f"  {name:<10} {state}", 80, subsequent_indent=" " * 13)
     lines += ["", f"  {'checks':<50}" + "".join(f"{level:>9}" for level in report.levels)]
     found = {(check.name, check.level): check.problem for check in report.checks}
     for name in dict.fromkeys(check.name for check in report.checks):

@@ -5,7 +5,6 @@ worker that is about to say that it is ready.
 """
 
 import hashlib
-import importlib
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -177,11 +176,9 @@ def _backends() -> dict[str, str]:
 
 
 def _cuda() -> str:
-    try:
-        cuda = importlib.import_module("native_kernels.cuda")
-    except ImportError:
-        return "not built"
-    return str(cuda.status())
+    from native_kernels import cuda
+
+    return cuda.status()
 
 
 def _speeds(limits: Limits, seconds: float) -> Iterator[Speed]:
