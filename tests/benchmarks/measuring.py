@@ -162,14 +162,14 @@ def _ratio(ratio: float, is_share: bool) -> str:
 
 def table(rows: Iterable[Row]) -> Iterator[str]:
     """Format rows, one line each and one for a note."""
-    yield (f"{'what':<42} {'ours':>8} {'peer':>8} {'unit':<8} {'ratio':>7} {'goal':>6}     peer")
+    yield (f"{"what":<44} {'ours':>8} {'peer':>8} {'unit':<8} {'ratio':>7} {'goal':>6}     peer")
     for row in rows:
         verdict = {True: "met", False: "NOT", None: ""}[row.met]
         is_share = row.goal is not None and row.goal < 1
         ratio = "-" if row.ratio is None else _ratio(row.ratio, is_share)
         goal = "-" if row.goal is None else _ratio(row.goal, is_share)
         yield (
-            f"{row.what:<42} {_number(row.ours, row.unit):>8} {_number(row.peer, row.unit):>8} "
+            f"{row.what:<44} {_number(row.ours, row.unit):>8} {_number(row.peer, row.unit):>8} "
             f"{row.unit:<8} {ratio:>7} {goal:>6} {verdict:<3} {row.peer_name}"
         )
         if row.note:

@@ -60,7 +60,7 @@ CARTPOLE: Mapping[str, Settings] = MappingProxyType(
     {
         "default": Settings("SB3 defaults", n_envs=1, n_steps=2048, batch_size=64, n_epochs=10),
         "zoo": Settings(
-            "rl-zoo's CartPole",
+            "zoo",
             n_envs=8,
             n_steps=32,
             batch_size=256,
@@ -74,7 +74,7 @@ CARTPOLE: Mapping[str, Settings] = MappingProxyType(
     }
 )
 LUNAR_LANDER = Settings(
-    "rl-zoo's LunarLander",
+    "zoo",
     n_envs=16,
     n_steps=1024,
     batch_size=64,

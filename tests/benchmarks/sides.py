@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tests.benchmarks.settings import Settings
 
 if TYPE_CHECKING:
-    from native_kernels.ppo import PolicyShape, Ppo, PpoSettings
+    from native_kernels.ppo import PolicyShape, Ppo, PpoSettings, Rollout
     from native_kernels.rollouts import Collector
 
 
@@ -71,6 +71,27 @@ def sb3(
         environment, settings.n_envs, seed=seed, env_kwargs=environment_keywords
     )
     return PPO("MlpPolicy", environments, seed=seed, **settings.keywords())
+
+
+def parameters_of(model: Any) -> NDArray[np.float32]:
+    """Return an SB3 model's weights, float32[P], in our order, which is its own."""
+    parts = [value.detach().numpy().ravel() for value in model.policy.parameters()]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def rollout_of(model: Any) -> Rollout:
+    """Return a copy of what an SB3 model has collected and not yet trained with."""
+    from native_kernels.ppo import Rollout
+
+    buffer = model.rollout_buffer
+    return Rollout(
+        observations=buffer.observations.astype(np.float32),
+        actions=buffer.actions[:, :, 0].astype(np.int64),
+        log_probs=buffer.log_probs.copy(),
+        values=buffer.values.copy(),
+        advantages=buffer.advantages.copy(),
+        returns=buffer.returns.copy(),
+    )
 
 
 def sbx(module: Any, settings: Settings, seed: int) -> Any:

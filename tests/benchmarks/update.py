@@ -1,6 +1,7 @@
 """The PPO update of a 2x64 actor-critic: samples times epochs per CPU-second."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from native_kernels.limits import measure_limits
 from tests.benchmarks import sides
@@ -13,25 +14,15 @@ SBX_GOAL = 6.0
 PEAK_GOAL = 0.6
 
 
-def ours(settings: Settings) -> Callable[[], object]:
-    """Return what does one whole update, from the same weights each time."""
+def ours(settings: Settings, model: Any) -> Callable[[], object]:
+    """Return what does one whole update, from an SB3 model's weights and rollout each time."""
     from native_kernels.ppo import Ppo
 
-    ppo, collector = sides.ours(settings, seed=1)
-    rollout = collector.collect(
-        settings.n_steps, gamma=settings.gamma, gae_lambda=settings.gae_lambda
-    )
-    shape, parameters = ppo.shape, ppo.parameters
+    shape = sides.cartpole_shape()
+    parameters, rollout = sides.parameters_of(model), sides.rollout_of(model)
     chosen = sides.update_settings(settings, 0)
     # new each time: weights that fit one rollout ever better would give gradients of zero at last
     return lambda: Ppo(shape, parameters).update(rollout, chosen, seed=1)
-
-
-def of_peer(model: object) -> Callable[[], object]:
-    """Return what does one whole update of an SB3 or SBX model."""
-    callback = sides.begin(model)
-    sides.collect(model, callback)
-    return model.train  # type: ignore[attr-defined, no-any-return]
 
 
 def rows(options: Options) -> Iterator[Row]:
@@ -41,10 +32,10 @@ def rows(options: Options) -> Iterator[Row]:
     sbx = peer("sbx")
     for key, settings in CARTPOLE.items():
         work = settings.rollout * settings.n_epochs
-        run = ours(settings)
-        found = rates(
-            {"ours": (run, work), "peer": (of_peer(sides.sb3(settings, 1)), work)}, options
-        )
+        model = sides.sb3(settings, 1)
+        sides.collect(model, sides.begin(model))
+        run = ours(settings, model)
+        found = rates({"ours": (run, work), "peer": (model.train, work)}, options)
         what = f"update, {settings.title}, batch {settings.batch_size}"
         name = named("stable-baselines3")
         yield Row(what, found["ours"], found["peer"], name, "samples", SB3_GOALS[key])
@@ -52,9 +43,10 @@ def rows(options: Options) -> Iterator[Row]:
             yield missing(what, "sbx-rl", "samples", SBX_GOAL)
         else:
             model = sides.sbx(sbx, settings, 1)
-            found = rates({"ours": (run, work), "peer": (of_peer(model), work)}, options)
+            sides.collect(model, sides.begin(model))
+            again = rates({"ours": (run, work), "peer": (model.train, work)}, options)
             name = f"{named('sbx-rl')}, {named('jax')}"
-            yield Row(what, found["ours"], found["peer"], name, "samples", SBX_GOAL)
+            yield Row(what, again["ours"], again["peer"], name, "samples", SBX_GOAL)
         yield Row(
             f"{what}, of FMA peak",
             found["ours"] * operations,
