@@ -162,7 +162,7 @@ def _ratio(ratio: float, is_share: bool) -> str:
 
 def table(rows: Iterable[Row]) -> Iterator[str]:
     """Format rows, one line each and one for a note."""
-    yield (f"{"what":<44} {'ours':>8} {'peer':>8} {'unit':<8} {'ratio':>7} {'goal':>6}     peer")
+    yield (f"{'what':<44} {'ours':>8} {'peer':>8} {'unit':<8} {'ratio':>7} {'goal':>6}     peer")
     for row in rows:
         verdict = {True: "met", False: "NOT", None: ""}[row.met]
         is_share = row.goal is not None and row.goal < 1
