@@ -16,15 +16,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from native_kernels import _native, reference
-from native_kernels.limits import Limits, best_rate, measure_limits
+from native_kernels.environments import BatchEnvironment
+from native_kernels.limits import Limits, measure_limits
+from native_kernels.ppo import PolicyShape, Ppo, PpoSettings
+from native_kernels.rollouts import Collector
+from native_kernels.speeds import Speed, measure_speeds
 
-__all__ = ["Check", "KernelsUnfitError", "Report", "Speed", "levels_here", "quick_check", "run"]
+__all__ = ["Check", "KernelsUnfitError", "Report", "levels_here", "quick_check", "run"]
 
 Floats = NDArray[np.float32]
 
 LEVELS = ("v2", "avx2", "avx512")
 ELEMENTARY_DIGEST = "007bc356a6dfd7dbb5eeb4eb1abdac1c5e71ea48be4ff3dd63e50f1de4988fe3"
 """SHA-256 of the elementary functions over their grids, on every machine."""
+
+
+CANARY = {
+    ("CartPole-v1", PolicyShape(4, 2, pi=(16, 16), vf=(16,))): "",
+    ("Pendulum-v1", PolicyShape(3, 1, "gaussian", pi=(16,), vf=(16,), activation="relu")): "",
+}
+"""SHA-256 of tiny training rounds. Who replays a stranger's round to audit it relies on these."""
 
 
 class KernelsUnfitError(RuntimeError):
@@ -38,17 +49,6 @@ class Check:
     name: str
     level: str
     problem: str
-
-
-@dataclass(frozen=True)
-class Speed:
-    """A kernel's rate in ``unit`` per second and what share of the limit ``bound`` that is."""
-
-    kernel: str
-    rate: float
-    unit: str
-    bound: str
-    share: float
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,34 @@ def _compare(what: str, found: str, wanted: str) -> str:
     return f"{what}: the digest is {found[:16]}…, must be {wanted[:16]}…"
 
 
+def _exact_weights(count: int) -> Floats:
+    """Numbers that every machine agrees on, about as large as a policy's."""
+    return (np.arange(count, dtype=np.float32) * 37 % 101 - 50) / np.float32(400)
+
+
+def training_round(environment: str, shape: PolicyShape) -> str:
+    """SHA-256 of a tiny round: rollout, advantages and two epochs of updates, in hexadecimal."""
+    ppo = Ppo(shape, _exact_weights(shape.parameter_count))
+    collector = Collector(ppo, BatchEnvironment(environment, 4, seed=7), seed=9)
+    rollout = collector.collect(24, gamma=0.99, gae_lambda=0.95)
+    settings = PpoSettings(
+        learning_rate=1e-3, clip_range=0.1, ent_coef=0.01, batch_size=40, n_epochs=2
+    )
+    ppo.update(rollout, settings, seed=11)
+    digest = hashlib.sha256()
+    for array in (rollout.observations, rollout.log_probs, rollout.advantages, ppo.parameters):
+        digest.update(array.astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _canary() -> str:
+    for (environment, shape), wanted in CANARY.items():
+        problem = _compare(f"a round on {environment}", training_round(environment, shape), wanted)
+        if problem:
+            return problem
+    return ""
+
+
 def _weighted_mean() -> str:
     updates = np.arange(-700, 700, dtype=np.float32).reshape(7, 200) / np.float32(3)
     weights = np.array([1, 2, 0.5, 0, 3e-5, 8, 1], dtype=np.float64)
@@ -143,8 +171,13 @@ CHECKS: dict[str, Callable[[], str]] = {
     "elementary functions within their bounds": _elementary_errors,
     "elementary functions, same bits": _elementary_bits,
     "weighted_mean as defined": _weighted_mean,
+    "training rounds, same bits": _canary,
 }
-QUICK = ("elementary functions, same bits", "weighted_mean as defined")
+QUICK = (
+    "elementary functions, same bits",
+    "weighted_mean as defined",
+    "training rounds, same bits",
+)
 
 
 def _checked(name: str, level: str) -> Check:
@@ -181,18 +214,6 @@ def _cuda() -> str:
     return cuda.status()
 
 
-def _speeds(limits: Limits, seconds: float) -> Iterator[Speed]:
-    random = np.random.default_rng(1)
-    updates = random.standard_normal((50, 10_000), dtype=np.float32)
-    weights = np.ones(50)
-    rate = best_rate(
-        lambda: _native.aggregation.weighted_mean(updates, weights),
-        updates.nbytes,
-        seconds=seconds,
-    )
-    yield Speed("weighted mean, 50 x 10 000", rate, "B", "read", rate / limits.read)
-
-
 def run(*, quick: bool = False) -> Report:
     """Test every level that this machine has and, unless ``quick``, take the speeds of the kernels.
 
@@ -204,7 +225,7 @@ def run(*, quick: bool = False) -> Report:
         with _forced(level):
             checks += [_checked(name, level) for name in CHECKS]
     limits = None if quick else measure_limits()
-    speeds = () if limits is None else tuple(_speeds(limits, 0.03))
+    speeds = () if limits is None else tuple(measure_speeds(limits, 0.03))
     return Report(
         machine=f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
         backends=_backends(),

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from native_kernels.limits import measure_limits
+from native_kernels.speeds import forward_operations
 from tests.benchmarks import sides
 from tests.benchmarks.measuring import Options, Row, main, named, rates
-from tests.benchmarks.network_work import forward_operations
 from tests.benchmarks.settings import Settings
 
 STEPS = 128

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from native_kernels.ppo import PolicyShape
+from native_kernels.speeds import forward_operations, update_operations
 from tests.benchmarks import judging
 from tests.benchmarks.measuring import Options, Row, rates, table
-from tests.benchmarks.network_work import forward_operations, update_operations
 from tests.benchmarks.settings import CARTPOLE
 from tests.benchmarks.time_to_target import rank_test
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from native_kernels.limits import measure_limits
+from native_kernels.speeds import update_operations
 from tests.benchmarks import sides
 from tests.benchmarks.measuring import Options, Row, main, missing, named, peer, rates
-from tests.benchmarks.network_work import update_operations
 from tests.benchmarks.settings import CARTPOLE, Settings
 
 SB3_GOALS = {"default": 45.0, "zoo": 15.0}
