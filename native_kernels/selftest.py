@@ -32,8 +32,12 @@ ELEMENTARY_DIGEST = "007bc356a6dfd7dbb5eeb4eb1abdac1c5e71ea48be4ff3dd63e50f1de49
 
 
 CANARY = {
-    ("CartPole-v1", PolicyShape(4, 2, pi=(16, 16), vf=(16,))): "",
-    ("Pendulum-v1", PolicyShape(3, 1, "gaussian", pi=(16,), vf=(16,), activation="relu")): "",
+    ("CartPole-v1", PolicyShape(4, 2, pi=(16, 16), vf=(16,))): (
+        "dd7b407c48ea7193ce220e3bdab3d8dc32dd70d6c9f7bb4e8451fb9a55fd7ddf"
+    ),
+    ("Pendulum-v1", PolicyShape(3, 1, "gaussian", pi=(16,), vf=(16,), activation="relu")): (
+        "077fd4b2e925cd85c0bbb91ede17991abd3578ca3c26fcdba562b037ee1ab1b8"
+    ),
 }
 """SHA-256 of tiny training rounds. Who replays a stranger's round to audit it relies on these."""
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -43,7 +43,9 @@ def stepper(environment: Any, batches: list[Any]) -> Callable[[], object]:
     return run
 
 
-def ours(identifier: str, count: int, precision: str = "float32") -> Callable[[], object]:
+def ours(
+    identifier: str, count: int, precision: Literal["float32", "exact"] = "float32"
+) -> Callable[[], object]:
     """Return what makes our batch steps."""
     from native_kernels.environments import BatchEnvironment
 
