@@ -13,19 +13,25 @@ from native_kernels.selftest import Report, run
 def show(report: Report) -> str:
     """Return the report as text of at most 80 columns."""
     lines = [f"native_kernels on {report.machine}", "", "backends"]
+    levels = f"levels {', '.join(report.levels)}; in force: {report.level}"
     for name, state in report.backends.items():
+        state = f"ready: {levels}" if name == "cpu" else state
+        state += "; computes" if name == report.backend else ""
         lines += textwrap.wrap(f"  {name:<10} {state}", 80, subsequent_indent=" " * 13)
-    lines += ["", f"  {'checks':<50}" + "".join(f"{level:>9}" for level in report.levels)]
-    found = {(check.name, check.level): check.problem for check in report.checks}
+    columns = list(dict.fromkeys(check.level for check in report.checks))
+    lines += ["", f"  {'checks':<46}" + "".join(f"{column:>8}" for column in columns)]
+    marks = {
+        (check.name, check.level): "FAILED" if check.problem else "ok" for check in report.checks
+    }
     for name in dict.fromkeys(check.name for check in report.checks):
-        marks = ["FAILED" if found[name, level] else "ok" for level in report.levels]
-        lines.append(f"  {name:<50}" + "".join(f"{mark:>9}" for mark in marks))
+        row = "".join(f"{marks.get((name, column), '-'):>8}" for column in columns)
+        lines.append(f"  {name:<46}{row}")
     if report.limits is not None:
         lines += ["", f"limits of one core at level {report.limits.level}"]
         lines += _limit_lines(report.limits)
-        lines += ["", f"  {'kernel':<38}{'rate':>14}   share of"]
+        lines += ["", f"  {'kernel':<36}{'rate':>16}   share of"]
         lines += [
-            f"  {speed.kernel:<38}{_scaled(speed.rate, speed.unit):>14}"
+            f"  {speed.kernel:<36}{_scaled(speed.rate, speed.unit):>16}"
             f"   {speed.bound:<14}{speed.share:>6.0%}"
             for speed in report.speeds
         ]
@@ -37,9 +43,10 @@ def show(report: Report) -> str:
 
 
 def _scaled(rate: float, unit: str) -> str:
+    gap = " " if unit.islower() else ""
     for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if rate >= factor:
-            return f"{rate / factor:.3g} {prefix}{unit}/s"
+            return f"{rate / factor:.3g} {prefix}{gap}{unit}/s"
     return f"{rate:.3g} {unit}/s"
 
 
@@ -52,7 +59,7 @@ def _limit_lines(limits: Limits) -> list[str]:
         "memory copy": _scaled(limits.copy, "B"),
         "cache read": _scaled(limits.cache_read, "B"),
     }
-    return [f"  {name:<38}{rate:>14}" for name, rate in rows.items()]
+    return [f"  {name:<36}{rate:>16}" for name, rate in rows.items()]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from native_kernels import _native, reference
+from native_kernels import _native, backends, reference
 from native_kernels.environments import BatchEnvironment
 from native_kernels.limits import Limits, measure_limits
 from native_kernels.ppo import PolicyShape, Ppo, PpoSettings
@@ -29,7 +29,6 @@ Floats = NDArray[np.float32]
 LEVELS = ("v2", "avx2", "avx512")
 ELEMENTARY_DIGEST = "007bc356a6dfd7dbb5eeb4eb1abdac1c5e71ea48be4ff3dd63e50f1de4988fe3"
 """SHA-256 of the elementary functions over their grids, on every machine."""
-
 
 CANARY = {
     ("CartPole-v1", PolicyShape(4, 2, pi=(16, 16), vf=(16,))): (
@@ -48,7 +47,7 @@ class KernelsUnfitError(RuntimeError):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at, at one processor level; ``problem`` is empty if it is right."""
+    """One thing looked at, at a processor level or on cuda; ``problem`` is empty if it is right."""
 
     name: str
     level: str
@@ -57,10 +56,14 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """What a self-test found. ``limits`` and ``speeds`` are None and empty after a quick one."""
+    """What a self-test found. ``limits`` and ``speeds`` are None and empty after a quick one.
+
+    backends: what there is of each. backend, level: those in force. levels: all that run here.
+    """
 
     machine: str
     backends: dict[str, str]
+    backend: str
     level: str
     levels: tuple[str, ...]
     checks: tuple[Check, ...]
@@ -162,31 +165,48 @@ def _canary() -> str:
     return ""
 
 
-def _weighted_mean() -> str:
-    updates = np.arange(-700, 700, dtype=np.float32).reshape(7, 200) / np.float32(3)
+def _examples() -> dict[str, tuple[tuple[Any, ...], float]]:
+    """Arguments for each kernel that NumPy defines, and the relative error that it may have."""
+    updates = (np.arange(1400, dtype=np.float32) * 617 % 1409 - 700).reshape(7, 200) / np.float32(3)
     weights = np.array([1, 2, 0.5, 0, 3e-5, 8, 1], dtype=np.float64)
-    found = _native.aggregation.weighted_mean(updates, weights)
-    if found.tobytes() != reference.weighted_mean(updates, weights).tobytes():
-        return "weighted_mean differs from its definition"
+    starts = np.arange(1400).reshape(7, 200) % 11 == 0
+    last, done = updates[0] / 2, starts[0]
+    trace = (updates, updates / 7, starts, last, done)
+    return {
+        "weighted_mean": ((updates, weights), 0.0),
+        "coordinate_median": ((updates,), 0.0),
+        "trimmed_mean": ((updates, 2), 1e-6),
+        "generalized_advantages": ((*trace, 0.99, 0.95), 0.0),
+        "discounted_returns": ((updates, starts, last, done, 0.99), 0.0),
+    }
+
+
+def _as_defined(backend: str) -> str:
+    for name, (arguments, tolerance) in _examples().items():
+        found = np.asarray(backends.kernel(name, backend)(*arguments))
+        wanted = np.asarray(getattr(reference, name)(*arguments))
+        error = float(np.max(np.abs(found - wanted) / np.maximum(1.0, np.abs(wanted))))
+        if not error <= tolerance:
+            return f"{name} differs from its definition by {error:.2g}, allowed is {tolerance:g}"
     return ""
 
 
 CHECKS: dict[str, Callable[[], str]] = {
     "elementary functions within their bounds": _elementary_errors,
     "elementary functions, same bits": _elementary_bits,
-    "weighted_mean as defined": _weighted_mean,
+    "merging and advantages as defined in NumPy": lambda: _as_defined("cpu"),
     "training rounds, same bits": _canary,
 }
 QUICK = (
     "elementary functions, same bits",
-    "weighted_mean as defined",
+    "merging and advantages as defined in NumPy",
     "training rounds, same bits",
 )
 
 
-def _checked(name: str, level: str) -> Check:
+def _checked(name: str, level: str, check: Callable[[], str]) -> Check:
     try:
-        return Check(name, level, CHECKS[name]())
+        return Check(name, level, check())
     except Exception as error:
         return Check(name, level, f"{type(error).__name__}: {error}")
 
@@ -198,24 +218,9 @@ def quick_check() -> None:
     """
     level = _native.levels.in_force()
     for name in QUICK:
-        problem = _checked(name, level).problem
+        problem = _checked(name, level, CHECKS[name]).problem
         if problem:
             raise KernelsUnfitError(f"the native kernels are unfit at level {level}: {problem}")
-
-
-def _backends() -> dict[str, str]:
-    levels = ", ".join(levels_here())
-    return {
-        "reference": f"NumPy {np.__version__}",
-        "cpu": f"{levels}; in force: {_native.levels.in_force()}",
-        "cuda": _cuda(),
-    }
-
-
-def _cuda() -> str:
-    from native_kernels import cuda
-
-    return cuda.status()
 
 
 def run(*, quick: bool = False) -> Report:
@@ -227,12 +232,17 @@ def run(*, quick: bool = False) -> Report:
     checks = []
     for level in levels_here():
         with _forced(level):
-            checks += [_checked(name, level) for name in CHECKS]
+            checks += [_checked(name, level, check) for name, check in CHECKS.items()]
+    found = backends.found()
+    if found["cuda"].startswith("ready"):
+        name = "merging and advantages as defined in NumPy"
+        checks.append(_checked(name, "cuda", lambda: _as_defined("cuda")))
     limits = None if quick else measure_limits()
     speeds = () if limits is None else tuple(measure_speeds(limits, 0.03))
     return Report(
         machine=f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
-        backends=_backends(),
+        backends=found,
+        backend=backends.in_force(),
         level=_native.levels.in_force(),
         levels=levels_here(),
         checks=tuple(checks),

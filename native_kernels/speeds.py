@@ -65,7 +65,7 @@ def _learning(limits: Limits, seconds: float) -> Iterator[Speed]:
     # read: action and state; written: state, observation, reward, two flags
     moved = 8 + 4 * 4 + 4 * 4 + 4 * 4 + 4 + 2
     share = rate * moved / limits.cache_read
-    yield Speed("CartPole step, 1024 at once", rate, "step", "cache read", share)
+    yield Speed("CartPole step, 1024 at once", rate, "steps", "cache read", share)
 
     shape = PolicyShape(4, 2)
     weights = np.random.default_rng(1).standard_normal(shape.parameter_count) / 8
@@ -74,7 +74,7 @@ def _learning(limits: Limits, seconds: float) -> Iterator[Speed]:
     collect = partial(collector.collect, 32, gamma=0.99, gae_lambda=0.95)
     rate = best_rate(collect, 64 * 32, seconds=seconds)
     share = rate * forward_operations(shape) / limits.multiply_adds
-    yield Speed("rollout 2x64, 64 at once", rate, "step", "multiply-add", share)
+    yield Speed("rollout 2x64, 64 at once", rate, "steps", "multiply-add", share)
 
     rollout = collect()
     settings = PpoSettings(learning_rate=3e-4, clip_range=0.2, batch_size=64, n_epochs=1)
@@ -82,7 +82,7 @@ def _learning(limits: Limits, seconds: float) -> Iterator[Speed]:
         lambda: Ppo(shape, ppo.parameters).update(rollout, settings), 64 * 32, seconds=seconds
     )
     share = rate * update_operations(shape) / limits.multiply_adds
-    yield Speed("update 2x64, batch 64", rate, "sample", "multiply-add", share)
+    yield Speed("update 2x64, batch 64", rate, "samples", "multiply-add", share)
 
     starts = np.zeros((32, 64), dtype=bool)
     last_values, last_dones = np.zeros(64, dtype=np.float32), np.zeros(64, dtype=bool)
@@ -94,7 +94,7 @@ def _learning(limits: Limits, seconds: float) -> Iterator[Speed]:
         seconds=seconds,
     )
     # read: reward, value, start; written: advantage, return
-    yield Speed("advantages", rate, "step", "cache read", rate * 17 / limits.cache_read)
+    yield Speed("advantages", rate, "steps", "cache read", rate * 17 / limits.cache_read)
 
 
 def _merging(limits: Limits, seconds: float) -> Iterator[Speed]:
@@ -110,6 +110,12 @@ def _merging(limits: Limits, seconds: float) -> Iterator[Speed]:
     for name, run in kernels.items():
         rate = best_rate(run, updates.nbytes, seconds=seconds)
         yield Speed(f"{name}, 50 clients", rate, "B", "memory read", rate / limits.read)
+    distances = partial(aggregation.squared_distances, updates)
+    # every pair once: a multiplication and an addition for each parameter
+    operations = 50 * 49 * updates.shape[1]
+    rate = best_rate(distances, operations, seconds=seconds)
+    share = rate / limits.multiply_adds
+    yield Speed("distances, 50 clients", rate, "FLOP", "multiply-add", share)
     update = random[0]
     for name, codec in {"fp16": codecs.Codec("fp16"), "int8": codecs.Codec("int8")}.items():
         rate = best_rate(partial(codecs.encode, update, codec), update.nbytes, seconds=seconds)
