@@ -102,3 +102,30 @@ class Batch:
     def start(self, place: Place) -> None: ...
     def observe(self, place: Place) -> None: ...
     def step(self, actions: SupportsInt, place: Place) -> None: ...
+
+WIDEST_ROLLOUT: int
+
+class Policy:
+    def __init__(
+        self,
+        observation_size: SupportsInt,
+        action_size: SupportsInt,
+        is_gaussian: bool,
+        pi: Sequence[SupportsInt],
+        vf: Sequence[SupportsInt],
+        is_relu: bool,
+    ) -> None: ...
+    @property
+    def widest(self) -> int: ...
+    def packed(self, parameters: NDArray[np.float32]) -> NDArray[np.float32]: ...
+
+def collect(
+    policy: Policy,
+    batch: Batch,
+    parameters: SupportsInt,
+    course: Sequence[SupportsInt],
+    gamma: SupportsFloat,
+    state: Sequence[SupportsInt],
+    outputs: Sequence[SupportsInt],
+    place: Place,
+) -> None: ...

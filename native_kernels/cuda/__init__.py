@@ -12,10 +12,13 @@ from native_kernels.cuda.codecs import decode, encode
 from native_kernels.cuda.environments import BatchEnvironment
 from native_kernels.cuda.errors import KernelError, UnavailableError
 from native_kernels.cuda.library import device_count, status
+from native_kernels.cuda.rollouts import Collector, DeviceRollout
 
 __all__ = [
     "BatchEnvironment",
+    "Collector",
     "DeviceArray",
+    "DeviceRollout",
     "KernelError",
     "UnavailableError",
     "coordinate_median",

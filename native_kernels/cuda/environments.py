@@ -56,7 +56,7 @@ class BatchEnvironment:
         """float32[B, O]; rows mean something where an episode ended in the last step."""
         self._rewards = self._zeros((count,), np.float32, device)
         self._flags = [self._zeros((count,), np.bool_, device) for _ in range(2)]
-        self._device = device
+        self.device = device
         self._reseed(seed)
         self._has_started = False
 
@@ -91,6 +91,33 @@ class BatchEnvironment:
         call.run(self._batch.step, taken)
         return self.observations, self._rewards, self._flags[0], self._flags[1]
 
+    def collect(
+        self,
+        policy: Any,
+        parameters: DeviceArray,
+        course: tuple[int, int, int],
+        gamma: float,
+        state: tuple[DeviceArray, ...],
+        outputs: tuple[DeviceArray, ...],
+    ) -> None:
+        """Take many steps under a policy; for ``rollouts.py``, which makes the arguments.
+
+        parameters: float32[P] on the device, packed. Raises RuntimeError before the first reset,
+        KernelError.
+        """
+        if not self._has_started:
+            raise RuntimeError("reset the environments before the first step")
+        require_device().collect(
+            policy,
+            self._batch,
+            parameters.memory.address,
+            course,
+            gamma,
+            [array.memory.address for array in state],
+            [array.memory.address for array in outputs],
+            self._place,
+        )
+
     @property
     def elapsed_steps(self) -> NDArray[np.int32]:
         """Steps of each episode so far, int32[B] of NumPy; waits for the device."""
@@ -119,7 +146,7 @@ class BatchEnvironment:
     def _reseed(self, seed: int) -> None:
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed: must be 0 to 2^64 - 1, is {seed}")
-        self._episodes = self._zeros((self.count,), np.uint32, self._device)
+        self._episodes = self._zeros((self.count,), np.uint32, self.device)
         arrays = (
             self._states, self._elapsed, self._episodes, self.observations, self._rewards,
             *self._flags, self.final_observations,

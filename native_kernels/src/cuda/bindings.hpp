@@ -23,8 +23,10 @@ struct Place {
     cudaStream_t handle() const { return reinterpret_cast<cudaStream_t>(stream); }
 };
 
+using Address = std::uintptr_t;
+
 template <class T>
-T* at(std::uintptr_t address) {
+T* at(Address address) {
     return reinterpret_cast<T*>(address);
 }
 
@@ -36,7 +38,14 @@ void enqueue(const Place& place, Work work) {
     work(place.handle());
 }
 
+// A batch and what its steps write, as Python hands them over.
+struct DeviceBatch {
+    Batch batch;
+    StepOutputs outputs;
+};
+
 void bind_memory(py::module_& module);
 void bind_kernels(py::module_& module);
+void bind_environments(py::module_& module);
 
 }  // namespace derl::cuda

@@ -1,11 +1,9 @@
-// The kernels as Python functions over addresses.
+// Kernels over arrays as Python functions over addresses.
 #include "cuda/bindings.hpp"
 
 namespace derl::cuda {
 
 namespace {
-
-using Address = std::uintptr_t;
 
 void bind_aggregation(py::module_& module) {
     module.def(
@@ -95,58 +93,12 @@ void bind_codecs(py::module_& module) {
         py::arg("kind"), py::arg("bytes"), py::arg("count"), py::arg("x"), py::arg("place"));
 }
 
-// A batch and what its steps write, as Python hands them over.
-struct DeviceBatch {
-    Batch batch;
-    StepOutputs outputs;
-
-    DeviceBatch(int id, int count, std::uint64_t seed, Address states, Address elapsed,
-                Address episodes, Address observations, Address rewards, Address terminated,
-                Address truncated, Address final_observations)
-        : batch{static_cast<EnvironmentId>(id), count,   count,
-                seed,                           at<float>(states), nullptr,
-                at<std::int32_t>(elapsed),      at<std::uint32_t>(episodes), nullptr},
-          outputs{at<float>(observations), at<float>(rewards), at<std::uint8_t>(terminated),
-                  at<std::uint8_t>(truncated), at<float>(final_observations)} {}
-};
-
-void bind_environments(py::module_& module) {
-    py::class_<DeviceBatch>(module, "Batch", py::module_local())
-        .def(py::init<int, int, std::uint64_t, Address, Address, Address, Address, Address, Address,
-                      Address, Address>(),
-             py::arg("id"), py::arg("count"), py::arg("seed"), py::arg("states"),
-             py::arg("elapsed"), py::arg("episodes"), py::arg("observations"), py::arg("rewards"),
-             py::arg("terminated"), py::arg("truncated"), py::arg("final_observations"))
-        .def("start",
-             [](const DeviceBatch& self, const Place& place) {
-                 enqueue(place, [&](cudaStream_t stream) {
-                     start_environments(self.batch, self.outputs.observations, stream);
-                 });
-             },
-             py::arg("place"))
-        .def("observe",
-             [](const DeviceBatch& self, const Place& place) {
-                 enqueue(place, [&](cudaStream_t stream) {
-                     observe_environments(self.batch, self.outputs.observations, stream);
-                 });
-             },
-             py::arg("place"))
-        .def("step",
-             [](const DeviceBatch& self, Address actions, const Place& place) {
-                 enqueue(place, [&](cudaStream_t stream) {
-                     step_environments(self.batch, at<const void>(actions), self.outputs, stream);
-                 });
-             },
-             py::arg("actions"), py::arg("place"));
-}
-
 }  // namespace
 
 void bind_kernels(py::module_& module) {
     bind_aggregation(module);
     bind_advantages(module);
     bind_codecs(module);
-    bind_environments(module);
 }
 
 }  // namespace derl::cuda

@@ -10,6 +10,7 @@
 
 #include "cpu/codecs.hpp"
 #include "cpu/environments.hpp"
+#include "cpu/network.hpp"
 #include "cuda/runtime.hpp"
 
 namespace derl::cuda {
@@ -25,6 +26,7 @@ std::vector<KernelFacts> advantages_facts();
 std::vector<KernelFacts> aggregation_facts();
 std::vector<KernelFacts> codecs_facts();
 std::vector<KernelFacts> environments_facts();
+std::vector<KernelFacts> rollout_facts();
 std::vector<KernelFacts> all_facts();
 
 // updates: float32[clients, parameters]; shares (host): float64[clients]; mean: float32[parameters]
@@ -73,5 +75,40 @@ void observe_environments(const Batch& batch, float* observations, cudaStream_t 
 // and observation become NaN until it is reset.
 void step_environments(const Batch& batch, const void* actions, const StepOutputs& outputs,
                        cudaStream_t stream);
+
+// What goes on from rollout to rollout, and how long this one is.
+struct Course {
+    std::uint64_t seed;        // of the actions
+    std::uint64_t first_step;  // steps that each environment has taken
+    std::size_t steps;
+    float gamma;
+    int units;             // of the widest layer: widest_layer(network)
+    double* sums;          // [B] rewards of the running episodes
+    std::uint8_t* starts;  // [B] whether the next step is an episode's first
+};
+
+// T steps of B environments, as cpu/rollout.hpp has it.
+struct RolloutOutputs {
+    float* observations;           // [T, B, O]
+    void* actions;                 // int64[T, B] or float32[T, B, A]
+    float* log_probs;              // [T, B]
+    float* values;                 // [T, B]
+    float* rewards;                // [T, B]
+    std::uint8_t* episode_starts;  // [T, B]
+    double* episode_returns;       // [T, B] written where an episode ended
+    std::int32_t* episode_lengths; // [T, B] 0 where none ended
+    float* last_values;            // [B]
+};
+
+inline constexpr int kRolloutThreads = 32;
+// What shared memory holds of two buffers for so many threads on every card.
+inline constexpr int kWidestRollout = 192;
+int widest_layer(const ActorCritic& network);  // padded, in units
+
+// One rollout; the environments must have been started. network.parameters: on the device, on 64
+// bytes. last_observations: float32[B, O], of the states that it leaves. Its advantages are
+// generalized_advantages' with course.starts for last_dones.
+void collect(const ActorCritic& network, const Batch& batch, const Course& course,
+             const RolloutOutputs& rollout, float* last_observations, cudaStream_t stream);
 
 }  // namespace derl::cuda

@@ -42,6 +42,7 @@ KernelFacts facts_of(const char* name, void (*kernel)(Parameters...), int thread
 
 #define DERL_KERNEL __global__ void
 #define DERL_DEVICE __device__ __forceinline__
+#define DERL_DEVICE_CALL __device__ __noinline__  // a call where inlining would copy much code
 #define DERL_SHARED(Type, name)                                      \
     extern __shared__ __align__(16) unsigned char derl_shared_bytes[]; \
     Type* name = reinterpret_cast<Type*>(derl_shared_bytes)

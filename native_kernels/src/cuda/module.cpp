@@ -86,4 +86,5 @@ PYBIND11_MODULE(_cuda, module) {
     module.def("kernel_facts", &kernel_facts, py::arg("device"));
     bind_memory(module);
     bind_kernels(module);
+    bind_environments(module);
 }

@@ -23,7 +23,8 @@ def compiler() -> str | None:
 
 
 def sources() -> list[Path]:
-    return sorted([*KERNELS.glob("src/cuda/*.cu"), *KERNELS.glob("src/cuda/*.cpp")])
+    found = sorted([*KERNELS.glob("src/cuda/*.cu"), *KERNELS.glob("src/cuda/*.cpp")])
+    return [*found, KERNELS / "src/cpu/any/network_layout.cpp"]
 
 
 def built(folder: Path, extra: tuple[str, ...] = ()) -> Path:

@@ -16,8 +16,10 @@
 
 #define DERL_KERNEL void
 #define DERL_DEVICE inline
+#define DERL_DEVICE_CALL inline
 #define DERL_SHARED(Type, name) Type* name = static_cast<Type*>(emulated::shared_memory())
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 namespace emulated {
 
