@@ -48,6 +48,23 @@ def mean_of_order_statistics(
     place: Place,
 ) -> None: ...
 
+def squared_distances(
+    updates: SupportsInt,
+    clients: SupportsInt,
+    parameters: SupportsInt,
+    distances: SupportsInt,
+    place: Place,
+) -> None: ...
+def clip_norms(
+    updates: SupportsInt,
+    limit: SupportsFloat,
+    clients: SupportsInt,
+    parameters: SupportsInt,
+    clipped: SupportsInt,
+    norms: SupportsInt,
+    place: Place,
+) -> None: ...
+
 class Trace:
     def __init__(
         self,

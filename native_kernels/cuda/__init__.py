@@ -6,7 +6,13 @@ GPU, a driver or CUDA's libraries; calling it does, with ``UnavailableError`` an
 """
 
 from native_kernels.cuda.advantages import discounted_returns, generalized_advantages
-from native_kernels.cuda.aggregation import coordinate_median, trimmed_mean, weighted_mean
+from native_kernels.cuda.aggregation import (
+    clip_norms,
+    coordinate_median,
+    squared_distances,
+    trimmed_mean,
+    weighted_mean,
+)
 from native_kernels.cuda.arrays import DeviceArray, to_device, to_host
 from native_kernels.cuda.codecs import decode, encode
 from native_kernels.cuda.environments import BatchEnvironment
@@ -21,12 +27,14 @@ __all__ = [
     "DeviceRollout",
     "KernelError",
     "UnavailableError",
+    "clip_norms",
     "coordinate_median",
     "decode",
     "device_count",
     "discounted_returns",
     "encode",
     "generalized_advantages",
+    "squared_distances",
     "status",
     "to_device",
     "to_host",

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from native_kernels.cuda.calls import Call
 
-__all__ = ["coordinate_median", "trimmed_mean", "weighted_mean"]
+__all__ = [
+    "clip_norms",
+    "coordinate_median",
+    "squared_distances",
+    "trimmed_mean",
+    "weighted_mean",
+]
 
 
 def weighted_mean(
@@ -58,6 +64,53 @@ def trimmed_mean(updates: Any, trim: int, *, out: Any = None, stream: Any = None
     ``trim``, KernelError, UnavailableError. Does not wait for the result.
     """
     return _order_statistics(updates, trim, out, stream)
+
+
+def squared_distances(updates: Any, *, out: Any = None, stream: Any = None) -> Any:
+    """Squared Euclidean distances between all rows, from their differences, not from products.
+
+    updates: float32[N, P] on a device, N at least 1. out: float64[N, N] on the device, or None.
+    Returns ``out`` or a new float64[N, N], symmetric, zero on the diagonal, the bits of the CPU;
+    not finite where an entry is not.
+
+    Raises TypeError for another dtype or place, ValueError for another shape or order, KernelError,
+    UnavailableError. Does not wait for the result.
+    """
+    call = Call(stream)
+    rows = call.input(updates, "updates", "float32[N, P]")
+    clients = _require_rows(call)
+    distances, result = call.output(out, "out", "float64[N, N]")
+    call.run(call.module.squared_distances, rows, clients, call.sizes["P"], distances)
+    return result
+
+
+def clip_norms(
+    updates: Any, limit: float, *, out: tuple[Any, Any] | None = None, stream: Any = None
+) -> tuple[Any, Any]:
+    """Shorten each row that is longer than ``limit`` to it: row * min(1, limit / norm).
+
+    updates: float32[N, P] on a device, N at least 1. limit: finite, above zero. out: float32[N, P]
+    and float64[N] on the device, or None. Returns (clipped float32[N, P], the norms before
+    float64[N]), the bits of the CPU; rows whose norm is not finite are not either, or zero.
+
+    Raises TypeError for another dtype or place, ValueError for another shape or order or an unfit
+    ``limit``, KernelError, UnavailableError. Does not wait for the result.
+    """
+    if not 0.0 < limit < np.inf:
+        raise ValueError(f"limit: must be finite and above zero, is {limit}")
+    call = Call(stream)
+    rows = call.input(updates, "updates", "float32[N, P]")
+    clients = _require_rows(call)
+    clipped, first = call.output(out and out[0], "out", "float32[N, P]")
+    norms, second = call.output(out and out[1], "out", "float64[N]")
+    call.run(call.module.clip_norms, rows, float(limit), clients, call.sizes["P"], clipped, norms)
+    return first, second
+
+
+def _require_rows(call: Call) -> int:
+    if call.sizes["N"] == 0:
+        raise ValueError("updates: needs at least one row")
+    return call.sizes["N"]
 
 
 def _order_statistics(updates: Any, trim: Any, out: Any, stream: Any) -> Any:

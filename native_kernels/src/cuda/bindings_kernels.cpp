@@ -31,6 +31,28 @@ void bind_aggregation(py::module_& module) {
         },
         py::arg("updates"), py::arg("clients"), py::arg("parameters"), py::arg("first"),
         py::arg("last"), py::arg("mean"), py::arg("place"));
+    module.def(
+        "squared_distances",
+        [](Address updates, std::size_t clients, std::size_t parameters, Address distances,
+           const Place& place) {
+            enqueue(place, [&](cudaStream_t stream) {
+                squared_distances(at<const float>(updates), clients, parameters,
+                                  at<double>(distances), stream);
+            });
+        },
+        py::arg("updates"), py::arg("clients"), py::arg("parameters"), py::arg("distances"),
+        py::arg("place"));
+    module.def(
+        "clip_norms",
+        [](Address updates, double limit, std::size_t clients, std::size_t parameters,
+           Address clipped, Address norms, const Place& place) {
+            enqueue(place, [&](cudaStream_t stream) {
+                clip_norms(at<const float>(updates), limit, clients, parameters,
+                           at<float>(clipped), at<double>(norms), stream);
+            });
+        },
+        py::arg("updates"), py::arg("limit"), py::arg("clients"), py::arg("parameters"),
+        py::arg("clipped"), py::arg("norms"), py::arg("place"));
 }
 
 // A trace as Python hands it over.

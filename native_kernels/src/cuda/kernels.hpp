@@ -25,6 +25,7 @@ struct KernelFacts {
 std::vector<KernelFacts> advantages_facts();
 std::vector<KernelFacts> aggregation_facts();
 std::vector<KernelFacts> codecs_facts();
+std::vector<KernelFacts> distances_facts();
 std::vector<KernelFacts> environments_facts();
 std::vector<KernelFacts> rollout_facts();
 std::vector<KernelFacts> all_facts();
@@ -41,6 +42,15 @@ inline constexpr std::size_t kMostSortedClients = 384;
 void mean_of_order_statistics(const float* updates, std::size_t clients, std::size_t parameters,
                               std::size_t first, std::size_t last, float* mean,
                               cudaStream_t stream);
+
+// updates: float32[clients, parameters]; distances: float64[clients, clients]. Not finite where an
+// update is not.
+void squared_distances(const float* updates, std::size_t clients, std::size_t parameters,
+                       double* distances, cudaStream_t stream);
+
+// clipped: float32[clients, parameters], each row times min(1, limit / norm); norms: float64[clients]
+void clip_norms(const float* updates, double limit, std::size_t clients, std::size_t parameters,
+                float* clipped, double* norms, cudaStream_t stream);
 
 // All float32[steps, environments], bytes where flags; one row of last_values and last_dones.
 struct RewardTrace {

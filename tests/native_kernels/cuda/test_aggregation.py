@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from native_kernels import cuda, reference
+from native_kernels import aggregation, cuda, reference
 
 
 def bits(array: NDArray[np.float32]) -> NDArray[np.uint32]:
@@ -69,3 +69,36 @@ def test_more_clients_than_can_be_sorted_are_refused(emulation: object, clients:
     updates = cuda.to_device(np.zeros((clients, 2), dtype=np.float32))
     with pytest.raises(ValueError, match=f"updates: must have 1 to 384 rows .*has {clients}"):
         cuda.coordinate_median(updates)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 5), (2, 1), (5, 1023), (19, 2100), (33, 17), (70, 4100), (3, 0)]
+)
+def test_distances_have_the_bits_of_the_cpu(device: str, shape: tuple[int, int]) -> None:
+    updates = some_updates(shape)
+    distances = cuda.to_host(cuda.squared_distances(cuda.to_device(updates)))
+    assert distances.tobytes() == aggregation.squared_distances(updates).tobytes()
+    np.testing.assert_allclose(distances, reference.squared_distances(updates), rtol=5e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 1), (5, 1023), (19, 2100), (33, 17), (3, 0)])
+def test_clipped_norms_have_the_bits_of_the_cpu(device: str, shape: tuple[int, int]) -> None:
+    updates = some_updates(shape)
+    limit = 0.9 * float(np.median(np.linalg.norm(updates, axis=1))) + 1e-3
+    found = [cuda.to_host(x) for x in cuda.clip_norms(cuda.to_device(updates), limit)]
+    same, defined = aggregation.clip_norms(updates, limit), reference.clip_norms(updates, limit)
+    for number in range(2):
+        assert found[number].tobytes() == same[number].tobytes() == defined[number].tobytes()
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, np.nan, np.inf])
+def test_an_unfit_limit_is_refused(emulation: object, limit: float) -> None:
+    with pytest.raises(ValueError, match="limit: must be finite and above zero"):
+        cuda.clip_norms(cuda.to_device(some_updates((4, 3))), limit)
+
+
+def test_no_clients_are_refused(emulation: object) -> None:
+    nobody = cuda.to_device(np.zeros((0, 2), dtype=np.float32))
+    for function in (cuda.squared_distances, lambda updates: cuda.clip_norms(updates, 1.0)):
+        with pytest.raises(ValueError, match="updates: needs at least one row"):
+            function(nobody)

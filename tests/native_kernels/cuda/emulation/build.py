@@ -15,6 +15,7 @@ from filelock import FileLock
 HERE = Path(__file__).parent
 KERNELS = Path(__file__).parents[4] / "native_kernels"
 OPTIONS = ["-std=c++20", "-g0", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
+DEFINITIONS = ["-DDERL_SCRATCH_BYTES=65536"]
 
 
 def compiler() -> str | None:
@@ -31,7 +32,7 @@ def built(folder: Path, extra: tuple[str, ...] = ()) -> Path:
     """Return the built module in ``folder``, made if the sources or the compiler changed."""
     command = compiler()
     assert command is not None
-    digest = hashlib.sha256(repr((command, OPTIONS, extra)).encode())
+    digest = hashlib.sha256(repr((command, OPTIONS, DEFINITIONS, extra)).encode())
     digest.update(sysconfig.get_config_var("EXT_SUFFIX").encode())
     for path in (*sources(), *sorted(KERNELS.glob("**/*.[hc]*p*")), *sorted(HERE.iterdir())):
         if path.is_file() and path.suffix in (".cu", ".cuh", ".cpp", ".hpp", ".h"):
@@ -60,7 +61,7 @@ def _build(command: str, objects: Path, module: Path, extra: tuple[str, ...]) ->
             "".join(f'#include "{path}"\n' for path in sources() if path.suffix == suffix)
         )
         result = f"{unit}.o"
-        arguments = [*command.split(), *OPTIONS, optimisation, *extra, *include]
+        arguments = [*command.split(), *OPTIONS, *DEFINITIONS, optimisation, *extra, *include]
         _run([*arguments, "-c", str(unit), "-o", result])
         return result
 
