@@ -1,27 +1,23 @@
-"""The backend `cuda` over NumPy's arrays gives what the others give."""
+"""The backend `cuda` over NumPy's arrays meets the definitions as the catalogue has them."""
 
 import numpy as np
+import pytest
 
-from native_kernels import backends
+from native_kernels import backends, catalogue, cuda
+
+ON_DEVICES = [kernel for kernel in catalogue.KERNELS if hasattr(cuda, kernel.name)]
 
 
-def test_arrays_go_to_the_device_and_come_back(device: str) -> None:
-    random = np.random.default_rng(2)
-    updates = random.normal(size=(5, 70)).astype(np.float32)
-    trace = {
-        "rewards": updates,
-        "values": updates[::-1].copy(),
-        "episode_starts": updates > 1.0,
-        "last_values": updates[0].copy(),
-        "last_dones": updates[1] > 0.0,
-    }
+@pytest.mark.parametrize("kernel", ON_DEVICES, ids=lambda kernel: kernel.name)
+def test_kernels_on_a_device_meet_their_definition(device: str, kernel: catalogue.Kernel) -> None:
     with backends.use("cuda"):
-        for name, arguments in (
-            ("weighted_mean", {"updates": updates, "weights": np.arange(5.0)}),
-            ("coordinate_median", {"updates": updates}),
-            ("trimmed_mean", {"updates": updates, "trim": 1}),
-            ("generalized_advantages", {**trace, "gamma": 0.9, "gae_lambda": 0.8}),
-        ):
-            found = backends.kernel(name)(**arguments)
-            wanted = backends.kernel(name, "reference")(**arguments)
-            np.testing.assert_array_equal(found, wanted)
+        for arguments in kernel.examples(np.random.default_rng(11)):
+            found = backends.kernel(kernel.name)(**arguments)
+            assert catalogue.difference(kernel, arguments, found) == ""
+
+
+def test_most_kernels_are_there() -> None:
+    assert {kernel.name for kernel in ON_DEVICES} >= {
+        "clip_norms", "coordinate_median", "discounted_returns", "generalized_advantages",
+        "squared_distances", "trimmed_mean", "weighted_mean",
+    }  # fmt: skip
