@@ -24,18 +24,18 @@ __all__ = [
 
 
 def weighted_mean(
-    updates: NDArray[np.float32], weights: NDArray[np.float64]
+    updates: NDArray[np.float32], weights: NDArray[np.float64], *, threads: int = 1
 ) -> NDArray[np.float32]:
     """Mean of the rows of ``updates`` weighted by ``weights``, summed in row order in float64.
 
     updates: float32[N, P], C order; entries that are not finite make their column not finite.
     weights: float64[N], finite, not negative, not all zero; only their ratios matter.
-    Returns float32[P].
+    threads: at least 1, how many may be used. Returns float32[P].
 
     Raises TypeError for another dtype, ValueError for another shape or order or unfit weights;
     the message names the argument.
     """
-    return _native.aggregation.weighted_mean(updates, weights)
+    return _native.aggregation.weighted_mean(updates, weights, threads)
 
 
 def merge_moments(

@@ -14,6 +14,10 @@ namespace derl::bindings {
 
 namespace {
 
+void require_threads(int threads) {
+    require(threads >= 1, "threads: must be at least 1, is " + std::to_string(threads));
+}
+
 // The weights of updates' rows, divided by their sum.
 std::vector<double> checked_shares(const py::array& weights, const py::array& updates) {
     const double* weight = checked<double>(weights, "weights", "float64[N]", 1);
@@ -26,17 +30,18 @@ std::vector<double> checked_shares(const py::array& weights, const py::array& up
     return shares;
 }
 
-py::array_t<float> weighted_mean(const py::array& updates, const py::array& weights) {
+py::array_t<float> weighted_mean(const py::array& updates, const py::array& weights, int threads) {
     const float* rows = checked<float>(updates, "updates", "float32[N, P]", 2);
     const auto clients = static_cast<std::size_t>(updates.shape(0));
     const auto parameters = static_cast<std::size_t>(updates.shape(1));
     require(clients > 0, "updates: needs at least one row");
     const std::vector<double> shares = checked_shares(weights, updates);
+    require_threads(threads);
     py::array_t<float> mean(updates.shape(1));
     float* result = mean.mutable_data();
     {
         const Unlocked unlocked;
-        derl::cpu::weighted_mean(rows, shares.data(), clients, parameters, result);
+        derl::cpu::weighted_mean(rows, shares.data(), clients, parameters, threads, result);
     }
     return mean;
 }
@@ -48,10 +53,6 @@ void require_clients(const py::array& updates) {
     require(updates.shape(0) <= kMostClients,
             "updates: must have at most " + std::to_string(kMostClients) + " rows, has " +
                 std::to_string(updates.shape(0)));
-}
-
-void require_threads(int threads) {
-    require(threads >= 1, "threads: must be at least 1, is " + std::to_string(threads));
 }
 
 // Says where the first unfit entry is, if there is one.
@@ -209,6 +210,7 @@ py::array_t<float> geometric_median(const py::array& updates, const py::array& w
 
 DERL_BINDINGS(aggregation, "How client updates are merged.") {
     module.def("weighted_mean", &weighted_mean, py::arg("updates"), py::arg("weights"),
+               py::arg("threads") = 1,
                "updates float32[N, P], weights float64[N] -> float32[P]");
     module.def("coordinate_median", &coordinate_median, py::arg("updates"), py::arg("threads"));
     module.def("trimmed_mean", &trimmed_mean, py::arg("updates"), py::arg("trim"),

@@ -5,8 +5,9 @@
 
 namespace derl::cpu {
 
-// updates: float32[clients, parameters]; shares: float64[clients]; mean: float32[parameters]
+// The mathematics of derl/weighted_mean.hpp. updates: float32[clients, parameters]; shares:
+// float64[clients]; mean: float32[parameters]
 void weighted_mean(const float* updates, const double* shares, std::size_t clients,
-                   std::size_t parameters, float* mean);
+                   std::size_t parameters, int threads, float* mean);
 
 }  // namespace derl::cpu
