@@ -6,8 +6,6 @@ the largest elements come from a sort. No argument checks.
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +14,6 @@ from native_kernels.codecs import BLOCK, Codec
 __all__ = ["decode", "encode", "philox", "uniform_numbers"]
 
 ROUNDING_PURPOSE = 4
-Word = TypeVar("Word", np.float16, np.uint16)
 _LARGEST_CODE = {"int8": 127, "int4": 7}
 
 
@@ -49,53 +46,65 @@ def uniform_numbers(count: int, seed: int) -> NDArray[np.float32]:
 def encode(update: NDArray[np.float32], codec: Codec, *, seed: int = 0) -> bytes:
     """update: float32[P]; returns the payload."""
     if codec.name == "fp16":
-        return _planes(_halves(update))
+        return _halves(update)
     if codec.name == "topk":
         return _encode_largest(update, codec.kept(len(update)))
     scales, codes = _quantise(update, codec, seed)
+    words = scales.view(np.uint32) >> np.uint32(16)
+    sizes = np.abs(codes).astype(np.uint8)
+    head = _byte(words, 0) + _byte(words, 1) + _bits(codes < 0)
     if codec.name == "int8":
-        return _planes(_upper(scales)) + codes.tobytes()
-    packed = b"".join(_packed(codes[i : i + BLOCK]) for i in range(0, len(codes), BLOCK))
-    return _planes(_upper(scales)) + packed
+        return head + sizes.tobytes()
+    return head + b"".join(_bits((sizes & (1 << bit)) != 0) for bit in range(3))
 
 
 def decode(payload: bytes, codec: Codec, count: int) -> NDArray[np.float32]:
     """A sound payload; returns float32[count]."""
+    data = np.frombuffer(payload, dtype=np.uint8)
     if codec.name == "fp16":
-        return _words(payload, np.dtype(np.float16)).astype(np.float32)
+        return _from_halves(data, count)
     if codec.name == "topk":
-        return _decode_largest(payload, codec.kept(count), count)
-    blocks = -(-count // BLOCK)
-    upper = _words(payload[: 2 * blocks], np.dtype(np.uint16))
-    scales = (upper.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    data = np.frombuffer(payload[2 * blocks :], dtype=np.uint8)
+        return _decode_largest(data, codec.kept(count), count)
+    blocks, plane = -(-count // BLOCK), -(-count // 8)
+    low, high, rest = np.split(data.astype(np.uint32), [blocks, 2 * blocks])
+    scales = (low << np.uint32(16) | high << np.uint32(24)).view(np.float32)
+    planes = rest.astype(np.uint8)
+    is_negative = _from_bits(planes[:plane], count)
     if codec.name == "int8":
-        codes = data.view(np.int8)
+        sizes = planes[plane:]
     else:
-        nibbles = np.stack([data & 15, data >> 4], axis=1).astype(np.int8) - np.int8(8)
-        codes = nibbles.reshape(-1)[:count]
-    return codes.astype(np.float32) * np.repeat(scales, BLOCK)[:count]
+        parts = [_from_bits(planes[plane * k : plane * (k + 1)], count) for k in (1, 2, 3)]
+        sizes = parts[0] + np.uint8(2) * parts[1] + np.uint8(4) * parts[2]
+    codes = np.where(is_negative, -sizes.astype(np.float32), sizes.astype(np.float32))
+    return codes * np.repeat(scales, BLOCK)[:count]
 
 
-def _halves(x: NDArray[np.float32]) -> NDArray[np.float16]:
-    return np.clip(x, np.float32(-65504), np.float32(65504)).astype(np.float16)
+def _byte(words: NDArray[np.uint32] | NDArray[np.uint16], which: int) -> bytes:
+    return (words.astype(np.uint32) >> np.uint32(8 * which)).astype(np.uint8).tobytes()
 
 
-def _upper(scales: NDArray[np.float32]) -> NDArray[np.uint16]:
-    return (scales.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+def _bits(values: NDArray[np.bool_]) -> bytes:
+    """A bit of each, the first in the lowest bit of the first byte."""
+    return np.packbits(values, bitorder="little").tobytes()
 
 
-def _planes(numbers: NDArray[np.float16] | NDArray[np.uint16]) -> bytes:
-    """All lowest bytes, then all next ones."""
-    size = numbers.dtype.itemsize
-    little = numbers.astype(numbers.dtype.newbyteorder("<"))
-    return little.view(np.uint8).reshape(-1, size).T.tobytes()
+def _from_bits(plane: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    return np.unpackbits(plane, count=count, bitorder="little")
 
 
-def _words(data: bytes, dtype: np.dtype[Word]) -> NDArray[Word]:
-    planes = np.frombuffer(data, dtype=np.uint8).reshape(dtype.itemsize, -1)
-    little = np.ascontiguousarray(planes.T).view(dtype.newbyteorder("<"))
-    return little.reshape(-1).astype(dtype)
+def _halves(x: NDArray[np.float32]) -> bytes:
+    """Signs, lower bytes, then the seven bits above."""
+    words = np.clip(x, np.float32(-65504), np.float32(65504)).astype(np.float16).view(np.uint16)
+    return _bits(words >= 0x8000) + _byte(words, 0) + _byte(words & np.uint16(0x7FFF), 1)
+
+
+def _from_halves(data: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
+    plane = -(-count // 8)
+    signs = _from_bits(data[:plane], count).astype(np.uint16)
+    low, high = np.split(data[plane:].astype(np.uint16), [count])
+    words = low | high << np.uint16(8) | signs << np.uint16(15)
+    halves: NDArray[np.float16] = words.view(np.float16)
+    return halves.astype(np.float32)
 
 
 def _quantise(
@@ -116,18 +125,11 @@ def _quantise(
     return scales, (below + is_up).astype(np.int8)
 
 
-def _packed(codes: NDArray[np.int8]) -> bytes:
-    nibbles = (codes + 8).astype(np.uint8)
-    if len(nibbles) % 2:
-        nibbles = np.append(nibbles, np.uint8(0))
-    return (nibbles[0::2] | nibbles[1::2] << 4).astype(np.uint8).tobytes()
-
-
 def _encode_largest(update: NDArray[np.float32], kept: int) -> bytes:
     order = np.argsort(-np.abs(update), kind="stable")
     indices = np.sort(order[:kept])
     gaps = np.diff(indices, prepend=-1) - 1
-    return b"".join(_varint(int(gap)) for gap in gaps) + _planes(_halves(update[indices]))
+    return b"".join(_varint(int(gap)) for gap in gaps) + _halves(update[indices])
 
 
 def _varint(number: int) -> bytes:
@@ -139,12 +141,12 @@ def _varint(number: int) -> bytes:
     return bytes([*data, number])
 
 
-def _decode_largest(payload: bytes, kept: int, count: int) -> NDArray[np.float32]:
+def _decode_largest(data: NDArray[np.uint8], kept: int, count: int) -> NDArray[np.float32]:
     update = np.zeros(count, dtype=np.float32)
-    split = len(payload) - 2 * kept
-    values = _words(payload[split:], np.dtype(np.float16))
+    split = len(data) - 2 * kept - -(-kept // 8)
+    values = _from_halves(data[split:], kept)
     index, gap, shift, found = -1, 0, 0, 0
-    for byte in payload[:split]:
+    for byte in data[:split].tolist():
         gap |= (byte & 0x7F) << shift
         shift += 7
         if byte < 0x80:

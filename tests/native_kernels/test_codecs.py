@@ -180,17 +180,19 @@ def test_payloads_have_the_layout_of_the_format() -> None:
     """Bytes written out by hand."""
     update = np.array([0.0, -127.0, 64.0], dtype=np.float32)
     assert codecs.encode(update, Codec("int8", rounding="nearest")) == bytes(
-        [0x80, 0x3F, 0x00, 0x81, 0x40]  # the scale 1.0, then 0, -127, 64
+        [0x80, 0x3F, 0b010, 0, 127, 64]  # the scale 1.0, signs, sizes
     )
     seven = np.array([7.0, -7.0, 1.0], dtype=np.float32)
     assert codecs.encode(seven, Codec("int4", rounding="nearest")) == bytes(
-        [0x80, 0x3F, 0x1F, 0x09]  # 7 + 8 below -7 + 8, then 1 + 8
+        [0x80, 0x3F, 0b010, 0b111, 0b011, 0b011]  # scale, signs, ones, twos, fours
     )
-    assert codecs.encode(update, Codec("fp16")) == bytes([0x00, 0xF0, 0x00, 0x00, 0xD7, 0x54])
+    assert codecs.encode(update, Codec("fp16")) == bytes(
+        [0b010, 0x00, 0xF0, 0x00, 0x00, 0x57, 0x54]  # 0x0000, 0xd7f0, 0x5400
+    )
     sparse = np.zeros(400, dtype=np.float32)
     sparse[[3, 303]] = 1.0, -2.0
     assert codecs.encode(sparse, Codec("topk", 2 / 400)) == bytes(
-        [3, 0x80 | 43, 2, 0x00, 0x00, 0x3C, 0xC0]  # gaps 3 and 299 = 2 * 128 + 43
+        [3, 0x80 | 43, 2, 0b10, 0x00, 0x00, 0x3C, 0x40]  # gaps 3 and 299 = 2 * 128 + 43
     )
 
 

@@ -1,5 +1,5 @@
-// Encoding and decoding of updates float32[P]. The layouts are those of wire/FORMAT.md, section 9,
-// before compression.
+// Encoding and decoding of updates float32[P]. The layouts are those of wire/FORMAT.md, before
+// compression.
 //
 // decode() reads bytes that anyone may have written: it needs no memory of its own, looks at every
 // byte before it believes it, and says what is wrong.
@@ -47,7 +47,7 @@ enum class Flaw {
     kNone,
     kLength,   // not as long as the layout says
     kScale,    // negative, not finite or beyond kLargestElement
-    kCode,     // beyond the range of its integers
+    kCode,     // beyond the range of its integers, or 0 with a sign
     kPadding,  // bits that belong to no element are not 0
     kValue,    // a half that is not finite
     kIndex,    // beyond the last element, or written in more bytes than it takes

@@ -9,40 +9,78 @@ namespace derl::codecs {
 
 namespace {
 
-constexpr std::size_t kChunk = 1024;      // halves converted at a time
-constexpr std::size_t kLongestGap = 5;    // bytes of a gap below 2^32, seven bits in each
-constexpr std::size_t kScaleBytes = 2;    // the upper half of a float32, whose lower half is 0
-constexpr std::uint8_t kZeroNibble = 8;   // a code of four bits is stored plus 8
+constexpr std::size_t kChunk = 1024;     // halves converted at a time
+constexpr std::size_t kLongestGap = 5;   // bytes of a gap below 2^32, seven bits in each
+constexpr std::size_t kScaleBytes = 2;   // the upper half of a float32, whose lower half is 0
+constexpr int kSmallBits = 3;            // of the size of a code of four bits
+static_assert(kChunk % 8 == 0 && kCodecBlock % 8 == 0, "planes of bits are filled by whole bytes");
 
 std::size_t blocks(std::size_t count) { return (count + kCodecBlock - 1) / kCodecBlock; }
 
 float largest_code(CodecKind kind) { return kind == CodecKind::kInt8 ? 127.0f : 7.0f; }
 
-// --- numbers as planes of bytes: first the lowest byte of each, then the next ... ---------------
+// --- planes: one bit, or one byte, of each number -------------------------------------------------
+//
+// Signs have a plane of their own: those of an update repeat from row to row, which zstd can only
+// see where nothing stands between them.
 
+std::size_t plane_of_bits(std::size_t count) { return (count + 7) / 8; }
+
+void put_bits(const std::uint8_t* values, int bit, std::size_t count, std::uint8_t* plane) {
+    for (std::size_t i = 0; i < count; i += 8) {
+        const std::size_t width = std::min<std::size_t>(8, count - i);
+        unsigned byte = 0;
+        for (std::size_t k = 0; k < width; ++k) {
+            byte |= (static_cast<unsigned>(values[i + k]) >> bit & 1u) << k;
+        }
+        plane[i / 8] = static_cast<std::uint8_t>(byte);
+    }
+}
+
+// False if bits that belong to no element are set.
+bool take_bits(const std::uint8_t* plane, int bit, std::size_t count, std::uint8_t* values) {
+    for (std::size_t i = 0; i < count; ++i) {
+        values[i] |= static_cast<std::uint8_t>((plane[i / 8] >> (i % 8) & 1u) << bit);
+    }
+    return count % 8 == 0 || plane[count / 8] >> (count % 8) == 0;
+}
+
+std::size_t bytes_of_halves(std::size_t count) { return plane_of_bits(count) + 2 * count; }
+
+// signs, lower bytes, then the seven bits above
 void put_halves(const float* x, std::size_t count, std::uint8_t* planes) {
     std::uint16_t halves[kChunk];
+    std::uint8_t signs[kChunk];
+    std::uint8_t* lower = planes + plane_of_bits(count);
     for (std::size_t begin = 0; begin < count; begin += kChunk) {
         const std::size_t width = std::min(kChunk, count - begin);
         DERL_AT_LEVEL(floats_to_halves)(x + begin, width, halves);
         for (std::size_t i = 0; i < width; ++i) {
-            planes[begin + i] = static_cast<std::uint8_t>(halves[i]);
-            planes[count + begin + i] = static_cast<std::uint8_t>(halves[i] >> 8);
+            signs[i] = static_cast<std::uint8_t>(halves[i] >> 15);
+            lower[begin + i] = static_cast<std::uint8_t>(halves[i]);
+            lower[count + begin + i] = static_cast<std::uint8_t>(halves[i] >> 8 & 0x7f);
         }
+        put_bits(signs, 0, width, planes + begin / 8);
     }
 }
 
-// The width halves from `begin` on of `count`; false if one is not finite.
-bool take_halves(const std::uint8_t* planes, std::size_t count, std::size_t begin,
+// The halves begin ... begin + width of `count`; begin is a multiple of kChunk.
+Flaw take_halves(const std::uint8_t* planes, std::size_t count, std::size_t begin,
                  std::size_t width, float* x) {
     std::uint16_t halves[kChunk];
-    bool is_finite = true;
+    std::uint8_t signs[kChunk] = {};
+    const std::uint8_t* lower = planes + plane_of_bits(count) + begin;
+    const std::uint8_t* upper = lower + count;
+    if (!take_bits(planes + begin / 8, 0, width, signs)) {
+        return Flaw::kPadding;
+    }
+    std::uint8_t largest = 0;
     for (std::size_t i = 0; i < width; ++i) {
-        halves[i] = static_cast<std::uint16_t>(planes[begin + i] | planes[count + begin + i] << 8);
-        is_finite = is_finite && (halves[i] & 0x7c00) != 0x7c00;
+        halves[i] = static_cast<std::uint16_t>(lower[i] | upper[i] << 8 | signs[i] << 15);
+        largest = std::max(largest, upper[i]);
     }
     DERL_AT_LEVEL(halves_to_floats)(halves, width, x);
-    return is_finite;
+    return largest < 0x7c ? Flaw::kNone : Flaw::kValue;
 }
 
 void put_scale(float scale, std::size_t block, std::size_t scales, std::uint8_t* planes) {
@@ -64,42 +102,61 @@ float take_scale(const std::uint8_t* planes, std::size_t block, std::size_t scal
     return scale;
 }
 
-// --- codes of four bits, two in a byte, the first in the lower half ------------------------------
-
-void pack(const std::int8_t* codes, std::size_t count, std::uint8_t* bytes) {
-    for (std::size_t i = 0; i < count; i += 2) {
-        const int low = codes[i] + kZeroNibble;
-        const int high = i + 1 < count ? codes[i + 1] + kZeroNibble : 0;
-        bytes[i / 2] = static_cast<std::uint8_t>(low | high << 4);
-    }
-}
-
-Flaw unpack(const std::uint8_t* bytes, std::size_t count, std::int8_t* codes) {
-    int smallest = kZeroNibble;
-    for (std::size_t i = 0; i < count; ++i) {
-        const int nibble = i % 2 == 0 ? bytes[i / 2] & 15 : bytes[i / 2] >> 4;
-        smallest = std::min(smallest, nibble);
-        codes[i] = static_cast<std::int8_t>(nibble - kZeroNibble);
-    }
-    if (count % 2 != 0 && bytes[count / 2] >> 4 != 0) {
-        return Flaw::kPadding;
-    }
-    return smallest == 0 ? Flaw::kCode : Flaw::kNone;
-}
-
-Flaw take_bytes(const std::uint8_t* bytes, std::size_t count, std::int8_t* codes) {
-    std::memcpy(codes, bytes, count);
-    return std::find(codes, codes + count, std::int8_t{-128}) == codes + count ? Flaw::kNone
-                                                                                : Flaw::kCode;
-}
-
 // --- integers with a scale for each block ---------------------------------------------------------
 
-std::size_t encode_integers(const Layout& layout, const float* x, Rounding rounding,
-                            std::uint8_t* bytes) {
+// Signs, then sizes: a byte each, or three planes of bits.
+struct IntegerPlanes {
+    std::size_t sign_bytes;
+    bool is_small;
+
+    explicit IntegerPlanes(const Layout& layout)
+        : sign_bytes(plane_of_bits(layout.count)), is_small(layout.kind == CodecKind::kInt4) {}
+
+    void put(const std::int8_t* codes, std::size_t first, std::size_t width,
+             std::uint8_t* planes) const {
+        std::uint8_t signs[kCodecBlock], sizes[kCodecBlock];
+        for (std::size_t i = 0; i < width; ++i) {
+            signs[i] = codes[i] < 0;
+            sizes[i] = static_cast<std::uint8_t>(codes[i] < 0 ? -codes[i] : codes[i]);
+        }
+        put_bits(signs, 0, width, planes + first / 8);
+        std::uint8_t* rest = planes + sign_bytes;
+        if (!is_small) {
+            std::memcpy(rest + first, sizes, width);
+            return;
+        }
+        for (int bit = 0; bit < kSmallBits; ++bit) {
+            put_bits(sizes, bit, width, rest + static_cast<std::size_t>(bit) * sign_bytes + first / 8);
+        }
+    }
+
+    Flaw take(const std::uint8_t* planes, std::size_t first, std::size_t width,
+              std::int8_t* codes) const {
+        std::uint8_t signs[kCodecBlock] = {}, sizes[kCodecBlock] = {};
+        bool is_padded = take_bits(planes + first / 8, 0, width, signs);
+        const std::uint8_t* rest = planes + sign_bytes;
+        if (is_small) {
+            for (int bit = 0; bit < kSmallBits; ++bit) {
+                const std::size_t plane = static_cast<std::size_t>(bit) * sign_bytes;
+                is_padded = take_bits(rest + plane + first / 8, bit, width, sizes) && is_padded;
+            }
+        } else {
+            std::memcpy(sizes, rest + first, width);
+        }
+        bool is_sound = true;
+        for (std::size_t i = 0; i < width; ++i) {
+            // 0 has no sign; sizes beyond 127 are not written
+            is_sound = is_sound && sizes[i] < 0x80 && signs[i] <= sizes[i];
+            codes[i] = static_cast<std::int8_t>(signs[i] != 0 ? -(sizes[i] & 0x7f) : sizes[i] & 0x7f);
+        }
+        return !is_padded ? Flaw::kPadding : is_sound ? Flaw::kNone : Flaw::kCode;
+    }
+};
+
+void encode_integers(const Layout& layout, const float* x, Rounding rounding,
+                     std::uint8_t* bytes) {
     const std::size_t scales = blocks(layout.count);
-    const bool is_packed = layout.kind == CodecKind::kInt4;
-    std::uint8_t* out = bytes + kScaleBytes * scales;
+    const IntegerPlanes planes(layout);
     std::int8_t codes[kCodecBlock];
     for (std::size_t block = 0; block < scales; ++block) {
         const std::size_t first = block * kCodecBlock;
@@ -107,21 +164,13 @@ std::size_t encode_integers(const Layout& layout, const float* x, Rounding round
         const float scale = DERL_AT_LEVEL(quantise_block)(x + first, first, width,
                                                           largest_code(layout.kind), rounding, codes);
         put_scale(scale, block, scales, bytes);
-        if (is_packed) {
-            pack(codes, width, out);
-            out += (width + 1) / 2;
-        } else {
-            std::memcpy(out, codes, width);
-            out += width;
-        }
+        planes.put(codes, first, width, bytes + kScaleBytes * scales);
     }
-    return static_cast<std::size_t>(out - bytes);
 }
 
 Flaw decode_integers(const Layout& layout, const std::uint8_t* bytes, float* x) {
     const std::size_t scales = blocks(layout.count);
-    const bool is_packed = layout.kind == CodecKind::kInt4;
-    const std::uint8_t* in = bytes + kScaleBytes * scales;
+    const IntegerPlanes planes(layout);
     std::int8_t codes[kCodecBlock];
     for (std::size_t block = 0; block < scales; ++block) {
         const std::size_t first = block * kCodecBlock;
@@ -130,11 +179,10 @@ Flaw decode_integers(const Layout& layout, const std::uint8_t* bytes, float* x) 
         if (!(scale >= 0.0f && scale <= kLargestElement) || std::signbit(scale)) {
             return Flaw::kScale;
         }
-        const Flaw flaw = is_packed ? unpack(in, width, codes) : take_bytes(in, width, codes);
+        const Flaw flaw = planes.take(bytes + kScaleBytes * scales, first, width, codes);
         if (flaw != Flaw::kNone) {
             return flaw;
         }
-        in += is_packed ? (width + 1) / 2 : width;
         DERL_AT_LEVEL(dequantise_block)(codes, scale, width, x + first);
     }
     return Flaw::kNone;
@@ -163,7 +211,7 @@ std::size_t encode_largest(const Layout& layout, const float* x, std::uint8_t* b
         values[i] = x[indices[i]];
     }
     put_halves(values.data(), layout.kept, out);
-    return static_cast<std::size_t>(out - bytes) + 2 * layout.kept;
+    return static_cast<std::size_t>(out - bytes) + bytes_of_halves(layout.kept);
 }
 
 struct Gaps {
@@ -186,15 +234,16 @@ struct Gaps {
 };
 
 Flaw decode_largest(const Layout& layout, const std::uint8_t* bytes, std::size_t size, float* x) {
-    const std::uint8_t* planes = bytes + (size - 2 * layout.kept);
+    const std::uint8_t* planes = bytes + (size - bytes_of_halves(layout.kept));
     Gaps gaps{bytes, planes};
     std::fill_n(x, layout.count, 0.0f);
     float values[kChunk];
     std::size_t next = 0;
     for (std::size_t begin = 0; begin < layout.kept; begin += kChunk) {
         const std::size_t width = std::min(kChunk, layout.kept - begin);
-        if (!take_halves(planes, layout.kept, begin, width, values)) {
-            return Flaw::kValue;
+        const Flaw flaw = take_halves(planes, layout.kept, begin, width, values);
+        if (flaw != Flaw::kNone) {
+            return flaw;
         }
         for (std::size_t i = 0; i < width; ++i) {
             const std::size_t gap = gaps.take();
@@ -211,8 +260,9 @@ Flaw decode_largest(const Layout& layout, const std::uint8_t* bytes, std::size_t
 Flaw decode_halves(const Layout& layout, const std::uint8_t* bytes, float* x) {
     for (std::size_t begin = 0; begin < layout.count; begin += kChunk) {
         const std::size_t width = std::min(kChunk, layout.count - begin);
-        if (!take_halves(bytes, layout.count, begin, width, x + begin)) {
-            return Flaw::kValue;
+        const Flaw flaw = take_halves(bytes, layout.count, begin, width, x + begin);
+        if (flaw != Flaw::kNone) {
+            return flaw;
         }
     }
     return Flaw::kNone;
@@ -225,7 +275,7 @@ const char* describe(Flaw flaw) {
         case Flaw::kNone: return "nothing is wrong";
         case Flaw::kLength: return "the length does not fit the number of elements";
         case Flaw::kScale: return "a scale is negative, not finite or beyond 1e30";
-        case Flaw::kCode: return "a code is beyond the range of its integers";
+        case Flaw::kCode: return "a code is out of range, or 0 with a sign";
         case Flaw::kPadding: return "bits that belong to no element are not 0";
         case Flaw::kValue: return "a value is not finite";
         case Flaw::kIndex: return "an index is beyond the last element or takes more bytes than it needs";
@@ -239,27 +289,30 @@ std::size_t longest(const Layout& layout) {
                             : layout.count < 0x200000   ? 3
                             : layout.count < 0x10000000 ? 4
                                                         : kLongestGap;
-    return layout.kind == CodecKind::kTopK ? (gap + 2) * layout.kept : shortest(layout);
+    return layout.kind == CodecKind::kTopK ? gap * layout.kept + bytes_of_halves(layout.kept)
+                                           : shortest(layout);
 }
 
 std::size_t shortest(const Layout& layout) {
+    const std::size_t bits = plane_of_bits(layout.count);
+    const std::size_t scales = kScaleBytes * blocks(layout.count);
     switch (layout.kind) {
-        case CodecKind::kHalf: return 2 * layout.count;
-        case CodecKind::kInt8: return kScaleBytes * blocks(layout.count) + layout.count;
-        case CodecKind::kInt4: return kScaleBytes * blocks(layout.count) + (layout.count + 1) / 2;
-        case CodecKind::kTopK: return 3 * layout.kept;
+        case CodecKind::kHalf: return bytes_of_halves(layout.count);
+        case CodecKind::kInt8: return scales + bits + layout.count;
+        case CodecKind::kInt4: return scales + (1 + kSmallBits) * bits;
+        case CodecKind::kTopK: return layout.kept + bytes_of_halves(layout.kept);
     }
     return 0;
 }
 
 std::size_t encode(const Layout& layout, const float* x, Rounding rounding, std::uint8_t* bytes) {
     switch (layout.kind) {
-        case CodecKind::kHalf: put_halves(x, layout.count, bytes); return 2 * layout.count;
+        case CodecKind::kHalf: put_halves(x, layout.count, bytes); break;
         case CodecKind::kInt8:
-        case CodecKind::kInt4: return encode_integers(layout, x, rounding, bytes);
+        case CodecKind::kInt4: encode_integers(layout, x, rounding, bytes); break;
         case CodecKind::kTopK: return encode_largest(layout, x, bytes);
     }
-    return 0;
+    return shortest(layout);
 }
 
 Flaw decode(const Layout& layout, const std::uint8_t* bytes, std::size_t size, float* x) {
