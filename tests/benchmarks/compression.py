@@ -15,7 +15,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from native_kernels import weighted_mean
+from native_kernels.aggregation import weighted_mean
 from native_kernels.environments import BatchEnvironment
 from native_kernels.ppo import PolicyShape, Ppo, PpoSettings, orthogonal_parameters
 from native_kernels.rollouts import Collector
