@@ -22,8 +22,8 @@ from native_kernels.rollouts import Collector
 from provider_image.wire import (
     ENCODED_NAME,
     CompressionSpec,
-    TensorSpec,
     Tensors,
+    TensorSpec,
     compress,
     restore,
 )
@@ -126,7 +126,6 @@ def sizes_and_times(options: Options) -> Iterator[Row]:
     ordered = [
         np.concatenate([cut(u)[name].reshape(-1) for name in sorted(MODEL)]) for u in updates
     ]
-    count = SHAPE.parameter_count
     for name, spec in CODECS.items():
         if spec is None:
             continue
@@ -142,17 +141,22 @@ def sizes_and_times(options: Options) -> Iterator[Row]:
             lower=True,
             note=f"{min(sizes):,} to {max(sizes):,} bytes over {len(sizes)} seeds",
         )
-        encoded = encode_update(ordered[0], spec, 0)
-        measured = rates(
-            {
-                "encode": (lambda spec=spec: encode_update(ordered[0], spec, 0), 1.0),
-                "decode": (lambda spec=spec, data=encoded: decode_update(data, spec, count), 1.0),
-            },
-            options,
-        )
-        for way, rate in measured.items():
-            limit = "0.1 ms"
-            yield Row(f"  {way}", 1 / rate, GOAL_SECONDS, limit, "CPU-s", 1.0, lower=True)
+        yield from times(ordered[0], spec, options)
+
+
+def times(update: Vector, spec: CompressionSpec, options: Options) -> Iterator[Row]:
+    """Yield CPU time each way."""
+    encoded = encode_update(update, spec, 0)
+
+    def encode() -> None:
+        encode_update(update, spec, 0)
+
+    def decode() -> None:
+        decode_update(encoded, spec, len(update))
+
+    measured = rates({"encode": (encode, 1.0), "decode": (decode, 1.0)}, options)
+    for way, rate in measured.items():
+        yield Row(f"  {way}", 1 / rate, GOAL_SECONDS, "0.1 ms", "CPU-s", 1.0, lower=True)
 
 
 def learning(options: Options) -> Iterator[Row]:
