@@ -18,7 +18,8 @@ public:
     Workers& operator=(const Workers&) = delete;
 
     int count() const { return count_; }
-    // work(task, worker) for every task below `tasks`; workers are numbered from 0, the caller.
+    // work(task, worker) for every task below `tasks` (fewer than 2^16); workers are numbered from
+    // 0, the caller, which does what the others have no time for.
     void run(int tasks, const std::function<void(int task, int worker)>& work);
 
 private:
@@ -28,10 +29,10 @@ private:
     int count_;
     std::vector<std::thread> threads_;
     const std::function<void(int, int)>* work_ = nullptr;
-    int tasks_ = 0;
     bool stops_ = false;
-    std::atomic<int> next_{0};
-    std::atomic<int> busy_{0};
+    // round << 32 | tasks << 16 | next task: a thread that comes late takes nothing of another round
+    std::atomic<std::uint64_t> ticket_{0};
+    std::atomic<int> done_{0};
     std::atomic<std::uint32_t> round_{0};
 };
 

@@ -38,13 +38,13 @@ void Workers::run(int tasks, const std::function<void(int task, int worker)>& wo
         start();
     }
     work_ = &work;
-    tasks_ = tasks;
-    next_.store(0, std::memory_order_relaxed);
-    busy_.store(count_ - 1, std::memory_order_relaxed);
-    round_.fetch_add(1, std::memory_order_release);
+    done_.store(0, std::memory_order_relaxed);
+    const std::uint64_t round = round_.load(std::memory_order_relaxed) + std::uint64_t{1};
+    ticket_.store(round << 32 | static_cast<std::uint64_t>(tasks) << 16, std::memory_order_release);
+    round_.store(static_cast<std::uint32_t>(round), std::memory_order_release);
     round_.notify_all();
     take_tasks(0);
-    for (int spins = 0; busy_.load(std::memory_order_acquire) != 0; ++spins) {
+    for (int spins = 0; done_.load(std::memory_order_acquire) != tasks; ++spins) {
         if (spins >= kSpins) {
             std::this_thread::yield();
         }
@@ -61,15 +61,24 @@ void Workers::start() {
                     return;
                 }
                 take_tasks(worker);
-                busy_.fetch_sub(1, std::memory_order_release);
             }
         });
     }
 }
 
 void Workers::take_tasks(int worker) {
-    for (int task = next_.fetch_add(1); task < tasks_; task = next_.fetch_add(1)) {
-        (*work_)(task, worker);
+    std::uint64_t ticket = ticket_.load(std::memory_order_acquire);
+    for (;;) {
+        const auto task = static_cast<int>(ticket & 0xffff);
+        if (task >= static_cast<int>(ticket >> 16 & 0xffff)) {
+            return;
+        }
+        if (ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
+                                          std::memory_order_acquire)) {
+            (*work_)(task, worker);
+            done_.fetch_add(1, std::memory_order_release);
+            ticket = ticket_.load(std::memory_order_acquire);
+        }
     }
 }
 
