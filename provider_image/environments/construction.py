@@ -8,15 +8,14 @@ from typing import Any, NoReturn, TypeAlias
 
 import gymnasium
 import gymnasium.wrappers
+import numpy as np
+from gymnasium import spaces
 
 from provider_image.environments.frame_stack import ConcatenateFrames
+from provider_image.environments.spaces import EnvironmentRefused, Space, Spaces
 from provider_image.wire import EnvironmentSpec, WrapperSpec
 
 Environment: TypeAlias = "gymnasium.Env[Any, Any]"
-
-
-class EnvironmentRefused(ValueError):
-    """An environment or wrapper cannot be had; the message names it, near names and the fix."""
 
 
 def make_environment(spec: EnvironmentSpec) -> Environment:
@@ -43,6 +42,11 @@ def make_environment(spec: EnvironmentSpec) -> Environment:
     return environment
 
 
+def spaces_of(environment: Environment) -> Spaces:
+    """The environment's spaces as plain data."""
+    return Spaces(_space(environment.observation_space), _space(environment.action_space))
+
+
 def import_environment(spec: EnvironmentSpec) -> None:
     """Import what the environment's id names and make nothing; raises EnvironmentRefused."""
     module_name, colon, _ = spec.id.partition(":")
@@ -50,6 +54,18 @@ def import_environment(spec: EnvironmentSpec) -> None:
         _import_module(spec.id, module_name)
     elif spec.id not in gymnasium.registry:
         _refuse_unknown(spec.id)
+
+
+def _space(space: spaces.Space[Any]) -> Space:
+    text = repr(space)
+    if isinstance(space, spaces.Box):
+        low, high = (
+            tuple(float(value) for value in np.ravel(bound)) for bound in (space.low, space.high)
+        )
+        return Space("box", text, space.shape, space.dtype.name, low, high)
+    if isinstance(space, spaces.Discrete):
+        return Space("discrete", text, n=int(space.n), start=int(space.start))
+    return Space("other", text)
 
 
 def _make_bare(spec: EnvironmentSpec) -> Environment:
