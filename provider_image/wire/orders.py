@@ -45,6 +45,14 @@ class _Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Base of the orders: immutable, unknown fields are errors."""
 
 
+def _check_settled(learner: LearnerSpec) -> None:
+    if learner.learner == "auto":
+        raise ValueError(
+            "learner.learner is auto, which may only stand where a model is made; give what the "
+            "model's metadata names, native or sb3"
+        )
+
+
 class InitialiseOrder(_Order, frozen=True, kw_only=True, tag="initialise"):
     """Make a fresh model from `seed` and write it as a model bundle to `output`."""
 
@@ -84,6 +92,7 @@ class TrainOrder(_Order, frozen=True, kw_only=True, tag="train"):
     client_state_output: FileName | None = None
 
     def __post_init__(self) -> None:
+        _check_settled(self.learner)
         if self.steps_done + self.local_steps > self.steps_total:
             raise ValueError(
                 f"steps_done {self.steps_done} + local_steps {self.local_steps} is more than "
@@ -113,6 +122,9 @@ class EvaluateOrder(_Order, frozen=True, kw_only=True, tag="evaluate"):
     deterministic: bool = True
     output: FileName
 
+    def __post_init__(self) -> None:
+        _check_settled(self.learner)
+
 
 class ExportOrder(_Order, frozen=True, kw_only=True, tag="export"):
     """Write the model as an SB3 zip, and its normaliser as SB3's VecNormalize pickle.
@@ -131,6 +143,7 @@ class ExportOrder(_Order, frozen=True, kw_only=True, tag="export"):
     normalizer_output: FileName | None = None
 
     def __post_init__(self) -> None:
+        _check_settled(self.learner)
         if self.output == self.normalizer_output:
             raise ValueError(f"output and normalizer_output are the same file {self.output}")
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from provider_image.wire.errors import WireError
 from provider_image.wire.orders import FORMAT_VERSION, Count, FormatVersion, RunId, Sha256
-from provider_image.wire.specs import Algorithm
+from provider_image.wire.specs import Algorithm, LearnerName, LearnerSpec
 from provider_image.wire.tensors import Bundle
 
 _Text = Annotated[str, Meta(max_length=2000)]
@@ -26,10 +26,15 @@ class _Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class ModelMetadata(_Metadata, frozen=True, kw_only=True, tag="model"):
-    """Beside a model: what it was made for; the spaces are their `repr`, cut at 2000 letters."""
+    """Beside a model: what it was made for; the spaces are their `repr`, cut at 2000 letters.
+
+    `learner` is what shall execute the orders of its run, `learner_reason` one line on why.
+    """
 
     format: FormatVersion = FORMAT_VERSION
     algorithm: Algorithm
+    learner: LearnerName = "sb3"
+    learner_reason: _Text = ""
     environment_id: _ShortText
     observation_space: _Text
     action_space: _Text
@@ -68,6 +73,13 @@ class ClientStateMetadata(_Metadata, frozen=True, kw_only=True, tag="client_stat
 
 Metadata: TypeAlias = ModelMetadata | TrainResult | EvaluateResult | ClientStateMetadata
 MetadataT = TypeVar("MetadataT", ModelMetadata, TrainResult, EvaluateResult, ClientStateMetadata)
+
+
+def settled(learner: LearnerSpec, model: ModelMetadata) -> LearnerSpec:
+    """The specification with which a model is trained and played: `auto` is what it names."""
+    if learner.learner != "auto":
+        return learner
+    return msgspec.structs.replace(learner, learner=model.learner)
 
 
 def decode_metadata(bundle: Bundle, metadata_type: type[MetadataT]) -> MetadataT:

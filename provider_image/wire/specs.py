@@ -18,6 +18,9 @@ JsonObject: TypeAlias = dict[str, Any]
 
 Algorithm: TypeAlias = Literal["ppo", "a2c", "dqn", "sac", "td3", "ddpg"]
 
+LearnerName: TypeAlias = Literal["native", "sb3"]
+"""What executes an algorithm: `native_kernels` (PPO), or Stable-Baselines3."""
+
 _Id = Annotated[str, Meta(min_length=1, max_length=200)]
 _PositiveFloat = Annotated[float, Meta(gt=0)]
 
@@ -77,7 +80,8 @@ class LearnerSpec(_Spec, frozen=True):
     """An algorithm with its hyperparameters under SB3's constructor names.
 
     `policy_kwargs` is JSON: `net_arch` as a list or `{pi, vf | qf}`, `activation_fn` and
-    `optimizer_class` by name, the rest as in SB3.
+    `optimizer_class` by name, the rest as in SB3. `learner` says what executes it; `auto` may
+    stand where a model is made, whose metadata then names the choice.
     """
 
     algorithm: Algorithm
@@ -85,6 +89,7 @@ class LearnerSpec(_Spec, frozen=True):
     hyperparameters: JsonObject = {}
     schedules: dict[ScheduledName, Schedule] = {}
     policy_kwargs: JsonObject = {}
+    learner: Literal["auto", "native", "sb3"] = "sb3"
 
 
 class StateRules(_Spec, frozen=True):

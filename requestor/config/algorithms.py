@@ -52,6 +52,9 @@ REFUSED = {
 }
 """SB3 and rl-zoo names that a config cannot set, each with the reason or the way to go."""
 
+SB3Learner: TypeAlias = Literal["auto", "sb3"]
+"""What executes an algorithm that only SB3 has."""
+
 PolicyName: TypeAlias = Literal["MlpPolicy", "CnnPolicy", "MultiInputPolicy"]
 
 
@@ -62,6 +65,7 @@ class Algorithm(Section):
     scheduled: ClassVar[tuple[str, ...]] = ("learning_rate",)
 
     name: str
+    learner: str = "auto"
     policy: PolicyName = "MlpPolicy"
     learning_rate: ScheduledValue
     gamma: Fraction = 0.99
@@ -90,6 +94,7 @@ class PPO(OnPolicy):
     scheduled: ClassVar[tuple[str, ...]] = ("learning_rate", "clip_range", "clip_range_vf")
 
     name: Literal["ppo"]
+    learner: Literal["auto", "native", "sb3"] = "auto"
     learning_rate: ScheduledValue = Scheduled(3e-4)
     n_steps: PositiveWhole = 2048
     batch_size: PositiveWhole = 64
@@ -105,6 +110,7 @@ class A2C(OnPolicy):
     """Advantage actor-critic."""
 
     name: Literal["a2c"]
+    learner: SB3Learner = "auto"
     learning_rate: ScheduledValue = Scheduled(7e-4)
     n_steps: PositiveWhole = 5
     gae_lambda: Fraction = 1.0
@@ -131,6 +137,7 @@ class DQN(OffPolicy):
     """Deep Q-network."""
 
     name: Literal["dqn"]
+    learner: SB3Learner = "auto"
     learning_rate: ScheduledValue = Scheduled(1e-4)
     batch_size: PositiveWhole = 32
     tau: Fraction = 1.0
@@ -155,6 +162,7 @@ class SAC(Continuous):
     """Soft actor-critic."""
 
     name: Literal["sac"]
+    learner: SB3Learner = "auto"
     learning_rate: ScheduledValue = Scheduled(3e-4)
     ent_coef: EntropyCoefficient = "auto"
     target_update_interval: PositiveWhole = 1
@@ -170,6 +178,7 @@ class TD3(Continuous):
     """Twin delayed DDPG."""
 
     name: Literal["td3"]
+    learner: SB3Learner = "auto"
     learning_rate: ScheduledValue = Scheduled(1e-3)
     policy_delay: PositiveWhole = 2
     target_policy_noise: NonNegative = 0.2
@@ -182,6 +191,7 @@ class DDPG(Continuous):
     """Deep deterministic policy gradient."""
 
     name: Literal["ddpg"]
+    learner: SB3Learner = "auto"
     learning_rate: ScheduledValue = Scheduled(1e-3)
     policy_kwargs: Annotated[TD3Kwargs, BeforeValidator(plain_data)] = TD3Kwargs()
 

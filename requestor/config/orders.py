@@ -37,7 +37,10 @@ def environment_spec(config: RunConfig) -> EnvironmentSpec:
 
 
 def learner_spec(config: RunConfig) -> LearnerSpec:
-    """The algorithm with every hyperparameter written out, SB3's defaults included."""
+    """The algorithm with every hyperparameter written out, SB3's defaults included.
+
+    Its `learner` may be `auto`: what that is, the model says that is made with it.
+    """
     algo = config.algo
     schedules = {
         name: _schedule(value)
@@ -45,12 +48,13 @@ def learner_spec(config: RunConfig) -> LearnerSpec:
         if (value := getattr(algo, name, None)) is not None
     }
     hyperparameters: dict[str, Any] = algo.model_dump(
-        mode="json", exclude={"name", "policy", "policy_kwargs", *_SCHEDULED}
+        mode="json", exclude={"name", "learner", "policy", "policy_kwargs", *_SCHEDULED}
     )
     if hyperparameters.get("noise_type", "") is None:
         del hyperparameters["noise_type"], hyperparameters["noise_std"]
     return LearnerSpec(
         algorithm=algo.name,
+        learner=algo.learner,
         policy=algo.policy,
         hyperparameters=hyperparameters,
         schedules=schedules,

@@ -63,7 +63,7 @@ algo:
   name: {algo}                 # SB3's {upper} hyperparameters, by their names, may stand here
 {hyperparameters}\
   # policy_kwargs: dict(net_arch=[64, 64], activation_fn=nn.Tanh)
-
+{learner}
 federation:
   rounds: 10
   clients: 8                # virtual workers, independent of how many providers there are
@@ -96,6 +96,9 @@ evaluation:                 # on this machine, on seeds that training never sees
   # target_return: 475      # the run ends once the mean return reaches it
 {gate}"""
 
+_LEARNER = """\
+  # learner: auto           # native (C++, little CPU time) where it fits, else sb3
+"""
 _GATE_ON_POLICY = """\
   gate: {rule: not_worse, confidence: 0.95}   # a worse merged model is rolled back
 """
@@ -120,6 +123,7 @@ def commented_template(env_id: str, algo: str) -> str:
         algo=name,
         upper=name.upper(),
         hyperparameters=_ALGORITHMS[name],
+        learner=_LEARNER if name == "ppo" else "",
         n_envs=8 if on_policy else 1,
         local_steps=2048 if on_policy else 1000,
         replay="reset" if on_policy else "kept",

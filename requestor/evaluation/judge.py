@@ -19,8 +19,11 @@ from provider_image.wire import (
     ImportOrder,
     InitialiseOrder,
     LearnerSpec,
+    ModelMetadata,
     StateRules,
+    decode_metadata,
     read_bundle,
+    settled,
     sha256_file,
 )
 from requestor.evaluation.local_worker import LocalOrderFailed, LocalWorker, LocalWorkerError
@@ -55,12 +58,17 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Judge:
-    """Whatever needs the learner, done by the worker on our own machine."""
+    """Whatever needs the learner, done by the worker on our own machine.
+
+    Where `learner` leaves open which learner it is, each model says it for itself. `exporter`, if
+    there is one, writes SB3's files, so that no evaluation waits until SB3 is imported.
+    """
 
     worker: LocalWorker
     environment: EnvironmentSpec
     learner: LearnerSpec
     rules: StateRules
+    exporter: LocalWorker | None = None
 
     async def initialise(self, run_id: str, seed: int) -> Bundle:
         """Return a fresh model bundle made from `seed`."""
@@ -86,7 +94,7 @@ class Judge:
         """
         order = EvaluateOrder(
             environment=self.environment,
-            learner=self.learner,
+            learner=self._learner_of(model),
             rules=self.rules,
             model=_reference(model),
             seeds=tuple(seeds),
@@ -121,17 +129,24 @@ class Judge:
         has_normalizer = self.environment.normalize is not None
         order = ExportOrder(
             environment=self.environment,
-            learner=self.learner,
+            learner=self._learner_of(model),
             rules=self.rules,
             seed=seed,
             model=_reference(model),
             output="export.zip",
             normalizer_output="export.pkl" if has_normalizer else None,
         )
-        await self.worker.execute(order, {MODEL_NAME: model})
-        _publish(self.worker.folder / "export.zip", archive)
+        worker = self.exporter or self.worker
+        await worker.execute(order, {MODEL_NAME: model})
+        _publish(worker.folder / "export.zip", archive)
         if has_normalizer:
-            _publish(self.worker.folder / "export.pkl", normalizer)
+            _publish(worker.folder / "export.pkl", normalizer)
+
+    def _learner_of(self, model: Path) -> LearnerSpec:
+        if self.learner.learner != "auto":
+            return self.learner
+        bundle = read_bundle(model, max_bytes=MAX_FILE_BYTES)
+        return settled(self.learner, decode_metadata(bundle, ModelMetadata))
 
 
 def _reference(file: Path, name: str = MODEL_NAME) -> FileRef:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from provider_image.wire import Order, encode_order
+from provider_image.wire import LearnerSpec, Order, encode_order
 from requestor.errors import RunFailed
 from requestor.secrecy import without_secrets
 
@@ -39,23 +39,37 @@ class LocalOrderFailed(LocalWorkerError):
 class LocalWorker:
     """A `derl-worker` in a folder of its own; use as an async context manager.
 
-    It ends with us whatever happens: its standard input is a pipe from this process.
+    It ends with us whatever happens: its standard input is a pipe from this process. One that
+    `waits_for_work` is started by its first order.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Work in `folder`, which is emptied first."""
+    def __init__(
+        self, folder: Path, learner: LearnerSpec | None = None, *, waits_for_work: bool = False
+    ) -> None:
+        """Work in `folder`, which is emptied first; begin with what `learner` may need."""
         self.folder = folder
+        self._waits_for_work = waits_for_work
+        self.is_light = (
+            learner is not None and learner.algorithm == "ppo" and learner.learner != "sb3"
+        )
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        """Start the worker."""
+        """Make the folder and start the worker."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
+        if not self._waits_for_work:
+            await self._start()
+        return self
+
+    async def _start(self) -> None:
         with (self.folder / "serve.log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *_PROGRAM,
                 "serve",
+                "--learner",
+                "native" if self.is_light else "sb3",
                 "--stop-on-stdin-eof",
                 cwd=self.folder,
                 stdin=asyncio.subprocess.PIPE,
@@ -64,7 +78,6 @@ class LocalWorker:
                 start_new_session=True,
                 env=without_secrets(os.environ),
             )
-        return self
 
     async def __aexit__(
         self,
@@ -88,6 +101,8 @@ class LocalWorker:
             LocalWorkerError: the worker failed.
         """
         async with self._turn:
+            if self._process is None:
+                await self._start()
             (self.folder / ORDER_NAME).write_bytes(encode_order(order))
             for name, path in inputs.items():
                 shutil.copyfile(path, self.folder / name)

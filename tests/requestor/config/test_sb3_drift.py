@@ -13,7 +13,7 @@ from requestor.config.algorithms import ALGORITHMS, REFUSED
 from requestor.config.policies import PolicyKwargs
 from requestor.config.values import Scheduled, TrainFrequency
 
-OUR_OWN = {"name", "noise_type", "noise_std"}
+OUR_OWN = {"name", "learner", "noise_type", "noise_std"}
 OWNED_POLICY_KWARGS = {
     "self",
     "observation_space",
