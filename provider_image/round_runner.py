@@ -10,7 +10,9 @@ import os
 import time
 from pathlib import Path
 
-from provider_image.learners import Learner, load_learner
+import msgspec
+
+from provider_image.learners import Choice, InitialModel, Learner, choose_learner, load_learner
 from provider_image.wire import (
     FEEDBACK_NAME,
     MAX_FILE_BYTES,
@@ -21,6 +23,7 @@ from provider_image.wire import (
     FileRef,
     ImportOrder,
     InitialiseOrder,
+    LearnerName,
     Order,
     Tensors,
     TrainOrder,
@@ -41,24 +44,39 @@ def execute(order: Order, directory: Path) -> dict[str, str]:
     Raises WireError, EnvironmentRefused, LearnerRefused or TrainingFailed; outputs are written
     whole or not at all.
     """
-    learner = load_learner(order.learner.algorithm)
+    if isinstance(order, InitialiseOrder | ImportOrder):
+        choice = choose_learner(order)
+        learner = load_learner(order.learner.algorithm, choice.learner)
+        model = _made(learner, order, directory)
+        reference = _write_model(model, choice, directory / order.output)
+        return {reference.name: reference.sha256}
+    # an order that reads a model says which learner executes it; the wire refuses `auto` there
+    name: LearnerName = "native" if order.learner.learner == "native" else "sb3"
+    learner = load_learner(order.learner.algorithm, name)
     match order:
-        case InitialiseOrder():
-            written = [_initialise(learner, order, directory)]
         case TrainOrder():
             written = _train(learner, order, directory)
         case EvaluateOrder():
             written = [_evaluate(learner, order, directory)]
         case ExportOrder():
             return _export(learner, order, directory)
-        case ImportOrder():
-            written = [_import(learner, order, directory)]
     return {reference.name: reference.sha256 for reference in written}
 
 
-def _initialise(learner: Learner, order: InitialiseOrder, directory: Path) -> FileRef:
-    model = learner.initialise(order)
-    return write_bundle(directory / order.output, model.tensors, model.metadata)
+def _made(learner: Learner, order: InitialiseOrder | ImportOrder, directory: Path) -> InitialModel:
+    if isinstance(order, InitialiseOrder):
+        return learner.initialise(order)
+    archive = directory / order.archive.name
+    if sha256_file(archive, order.archive.bytes) != order.archive.sha256:
+        raise WireError(f"{order.archive.name}: SHA-256 is not the announced one")
+    return learner.import_archive(order, directory)
+
+
+def _write_model(model: InitialModel, choice: Choice, path: Path) -> FileRef:
+    metadata = msgspec.structs.replace(
+        model.metadata, learner=choice.learner, learner_reason=choice.reason
+    )
+    return write_bundle(path, model.tensors, metadata)
 
 
 def _train(learner: Learner, order: TrainOrder, directory: Path) -> list[FileRef]:
@@ -110,14 +128,6 @@ def _export(learner: Learner, order: ExportOrder, directory: Path) -> dict[str, 
     learner.export(order, _read(directory, order.model), directory)
     names = [name for name in (order.output, order.normalizer_output) if name is not None]
     return {name: sha256_file(directory / name, MAX_FILE_BYTES) for name in names}
-
-
-def _import(learner: Learner, order: ImportOrder, directory: Path) -> FileRef:
-    archive = directory / order.archive.name
-    if sha256_file(archive, order.archive.bytes) != order.archive.sha256:
-        raise WireError(f"{order.archive.name}: SHA-256 is not the announced one")
-    model = learner.import_archive(order, directory)
-    return write_bundle(directory / order.output, model.tensors, model.metadata)
 
 
 def _read(directory: Path, reference: FileRef) -> Tensors:

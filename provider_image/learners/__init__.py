@@ -1,10 +1,11 @@
 """Learners: they initialise, train, evaluate and export a model, given an order.
 
-Read `base.py` next (the protocol every learner fulfils), then `registry.py` (names to learners)
-and `sb3.py` (the learner over Stable-Baselines3, where a list of its parts stands).
+Read `base.py` next (the protocol every learner fulfils), then `registry.py` (names to learners),
+`native.py` (PPO without torch) and `sb3.py` (Stable-Baselines3); each lists its parts.
 """
 
 from provider_image.learners.base import (
+    Choice,
     Evaluation,
     InitialModel,
     Learner,
@@ -12,14 +13,16 @@ from provider_image.learners.base import (
     TrainingFailed,
     TrainOutcome,
 )
-from provider_image.learners.registry import load_learner
+from provider_image.learners.registry import choose_learner, load_learner
 
 __all__ = [
+    "Choice",
     "Evaluation",
     "InitialModel",
     "Learner",
     "LearnerRefused",
     "TrainOutcome",
     "TrainingFailed",
+    "choose_learner",
     "load_learner",
 ]

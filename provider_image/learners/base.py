@@ -6,9 +6,8 @@ Axes: E episodes. Tensor names are those of `wire/FORMAT.md`. Read `registry.py`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +17,14 @@ from provider_image.wire import (
     ExportOrder,
     ImportOrder,
     InitialiseOrder,
+    LearnerName,
     ModelMetadata,
     Tensors,
     TrainOrder,
 )
+
+METADATA_TEXT_LETTERS = 2000
+"""How much of a space's `repr` stands beside a model."""
 
 
 class LearnerRefused(ValueError):
@@ -32,16 +35,21 @@ class TrainingFailed(RuntimeError):
     """An order that was begun and came to no result; the message says what to change."""
 
 
-@dataclass(frozen=True)
-class InitialModel:
+class Choice(NamedTuple):
+    """A learner by name, and one line on why it and no other."""
+
+    learner: LearnerName
+    reason: str
+
+
+class InitialModel(NamedTuple):
     """A fresh model: its tensors and what stands beside them."""
 
     tensors: Tensors
     metadata: ModelMetadata
 
 
-@dataclass(frozen=True)
-class TrainOutcome:
+class TrainOutcome(NamedTuple):
     """What training produced: `tensors` is the update and the moments, ready to be sent."""
 
     tensors: Tensors
@@ -51,8 +59,7 @@ class TrainOutcome:
     metrics: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Evaluation:
+class Evaluation(NamedTuple):
     """One entry per seed: `returns` float64[E], `lengths` int64[E]."""
 
     returns: npt.NDArray[np.float64]

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from provider_image.learners.base import LearnerRefused
+from provider_image.wire import Tensors
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -46,3 +49,22 @@ class RunningMoments:
             variance=np.array(self._squares / max(self._count, 1)),
             count=float(self._count),
         )
+
+
+def moment_tensors(prefix: str, moments: Moments) -> Tensors:
+    """`<prefix>/{mean,var,count}` float64."""
+    values: dict[str, npt.NDArray[Any] | float] = {
+        "mean": moments.mean,
+        "var": moments.variance,
+        "count": moments.count,
+    }
+    return {f"{prefix}/{name}": np.array(value, np.float64) for name, value in values.items()}
+
+
+def received_statistics(prefix: str, tensors: Tensors) -> Moments:
+    """What `moment_tensors` wrote, of a stranger perhaps; names and shapes were checked before."""
+    variance, count = tensors[f"{prefix}/var"], float(tensors[f"{prefix}/count"])
+    if (variance < 0).any() or count <= 0:
+        raise LearnerRefused(f"{prefix}: variance must not be negative, count positive")
+    mean = np.array(tensors[f"{prefix}/mean"], np.float64)
+    return Moments(mean, np.array(variance, np.float64), count)

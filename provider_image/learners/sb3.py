@@ -16,7 +16,12 @@ import numpy as np
 import stable_baselines3
 import torch
 
-from provider_image.learners.base import Evaluation, InitialModel, TrainOutcome
+from provider_image.learners.base import (
+    METADATA_TEXT_LETTERS,
+    Evaluation,
+    InitialModel,
+    TrainOutcome,
+)
 from provider_image.learners.sb3_environments import training_environment
 from provider_image.learners.sb3_evaluation import evaluate
 from provider_image.learners.sb3_export import export
@@ -34,8 +39,6 @@ from provider_image.wire import (
     Tensors,
     TrainOrder,
 )
-
-_METADATA_TEXT_LIMIT = 2000
 
 
 class Sb3Learner:
@@ -55,8 +58,8 @@ class Sb3Learner:
             metadata = ModelMetadata(
                 algorithm=order.learner.algorithm,
                 environment_id=order.environment.id,
-                observation_space=repr(model.observation_space)[:_METADATA_TEXT_LIMIT],
-                action_space=repr(model.action_space)[:_METADATA_TEXT_LIMIT],
+                observation_space=repr(model.observation_space)[:METADATA_TEXT_LETTERS],
+                action_space=repr(model.action_space)[:METADATA_TEXT_LETTERS],
             )
         finally:
             environment.close()

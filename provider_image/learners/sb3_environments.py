@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.running_mean_std import RunningMeanStd
@@ -15,7 +14,12 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from provider_image.environments import make_environment
 from provider_image.learners.base import LearnerRefused
-from provider_image.learners.moments import Moments, RunningMoments
+from provider_image.learners.moments import (
+    Moments,
+    RunningMoments,
+    moment_tensors,
+    received_statistics,
+)
 from provider_image.wire import (
     MOMENTS_PREFIX,
     NORMALIZER_PREFIX,
@@ -68,9 +72,10 @@ class MomentRecorder(VecEnvWrapper):
         """`moments/<what>/{mean,var,count}` float64."""
         tensors: Tensors = {}
         if self.observation is not None:
-            tensors |= _as_tensors(f"{MOMENTS_PREFIX}observation", self.observation.moments())
+            tensors |= moment_tensors(f"{MOMENTS_PREFIX}observation", self.observation.moments())
         if self.discounted_return is not None:
-            tensors |= _as_tensors(f"{MOMENTS_PREFIX}return", self.discounted_return.moments())
+            moments = self.discounted_return.moments()
+            tensors |= moment_tensors(f"{MOMENTS_PREFIX}return", moments)
         return tensors
 
 
@@ -120,7 +125,7 @@ def normalizer_tensors(normalizer: VecNormalize | None) -> Tensors:
     """`normalizer/<what>/{mean,var,count}` float64 of the running statistics."""
     tensors: Tensors = {}
     for name, statistics in _statistics(normalizer).items():
-        tensors |= _as_tensors(
+        tensors |= moment_tensors(
             f"{NORMALIZER_PREFIX}{name}",
             Moments(statistics.mean, statistics.var, float(statistics.count)),
         )
@@ -130,13 +135,9 @@ def normalizer_tensors(normalizer: VecNormalize | None) -> Tensors:
 def load_normalizer(normalizer: VecNormalize | None, tensors: Tensors) -> None:
     """Set the running statistics; names, shapes and finiteness were checked before."""
     for name, statistics in _statistics(normalizer).items():
-        prefix = f"{NORMALIZER_PREFIX}{name}"
-        variance, count = tensors[f"{prefix}/var"], float(tensors[f"{prefix}/count"])
-        if (variance < 0).any() or count <= 0:
-            raise LearnerRefused(f"{prefix}: variance must not be negative, count positive")
-        statistics.mean = np.array(tensors[f"{prefix}/mean"], np.float64)
-        statistics.var = np.array(variance, np.float64)
-        statistics.count = count
+        received = received_statistics(f"{NORMALIZER_PREFIX}{name}", tensors)
+        statistics.mean, statistics.var = received.mean, received.variance
+        statistics.count = received.count
 
 
 def _statistics(normalizer: VecNormalize | None) -> dict[str, RunningMeanStd]:
@@ -148,12 +149,3 @@ def _statistics(normalizer: VecNormalize | None) -> dict[str, RunningMeanStd]:
     if normalizer.norm_reward:
         found["return"] = normalizer.ret_rms
     return found
-
-
-def _as_tensors(prefix: str, moments: Moments) -> Tensors:
-    values: dict[str, npt.NDArray[Any] | float] = {
-        "mean": moments.mean,
-        "var": moments.variance,
-        "count": moments.count,
-    }
-    return {f"{prefix}/{name}": np.array(value, np.float64) for name, value in values.items()}

@@ -17,8 +17,7 @@ environment that shares state between its instances.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,35 +30,16 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecNormalize
 
-from provider_image.environments import EnvironmentRefused, make_environment
+from provider_image.environments import EnvironmentRefused
 from provider_image.learners.base import Evaluation, LearnerRefused, TrainingFailed
+from provider_image.learners.episodes import Act, run_episodes
 from provider_image.learners.sb3_environments import training_environment
 from provider_image.learners.sb3_models import ModelPlan, build_model
 from provider_image.learners.sb3_state import load_model
 from provider_image.wire import EvaluateOrder, Tensors, WireError
 
-MAX_EPISODE_STEPS = 1_000_000
 _ERROR_LETTERS = 300
-_SIDE_BY_SIDE = 64
 _SCORE_MARGIN = 1e-3
-
-Act: TypeAlias = Callable[[list[Any]], Sequence[Any]]
-
-
-@dataclass
-class _Episode:
-    index: int
-    environment: Any
-    observation: Any
-    total: float = 0.0
-    steps: int = 0
-
-
-@dataclass
-class _Tally:
-    returns: npt.NDArray[np.float64]
-    lengths: npt.NDArray[np.int64]
-    running: list[_Episode] = field(default_factory=list)
 
 
 def evaluate(order: EvaluateOrder, received: Tensors) -> Evaluation:
@@ -70,7 +50,7 @@ def evaluate(order: EvaluateOrder, received: Tensors) -> Evaluation:
         load_model(model, received, order.rules, built_on.normalizer)
         model.policy.set_training_mode(False)
         act = choose_action_rule(model, built_on.normalizer, order.deterministic)
-        return run_episodes(order, act)
+        return run_episodes(order, act, set_random_seed)
     except (ArithmeticError, AssertionError, RuntimeError, ValueError) as error:
         if isinstance(error, TrainingFailed | LearnerRefused | WireError | EnvironmentRefused):
             raise
@@ -113,55 +93,6 @@ def choose_action_rule(
         return list(actions)
 
     return together
-
-
-def run_episodes(order: EvaluateOrder, act: Act) -> Evaluation:
-    """Run all episodes, at most 64 at a time; one at a time if actions are drawn."""
-    count = len(order.seeds)
-    tally = _Tally(np.zeros(count, np.float64), np.zeros(count, np.int64))
-    width = _SIDE_BY_SIDE if order.deterministic else 1
-    for start in range(0, count, width):
-        try:
-            for index in range(start, min(start + width, count)):
-                tally.running.append(_begin(order, index))
-            while tally.running:
-                _advance(tally, act)
-        finally:
-            for episode in tally.running:
-                episode.environment.close()
-            tally.running.clear()
-    return Evaluation(tally.returns, tally.lengths)
-
-
-def _begin(order: EvaluateOrder, index: int) -> _Episode:
-    seed = order.seeds[index]
-    set_random_seed(seed)
-    environment = make_environment(order.environment)
-    observation, _ = environment.reset(seed=seed)
-    return _Episode(index, environment, observation)
-
-
-def _advance(tally: _Tally, act: Act) -> None:
-    """One step of every running episode."""
-    actions = act([episode.observation for episode in tally.running])
-    still_running = []
-    for episode, action in zip(tally.running, actions, strict=True):
-        observation, reward, terminated, truncated, _ = episode.environment.step(action)
-        episode.observation = observation
-        episode.total += float(reward)
-        episode.steps += 1
-        if terminated or truncated:
-            tally.returns[episode.index] = episode.total
-            tally.lengths[episode.index] = episode.steps
-            episode.environment.close()
-        elif episode.steps >= MAX_EPISODE_STEPS:
-            raise TrainingFailed(
-                f"an episode did not end within {MAX_EPISODE_STEPS} steps; add the wrapper "
-                "TimeLimit to the environment"
-            )
-        else:
-            still_running.append(episode)
-    tally.running[:] = still_running
 
 
 def _score_function(

@@ -15,8 +15,15 @@ from typing import Any
 import torch
 
 from provider_image.learners.base import LearnerRefused
-from provider_image.learners.sb3_state import ENTROPY_NAME, POLICY_PREFIX
-from provider_image.wire import MAX_FILE_BYTES, ImportOrder, Tensors, check_tensors, specs_of
+from provider_image.learners.sb3_state import ENTROPY_NAME
+from provider_image.wire import (
+    MAX_FILE_BYTES,
+    POLICY_PREFIX,
+    ImportOrder,
+    Tensors,
+    check_tensors,
+    specs_of,
+)
 
 POLICY_ENTRY = "policy.pth"
 VARIABLES_ENTRY = "pytorch_variables.pth"

@@ -18,10 +18,15 @@ from stable_baselines3.common.vec_env import VecNormalize
 from provider_image.learners.base import LearnerRefused
 from provider_image.learners.optimizer_bounds import bounded
 from provider_image.learners.sb3_environments import load_normalizer, normalizer_tensors
-from provider_image.wire import StateRules, Tensors, check_tensors, specs_of
+from provider_image.wire import (
+    OPTIMIZER_PREFIX,
+    POLICY_PREFIX,
+    StateRules,
+    Tensors,
+    check_tensors,
+    specs_of,
+)
 
-POLICY_PREFIX = "policy/"
-OPTIMIZER_PREFIX = "optimizer/"
 ENTROPY_NAME = "extra/log_ent_coef"
 
 

@@ -20,13 +20,19 @@ from provider_image.learners.sb3_environments import VectorEnvironment, training
 from provider_image.learners.sb3_models import ModelPlan, build_model, is_on_policy
 from provider_image.learners.sb3_replay import REPLAY_PREFIX, load_replay, replay_tensors
 from provider_image.learners.sb3_state import (
-    OPTIMIZER_PREFIX,
     load_model,
     load_optimizers,
     model_tensors,
     optimizer_tensors,
 )
-from provider_image.wire import UPDATED_PREFIXES, Tensors, TrainOrder, check_tensors, specs_of
+from provider_image.wire import (
+    OPTIMIZER_PREFIX,
+    UPDATED_PREFIXES,
+    Tensors,
+    TrainOrder,
+    check_tensors,
+    specs_of,
+)
 
 _ERROR_LETTERS = 300
 _CLOCK_METRICS = frozenset({"time/fps", "time/time_elapsed"})

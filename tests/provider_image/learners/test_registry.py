@@ -8,15 +8,23 @@ import pytest
 
 from provider_image.learners import LearnerRefused, load_learner
 from provider_image.learners.registry import LEARNERS
-from provider_image.wire import Algorithm
+from provider_image.wire import Algorithm, LearnerName
 
 
 def test_every_algorithm_of_the_wire_has_a_learner() -> None:
-    assert set(LEARNERS) == set(get_args(Algorithm))
-    for algorithm in LEARNERS:
-        assert load_learner(algorithm).packages()["stable_baselines3"]
+    assert set(LEARNERS) == set(get_args(LearnerName))
+    assert set(LEARNERS["sb3"][1]) == set(get_args(Algorithm))
+    for name, (_, algorithms) in LEARNERS.items():
+        for algorithm in algorithms:
+            assert load_learner(algorithm, name).packages()["numpy"]
+    assert "torch" not in load_learner("ppo", "native").packages()
 
 
 def test_an_unknown_algorithm_is_named() -> None:
     with pytest.raises(LearnerRefused, match="algorithm trpo is unknown; known: ppo"):
         load_learner("trpo")
+
+
+def test_a_learner_is_asked_for_its_own_algorithms_only() -> None:
+    with pytest.raises(LearnerRefused, match="learner native does not do sac, but ppo; set learn"):
+        load_learner("sac", "native")

@@ -11,7 +11,13 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from provider_image.environments import make_environment
-from provider_image.learners import Evaluation, TrainingFailed, load_learner, sb3_evaluation
+from provider_image.learners import (
+    Evaluation,
+    TrainingFailed,
+    episodes,
+    load_learner,
+    sb3_evaluation,
+)
 from provider_image.learners.sb3_environments import training_environment
 from provider_image.learners.sb3_models import ModelPlan, build_model
 from provider_image.learners.sb3_state import load_model
@@ -170,7 +176,7 @@ def test_a_result_belongs_to_its_seed_whatever_else_is_evaluated(
 def test_more_episodes_than_run_side_by_side(balancing: Tensors) -> None:
     seeds = tuple(range(70))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sb3_evaluation, "_SIDE_BY_SIDE", 16)
+        patch.setattr(episodes, "SIDE_BY_SIDE", 16)
         chunked = evaluated(CARTPOLE, PPO, balancing, seeds)
     np.testing.assert_array_equal(
         chunked.returns, evaluated(CARTPOLE, PPO, balancing, seeds).returns
@@ -210,7 +216,7 @@ def test_evaluation_takes_nothing_from_the_generators_before(balancing: Tensors)
 
 
 def test_an_episode_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sb3_evaluation, "MAX_EPISODE_STEPS", 50)
+    monkeypatch.setattr(episodes, "MAX_EPISODE_STEPS", 50)
     environment = EnvironmentSpec(id="Pendulum-v1", kwargs={"max_episode_steps": -1})
     learner = LearnerSpec(algorithm="sac", policy_kwargs={"net_arch": [8]})
     with pytest.raises(TrainingFailed, match="did not end within 50 steps; add the wrapper"):

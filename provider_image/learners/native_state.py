@@ -1,0 +1,94 @@
+"""A native model's state as tensors, in and out: policy, optimizer, normaliser.
+
+Names, shapes and order are those of SB3's policy and of torch's Adam over its parameters, so that
+either learner goes on with what the other has left.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from native_kernels.ppo import PolicyShape, Ppo
+from provider_image.learners.native_plan import NativePlan
+from provider_image.learners.optimizer_bounds import bounded
+from provider_image.wire import OPTIMIZER_PREFIX, POLICY_PREFIX, Tensors, TensorSpec
+
+MAX_OPTIMIZER_STEP = 2**31 - 1
+
+Float32 = npt.NDArray[np.float32]
+
+
+def policy_tensors(parameters: Float32, shape: PolicyShape) -> Tensors:
+    """`policy/<name>` from all parameters float32[P]; copies."""
+    return {POLICY_PREFIX + name: piece for name, piece in _pieces(parameters, shape).items()}
+
+
+def policy_parameters(tensors: Tensors, shape: PolicyShape) -> Float32:
+    """All parameters float32[P] from `policy/<name>`, whose names and shapes were checked."""
+    return _joined([tensors[POLICY_PREFIX + name] for name in shape.tensors])
+
+
+def policy_specs(shape: PolicyShape) -> dict[str, TensorSpec]:
+    """What a model of this shape consists of, optimizer and normaliser aside."""
+    return {POLICY_PREFIX + name: TensorSpec("float32", s) for name, s in shape.tensors.items()}
+
+
+def optimizer_tensors(ppo: Ppo, shape: PolicyShape) -> Tensors:
+    """`optimizer/policy/<index>/{step,exp_avg,exp_avg_sq}` float32, as the SB3 learner has them."""
+    step, average, square = ppo.optimizer_state
+    averages = _pieces(average, shape).values()
+    squares = _pieces(square, shape).values()
+    tensors: Tensors = {}
+    for index, (first, second) in enumerate(zip(averages, squares, strict=True)):
+        stem = f"{OPTIMIZER_PREFIX}policy/{index}/"
+        tensors[f"{stem}step"] = np.array(step, np.float32)
+        tensors[f"{stem}exp_avg"] = first
+        tensors[f"{stem}exp_avg_sq"] = second
+    return tensors
+
+
+def optimizer_specs(shape: PolicyShape) -> dict[str, TensorSpec]:
+    """What `optimizer_tensors` gives."""
+    specs: dict[str, TensorSpec] = {}
+    for index, of in enumerate(shape.tensors.values()):
+        stem = f"{OPTIMIZER_PREFIX}policy/{index}/"
+        specs[f"{stem}step"] = TensorSpec("float32", ())
+        specs[f"{stem}exp_avg"] = specs[f"{stem}exp_avg_sq"] = TensorSpec("float32", tuple(of))
+    return specs
+
+
+def load_optimizer(ppo: Ppo, tensors: Tensors, plan: NativePlan) -> None:
+    """Set Adam's state from checked tensors, of a stranger perhaps: held within bounds.
+
+    Parameters are stepped together, so all of them have the same `step`; where a stranger's
+    differ, the greatest counts, for a small one makes large steps.
+    """
+    group = {"betas": plan.adam_betas, "eps": plan.adam_epsilon}
+    steps, averages, squares = [], [], []
+    for index in range(len(plan.shape.tensors)):
+        stem = f"{OPTIMIZER_PREFIX}policy/{index}/"
+        held = bounded(
+            {field: tensors[stem + field] for field in ("step", "exp_avg", "exp_avg_sq")}, group
+        )
+        steps.append(float(held["step"]))
+        averages.append(held["exp_avg"])
+        squares.append(held["exp_avg_sq"])
+    step = min(round(max(steps)), MAX_OPTIMIZER_STEP)
+    ppo.load_optimizer_state(step, _joined(averages), _joined(squares))
+
+
+def _pieces(vector: Float32, shape: PolicyShape) -> dict[str, Float32]:
+    pieces: dict[str, Float32] = {}
+    start = 0
+    for name, of in shape.tensors.items():
+        end = start + math.prod(of)
+        pieces[name] = np.array(vector[start:end]).reshape(of)
+        start = end
+    return pieces
+
+
+def _joined(pieces: list[Float32]) -> Float32:
+    return np.concatenate([np.asarray(piece, np.float32).ravel() for piece in pieces])
