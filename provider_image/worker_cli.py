@@ -28,11 +28,14 @@ EXIT_ORDER_FAILED = 3
 EXIT_NO_WORKER = 4
 
 _USAGE = """\
-usage: derl-worker start            start the worker in the background, wait until it is ready
+usage: derl-worker start [--learner native|sb3]
+                                    start the worker in the background, wait until it is ready
        derl-worker work ORDER.json  have it execute an order, wait for the result
        derl-worker stop             end it
-       derl-worker serve [--stop-on-stdin-eof]
+       derl-worker serve [--learner native|sb3] [--stop-on-stdin-eof]
                                     be the worker, in the foreground
+--learner says which learner to have in memory beforehand (default sb3); either is loaded when an
+order needs it.
 All files lie in the current directory. Exit codes: 0 done, 1 the worker does not start,
 2 usage, 3 the order was refused or failed, 4 no worker is running."""
 _LOG_TAIL_BYTES = 2000
@@ -42,20 +45,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     match given:
-        case ["start"]:
-            return _start()
+        case ["start", *options] if _are_options(options, ()):
+            return _start(options)
         case ["work", order_name]:
             return _work(order_name)
         case ["stop"]:
             return _stop()
-        case ["serve"] | ["serve", "--stop-on-stdin-eof"]:
-            command = _server_command([*given[1:], "--ready-fd", "1"])
+        case ["serve", *options] if _are_options(options, ("--stop-on-stdin-eof",)):
+            command = _server_command([*options, "--ready-fd", "1"])
             os.execve(command[0], command, worker_environment(os.environ))
         case ["--help"] | ["-h"] | ["help"]:
             print(_USAGE)
             return EXIT_OK
     print(_USAGE, file=sys.stderr)
     return EXIT_USAGE
+
+
+def _are_options(given: Sequence[str], flags: Sequence[str]) -> bool:
+    match given:
+        case []:
+            return True
+        case ["--learner", "native" | "sb3", *rest]:
+            return _are_options(rest, flags)
+        case [flag, *rest] if flag in flags:
+            return _are_options(rest, flags)
+    return False
 
 
 def worker_environment(inherited: Mapping[str, str]) -> dict[str, str]:
@@ -79,13 +93,13 @@ def worker_environment(inherited: Mapping[str, str]) -> dict[str, str]:
     return environment
 
 
-def _start() -> int:
+def _start(options: Sequence[str]) -> int:
     directory = os.open(".", os.O_RDONLY)
     fcntl.flock(directory, fcntl.LOCK_EX)  # two starts at once become one after the other
     running = _running_worker()
     if running is not None:
         return _report_ready(running[1])
-    return _report_ready(_spawn_and_wait())
+    return _report_ready(_spawn_and_wait(options))
 
 
 def _report_ready(ready_line: str) -> int:
@@ -96,7 +110,7 @@ def _report_ready(ready_line: str) -> int:
     return EXIT_FAILED
 
 
-def _spawn_and_wait() -> str:
+def _spawn_and_wait(options: Sequence[str]) -> str:
     """Start the worker in a session of its own; its ready line, or nothing if it failed."""
     import subprocess
 
@@ -104,7 +118,7 @@ def _spawn_and_wait() -> str:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     log = os.open(LOG_NAME, flags, 0o644)
     subprocess.Popen(
-        _server_command(["--ready-fd", str(write_end)]),
+        _server_command([*options, "--ready-fd", str(write_end)]),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,

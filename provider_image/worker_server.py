@@ -1,4 +1,4 @@
-"""The worker: a long-lived process that has torch in memory and executes orders one by one.
+"""The worker: a long-lived process that has a learner in memory and executes orders one by one.
 
 It listens on `worker.sock` in its current directory. A client sends one JSON line,
 `{"order": "<file>"}`, and gets one back: `{"order_sha256", "files"}` or `{"error"}`. An order
@@ -8,22 +8,24 @@ environment variables that must stand before NumPy and torch are imported.
 
 from __future__ import annotations
 
-import argparse
+import _thread
 import contextlib
 import fcntl
 import gc
+import importlib
 import json
 import os
 import re
 import signal
 import socket
 import sys
-import threading
-import traceback
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from provider_image.worker_cli import LOCK_NAME, RESERVED_NAMES, SOCKET_NAME
+
+if TYPE_CHECKING:
+    from provider_image.wire import LearnerName
 
 _REQUEST_LIMIT_BYTES = 4096
 _ERROR_LETTERS = 2000
@@ -33,10 +35,8 @@ _ORDER_NAME = re.compile(r"\A[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\Z")
 
 def main() -> int:
     """Load what learners need, announce it, and serve until killed or told to stop."""
-    parser = argparse.ArgumentParser(prog="python -m provider_image.worker_server")
-    parser.add_argument("--ready-fd", type=int, default=1)
-    parser.add_argument("--stop-on-stdin-eof", action="store_true")
-    options = parser.parse_args()
+    options = _options(sys.argv[1:])
+    gc.disable()  # until all is imported: collecting then finds nothing and takes its time
     lock = _take_lock()
     if lock is None:
         print("a worker is already running in this directory", file=sys.stderr)
@@ -44,8 +44,12 @@ def main() -> int:
     if options.stop_on_stdin_eof:
         # Whoever holds our stdin decides when we end, not the terminal that both may share.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        threading.Thread(target=_exit_when_stdin_ends, daemon=True).start()
-    ready_line = json.dumps(_load(), sort_keys=True) + "\n"
+        _thread.start_new_thread(_exit_when_stdin_ends, ())
+    ready_line = json.dumps(_load(options.learner), sort_keys=True) + "\n"
+    if options.learner == "sb3":
+        gc.collect()
+    gc.freeze()  # what stands in memory now is never looked at again
+    gc.enable()
     with _listening_socket() as listener:
         os.write(lock, ready_line.encode())
         _announce(options.ready_fd, ready_line)
@@ -54,6 +58,26 @@ def main() -> int:
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(_REQUEST_TIMEOUT_SECONDS)
                 _serve(connection, Path())
+
+
+class _Options(NamedTuple):
+    ready_fd: int = 1
+    learner: LearnerName = "sb3"
+    stop_on_stdin_eof: bool = False
+
+
+def _options(given: list[str]) -> _Options:
+    """What `worker_cli` puts together; argparse would take longer than all that is read here."""
+    match given:
+        case []:
+            return _Options()
+        case ["--ready-fd", number, *rest]:
+            return _options(rest)._replace(ready_fd=int(number))
+        case ["--learner", "native" | "sb3" as name, *rest]:
+            return _options(rest)._replace(learner="native" if name == "native" else "sb3")
+        case ["--stop-on-stdin-eof", *rest]:
+            return _options(rest)._replace(stop_on_stdin_eof=True)
+    raise SystemExit(f"unknown option {given[0]}; start the worker by derl-worker")
 
 
 def _serve(connection: socket.socket, directory: Path) -> None:
@@ -94,7 +118,7 @@ def execute_file(name: str, directory: Path) -> dict[str, Any]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        traceback.print_exc()
+        sys.excepthook(type(error), error, error.__traceback__)
         return {"error": _one_line(error)}
     finally:
         gc.collect()
@@ -111,17 +135,38 @@ def _one_line(error: BaseException) -> str:
     return (text if ours and text else f"{type(error).__name__}: {text}")[:_ERROR_LETTERS]
 
 
-def _load() -> dict[str, Any]:
-    """Import everything an order needs; what stands in memory now is never collected again."""
+def _load(name: LearnerName) -> dict[str, Any]:
+    """Import what the learner's orders need; whatever else one needs is imported when it comes."""
     # SB3 imports TensorBoard where it finds it; a worker writes none and saves the time.
     cast(dict[str, Any], sys.modules).setdefault("torch.utils.tensorboard", None)
+    _import_msgspec()
     from provider_image import round_runner  # noqa: F401
     from provider_image.learners import load_learner
+    from provider_image.wire import FORMAT_VERSION
 
-    packages = load_learner("ppo").packages()
-    gc.collect()
-    gc.freeze()
-    return {"format": 1, "packages": packages, "threads": 1}
+    packages = load_learner("ppo", name).packages()
+    if name == "native":
+        _check_kernels()
+    return {"format": FORMAT_VERSION, "learner": name, "packages": packages, "threads": 1}
+
+
+def _import_msgspec() -> None:
+    """Without typing_extensions, which it prefers to typing where both have what it needs."""
+    modules = cast(dict[str, Any], sys.modules)
+    if "typing_extensions" in modules:
+        return
+    modules["typing_extensions"] = None
+    try:
+        importlib.import_module("msgspec")
+    finally:
+        del modules["typing_extensions"]
+
+
+def _check_kernels() -> None:
+    """Raise if the kernels give other bits here than they must: then no work is taken on."""
+    from native_kernels.selftest import quick_check
+
+    quick_check()
 
 
 def _take_lock() -> int | None:

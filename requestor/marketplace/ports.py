@@ -193,6 +193,9 @@ class Terms:
     gpu: GpuNeeds | None = None
     registry_url: str = "https://registry.golem.network"
     manifest: Manifest | None = None
+    learner: str = "sb3"
+    """What a provider's worker has in memory before it says that it is ready."""
+
     payment_interval_seconds: float = 18_000.0
     """How often at most a provider may ask to be paid before an agreement ends, if that is long."""
 

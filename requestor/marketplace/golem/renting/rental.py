@@ -133,6 +133,7 @@ class GolemPool:
             end_agreement=self._desk.end,
             deploy_timeout_seconds=terms.deploy_timeout_seconds,
             notice=self._notice,
+            learner=terms.learner,
         )
         self._lost: asyncio.Future[None] | None = None
         self._golem: Golem | None = None

@@ -34,6 +34,7 @@ class LeaseRoster:
         end_agreement: ends one whether or not there is a lease.
         deploy_timeout_seconds: how long a provider may take to become ready.
         notice: told what a person should know.
+        learner: what workers load before they are ready.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class LeaseRoster:
         end_agreement: Callable[[str], None],
         deploy_timeout_seconds: float,
         notice: Callable[[str], None],
+        learner: str = "sb3",
     ) -> None:
         self._books = books
         self._records = records
@@ -58,6 +60,7 @@ class LeaseRoster:
         self.ready: asyncio.Queue[GolemLease] = asyncio.Queue()
         self.presence = presence
         self.deploy_timeout_seconds = deploy_timeout_seconds
+        self.learner = learner
         self.is_closing = False
 
     def __iter__(self) -> Iterator[tuple[str, GolemLease]]:

@@ -37,6 +37,7 @@ class LeaseKeeper(Protocol):
     """What a service needs of the pool that it belongs to."""
 
     deploy_timeout_seconds: float
+    learner: str
     is_closing: bool
 
     @property
@@ -93,7 +94,7 @@ class WorkerService(Service):
         script = self._ctx.new_script(timeout=self._script_time(seconds), wait_for_results=False)
         script.deploy(**self.get_deploy_args())
         script.start()
-        script.run("/bin/sh", "-c", "exec derl-worker start")
+        script.run("/bin/sh", "-c", f"exec derl-worker start --learner {self._keeper.learner}")
         results = yield script
         try:
             await wait_present(results, seconds, lambda: self._keeper.presence.away_seconds)
