@@ -67,7 +67,7 @@ async def look_here(settings: RunSettings) -> Here:
     """
     with tempfile.TemporaryDirectory(prefix="derl-quote-") as name:
         folder = Path(name)
-        async with LocalWorker(folder / "worker") as worker:
+        async with LocalWorker(folder / "worker", settings.learner) as worker:
             judge = Judge(worker, settings.environment, settings.learner, settings.rules)
             return await _here(settings, worker, judge, folder)
 
@@ -111,11 +111,12 @@ async def measure(
     settings = replace(settings, terms=terms)
     ledger = Ledger(directory.ledger)
     try:
-        async with LocalWorker(directory.local) as worker:
+        async with LocalWorker(directory.local, settings.learner) as worker:
             judge = Judge(worker, settings.environment, settings.learner, settings.rules)
             here = await _here(settings, worker, judge, directory.path)
             book = await open_book(settings, judge, directory.path)
             market = GolemMarketplace(bench.address, ledger, bench.history)
+            terms = replace(terms, learner=book.learner.learner)
             found = await measure_providers(book, market, terms, MEASURE_SECONDS, bench.notice)
     except TimeoutError as error:
         raise PreflightError(

@@ -174,11 +174,10 @@ def _archive(path: Path, config_file: Path | None) -> _Subject:
 
 async def _play(subject: _Subject, seeds: tuple[int, ...]) -> Evaluation:
     with tempfile.TemporaryDirectory(prefix="derl-evaluate-") as folder:
-        async with LocalWorker(Path(folder) / "worker") as worker:
-            config = subject.config
-            judge = Judge(
-                worker, environment_spec(config), learner_spec(config), state_rules(config)
-            )
+        config = subject.config
+        learner = learner_spec(config)
+        async with LocalWorker(Path(folder) / "worker", learner) as worker:
+            judge = Judge(worker, environment_spec(config), learner, state_rules(config))
             model = subject.model
             if subject.is_archive:
                 model = Path(folder) / "imported.safetensors"

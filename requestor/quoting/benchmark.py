@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from provider_image.wire import ModelMetadata, decode_metadata, specs_of, write_bundle
+from provider_image.wire import ModelMetadata, decode_metadata, settled, specs_of, write_bundle
 from requestor.errors import RunFailed
 from requestor.evaluation.judge import Judge
 from requestor.evaluation.local_worker import LocalOrderFailed, LocalWorker, LocalWorkerError
@@ -58,6 +58,7 @@ class OrderBook:
         self.folder = folder
         self.model = model
         self.desk = RoundDesk(specs)
+        self.learner = specs.learner
         self.items = plan_round(settings.federation, 0).items
 
     def item(self, number: int) -> WorkItem:
@@ -77,7 +78,7 @@ async def open_book(settings: RunSettings, judge: Judge, folder: Path) -> OrderB
     files = RoundFiles(
         run_id=settings.terms.run_id,
         environment=settings.environment,
-        learner=settings.learner,
+        learner=settled(settings.learner, metadata),
         rules=settings.rules,
         model=reference,
         model_path=model,

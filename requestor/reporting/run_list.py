@@ -114,6 +114,7 @@ def status_record(status: RunStatus) -> dict[str, Any]:
         "path": str(status.path),
         "state": status.state,
         "session_unix_seconds": started,
+        "learner": status.view.started.learner if status.view.started else "",
     }
 
 

@@ -38,6 +38,8 @@ class RunStarted(Event):
     is_resumed: bool
     parameters: int
     target_return: float | None = None
+    learner: str = ""
+    learner_reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ Read next: `dispatcher.py` and `referee.py`, then `provider_image/round_runner.p
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -18,7 +19,14 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from provider_image.wire import FileRef, Tensors, specs_of
+from provider_image.wire import (
+    FileRef,
+    ModelMetadata,
+    Tensors,
+    decode_metadata,
+    settled,
+    specs_of,
+)
 from requestor.errors import BudgetReached, DerlError, Interrupted, RunFailed
 from requestor.evaluation.judge import Judge
 from requestor.evaluation.local_worker import LocalWorker
@@ -94,8 +102,18 @@ class TrainingRun:
             DerlError: it could not begin; errors later on are in the summary.
         """
         settings = self._settings
-        async with LocalWorker(self._directory.local) as worker:
-            judge = Judge(worker, settings.environment, settings.learner, settings.rules)
+        local = self._directory.local
+        async with (
+            LocalWorker(local, settings.learner) as worker,
+            LocalWorker(local / "export", waits_for_work=True) as exporter,
+        ):
+            judge = Judge(
+                worker,
+                settings.environment,
+                settings.learner,
+                settings.rules,
+                exporter if worker.is_light else None,
+            )
             referee = Referee(settings, judge, self._store, emit=self._emit, clock=self._clock)
             started_seconds = self._clock()
             await self._start(referee)
@@ -115,8 +133,10 @@ class TrainingRun:
             checkpoint = await referee.first_checkpoint()
             self._write(checkpoint)
         self._checkpoint = checkpoint
-        model = self._store.load(checkpoint.model).tensors
-        policy = [tensor for name, tensor in model.items() if name.startswith("policy/")]
+        bundle = self._store.load(checkpoint.model)
+        policy = [t for name, t in bundle.tensors.items() if name.startswith("policy/")]
+        metadata = decode_metadata(bundle, ModelMetadata)
+        self._settle(metadata)
         fed = self._settings.federation
         self._emit(
             events.RunStarted(
@@ -130,7 +150,19 @@ class TrainingRun:
                 is_resumed=is_resumed,
                 parameters=sum(tensor.size for tensor in policy),
                 target_return=self._settings.evaluation.target_return,
+                learner=self._settings.learner.learner,
+                learner_reason=metadata.learner_reason,
             )
+        )
+        self._notice(f"learner {self._settings.learner.learner}: {metadata.learner_reason}")
+
+    def _settle(self, metadata: ModelMetadata) -> None:
+        """Let every order of the run be executed by the learner that made its first model."""
+        learner = settled(self._settings.learner, metadata)
+        self._settings = dataclasses.replace(
+            self._settings,
+            learner=learner,
+            terms=dataclasses.replace(self._settings.terms, learner=learner.learner),
         )
 
     # --- training ------------------------------------------------------------------------------

@@ -347,6 +347,12 @@ def play_in_plain_sb3(run: RunFolder) -> dict[str, list[float]]:
 
 
 @pytest.fixture(scope="session")
+def plain_sb3() -> Callable[[RunFolder], dict[str, list[float]]]:
+    """What plain SB3 makes of a run's models."""
+    return play_in_plain_sb3
+
+
+@pytest.fixture(scope="session")
 def reference(
     tmp_path_factory: pytest.TempPathFactory, adopts_orphans: None
 ) -> Iterator[Reference]:

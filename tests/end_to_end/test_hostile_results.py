@@ -32,6 +32,7 @@ from provider_image.wire import (
     WireError,
     decode_metadata,
     result_specs,
+    settled,
     specs_of,
     write_bundle,
 )
@@ -106,10 +107,16 @@ async def _train(folder: Path, *overrides: str) -> Trained:
     inbox = folder / "inbox"
     inbox.mkdir()
     async with LocalWorker(folder / "worker") as worker:
-        specs = (environment_spec(config), learner_spec(config), state_rules(config))
-        model = await Judge(worker, *specs).initialise("run", 1)
+        environment, learner, rules = (
+            environment_spec(config),
+            learner_spec(config),
+            state_rules(config),
+        )
+        model = await Judge(worker, environment, learner, rules).initialise("run", 1)
         path = folder / "model.safetensors"
-        reference = write_bundle(path, model.tensors, decode_metadata(model, ModelMetadata))
+        metadata = decode_metadata(model, ModelMetadata)
+        reference = write_bundle(path, model.tensors, metadata)
+        specs = (environment, settled(learner, metadata), rules)
         files = RoundFiles("run", *specs, reference, path, specs_of(model.tensors), {}, inbox, 60.0)
         desk = RoundDesk(replace(files, compression=compression_spec(config)))
         (item,) = plan_round(FederationSettings(0, 1, 1, 128, 1), 0).items
