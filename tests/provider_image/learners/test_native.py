@@ -125,7 +125,7 @@ def test_a_normaliser_is_exported_as_sb3s(tmp_path: Path) -> None:
     read = VecNormalize.load(
         str(tmp_path / "normalizer.pkl"), DummyVecEnv([lambda: gymnasium.make("Pendulum-v1")])
     )
-    assert read.obs_rms.mean.tolist() == [0.5] * 3  # type: ignore[union-attr]
+    assert read.obs_rms.mean.tolist() == [0.5] * 3  # type: ignore[attr-defined]
 
 
 def test_fresh_weights_are_orthogonal_with_sb3s_gains() -> None:

@@ -182,5 +182,5 @@ def test_spaces_are_read_as_they_are() -> None:
     assert spaces.observation.high == (1, 1, 1, 1, 8, 8)
     assert spaces.action.text == "Box(-2.0, 2.0, (1,), float32)"
     low, high = spaces.action.bounds()
-    assert (low.dtype, low.tolist(), high.tolist()) == ("float32", [-2.0], [2.0])
+    assert (low.dtype.name, low.tolist(), high.tolist()) == ("float32", [-2.0], [2.0])
     assert read_spaces(CARTPOLE).action == Space("discrete", "Discrete(2)", n=2)

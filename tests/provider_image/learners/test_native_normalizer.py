@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from provider_image.learners import LearnerRefused
 from provider_image.learners.native_normalizer import Normalizer
 from provider_image.learners.sb3_environments import (
     MomentRecorder,
-    VecNormalize,
     VectorEnvironment,
     load_normalizer,
     normalizer_tensors,
@@ -26,7 +25,7 @@ from provider_image.wire import NormalizeSpec
 SHAPE, COUNT, STEPS = (3,), 4, 50
 
 
-class Scripted(gymnasium.Env[npt.NDArray[Any], int]):
+class Scripted(gymnasium.Env[npt.NDArray[Any], np.int64]):
     """Says what a table holds; episodes end where the table says so."""
 
     def __init__(self, table: dict[str, npt.NDArray[Any]], number: int) -> None:
@@ -38,7 +37,7 @@ class Scripted(gymnasium.Env[npt.NDArray[Any], int]):
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[npt.NDArray[Any], Any]:
         return self._table["starts"][self._at, self._number], {}
 
-    def step(self, action: int) -> tuple[npt.NDArray[Any], float, bool, bool, Any]:
+    def step(self, action: np.int64) -> tuple[npt.NDArray[Any], float, bool, bool, Any]:
         at, number = self._at, self._number
         self._at += 1
         done = bool(self._table["dones"][at, number])
