@@ -193,6 +193,9 @@ class Ppo:
         Row b takes the random numbers of (seed, step, b), whatever else is in the batch.
         Returns (actions int64[B] or float32[B, A], values float32[B], log-probabilities
         float32[B]). Continuous actions are not clipped to the action space.
+
+        Raises TypeError for another dtype, ValueError for another shape or order or entries that
+        are not finite; the message names the argument. The same for the two methods below.
         """
         return self.native.act(observations, seed, step)
 
@@ -236,6 +239,8 @@ class Ppo:
         Raises TypeError or ValueError naming the argument, also where an entry is not finite, and
         FloatingPointError where the gradient is not finite; nothing has changed then.
         """
+        for name, number in (("seed", seed), ("first_epoch", first_epoch)):
+            _require_integer(name, number, 0, (1 << 64) - 1)
         policy, value, entropy, divergence, clipped, loss, epochs, updates = self.native.update(
             *_arrays(rollout), _native_settings(settings), order, seed, first_epoch
         )
@@ -263,7 +268,10 @@ def orthogonal_parameters(
     Orthogonal matrices times a gain of sqrt(2) (hidden layers), 0.01 (action head) or 1 (value
     head); biases zero; log_std, if any, log_std_init. The same bits on every machine; not the
     numbers that PyTorch draws for a seed. Source: Saxe et al. 2013 (arXiv 1312.6120).
+
+    seed: from 0 to 2^64 - 1; another one is a ValueError.
     """
+    _require_integer("seed", seed, 0, (1 << 64) - 1)
     return _native.ppo.orthogonal_parameters(_native_shape(shape), seed, log_std_init)
 
 

@@ -17,9 +17,10 @@ namespace {
 using Widths = std::vector<int>;
 
 void require_finite(const py::array& array, const char* name) {
-    require(DERL_AT_LEVEL(all_finite)(static_cast<const float*>(array.data()),
-                                      static_cast<std::size_t>(array.size())),
-            std::string(name) + ": every entry must be finite");
+    if (!DERL_AT_LEVEL(all_finite)(static_cast<const float*>(array.data()),
+                                   static_cast<std::size_t>(array.size()))) {
+        throw py::value_error(std::string(name) + ": every entry must be finite");
+    }
 }
 
 // The face in Python has checked the numbers.
@@ -61,6 +62,7 @@ const float* checked_observations(const Ppo& ppo, const py::array& observations)
                               std::to_string(ppo.network().observation_size) +
                               " columns, has shape " + shape_text(observations));
     }
+    require_finite(observations, "observations");
     return data;
 }
 

@@ -120,6 +120,8 @@ def test_an_unlikely_action_stays_possible_and_an_impossible_one_is_not_drawn() 
         (np.zeros((2, 5), np.float32), "observations: must have 4 columns"),
         (np.zeros(4, np.float32), "observations: must be float32"),
         (np.zeros((4, 2), np.float32).T, "in C order"),
+        (np.full((2, 4), np.nan, np.float32), "observations: every entry must be finite"),
+        (np.full((2, 4), -np.inf, np.float32), "observations: every entry must be finite"),
     ],
 )
 def test_unfit_observations_are_refused(observations: NDArray[np.float32], words: str) -> None:

@@ -68,3 +68,9 @@ def test_they_make_a_policy() -> None:
     shape = PolicyShape(4, 2)
     weights = orthogonal_parameters(shape, 0)
     np.testing.assert_array_equal(Ppo(shape, weights).parameters, weights)
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 64])
+def test_a_seed_beyond_64_bits_is_refused(seed: int) -> None:
+    with pytest.raises(ValueError, match="seed: must be from 0"):
+        orthogonal_parameters(PolicyShape(4, 2), seed)
