@@ -18,11 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from native_kernels import _native, backends
+from native_kernels.canary import KernelsUnfitError, canary_problem, compare_digests
 from native_kernels.catalogue import KERNELS, difference
-from native_kernels.environments import BatchEnvironment
 from native_kernels.limits import Limits, measure_limits
-from native_kernels.ppo import PolicyShape, Ppo, PpoSettings
-from native_kernels.rollouts import Collector
 from native_kernels.speeds import Speed, measure_speeds
 
 __all__ = ["Check", "KernelsUnfitError", "Report", "levels_here", "quick_check", "run"]
@@ -34,20 +32,6 @@ EXAMPLES = 2
 """So many of the catalogue's examples are computed for each kernel."""
 ELEMENTARY_DIGEST = "007bc356a6dfd7dbb5eeb4eb1abdac1c5e71ea48be4ff3dd63e50f1de4988fe3"
 """SHA-256 of the elementary functions over their grids, on every machine."""
-
-CANARY = {
-    ("CartPole-v1", PolicyShape(4, 2, pi=(16, 16), vf=(16,))): (
-        "1a5f34311782533a23afe89c422b426fff8e3de0114fa9a136386bf6968dacb8"
-    ),
-    ("Pendulum-v1", PolicyShape(3, 1, "gaussian", pi=(16,), vf=(16,), activation="relu")): (
-        "6257926a6f0697db581f5561b063e3dc8d72fcde5f4cf352b45dde4293c3184f"
-    ),
-}
-"""SHA-256 of tiny training rounds. Who replays a stranger's round to audit it relies on these."""
-
-
-class KernelsUnfitError(RuntimeError):
-    """A kernel gave other bits than it must: nothing computed here may be sold or merged."""
 
 
 @dataclass(frozen=True)
@@ -133,41 +117,7 @@ def _elementary_bits() -> str:
     digest = hashlib.sha256()
     for function, x in _grids().values():
         digest.update(function(x).astype("<f4").tobytes())
-    return _compare("elementary functions", digest.hexdigest(), ELEMENTARY_DIGEST)
-
-
-def _compare(what: str, found: str, wanted: str) -> str:
-    if found == wanted:
-        return ""
-    return f"{what}: the digest is {found[:16]}…, must be {wanted[:16]}…"
-
-
-def _exact_weights(count: int) -> Floats:
-    """Numbers that every machine agrees on, about as large as a policy's."""
-    return (np.arange(count, dtype=np.float32) * 37 % 101 - 50) / np.float32(400)
-
-
-def training_round(environment: str, shape: PolicyShape) -> str:
-    """SHA-256 of a tiny round: rollout, advantages and two epochs of updates, in hexadecimal."""
-    ppo = Ppo(shape, _exact_weights(shape.parameter_count))
-    collector = Collector(ppo, BatchEnvironment(environment, 4, seed=7), seed=9)
-    rollout = collector.collect(24, gamma=0.99, gae_lambda=0.95)
-    settings = PpoSettings(
-        learning_rate=1e-3, clip_range=0.1, ent_coef=0.01, batch_size=40, n_epochs=2
-    )
-    ppo.update(rollout, settings, seed=11)
-    digest = hashlib.sha256()
-    for array in (rollout.observations, rollout.log_probs, rollout.advantages, ppo.parameters):
-        digest.update(array.astype("<f4").tobytes())
-    return digest.hexdigest()
-
-
-def _canary() -> str:
-    for (environment, shape), wanted in CANARY.items():
-        problem = _compare(f"a round on {environment}", training_round(environment, shape), wanted)
-        if problem:
-            return problem
-    return ""
+    return compare_digests("elementary functions", digest.hexdigest(), ELEMENTARY_DIGEST)
 
 
 def _as_defined(backend: str) -> str:
@@ -188,7 +138,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "elementary functions within their bounds": _elementary_errors,
     "elementary functions, same bits": _elementary_bits,
     "every kernel of the catalogue as defined": lambda: _as_defined("cpu"),
-    "training rounds, same bits": _canary,
+    "training rounds, same bits": canary_problem,
 }
 QUICK = (
     "elementary functions, same bits",

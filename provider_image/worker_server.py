@@ -163,10 +163,10 @@ def _import_msgspec() -> None:
 
 
 def _check_kernels() -> None:
-    """Raise if the kernels give other bits here than they must: then no work is taken on."""
-    from native_kernels.selftest import quick_check
+    """Raise if rounds have other bits here than they must: then no work is taken on."""
+    from native_kernels.canary import check_rounds
 
-    quick_check()
+    check_rounds()
 
 
 def _take_lock() -> int | None:
