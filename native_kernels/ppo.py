@@ -215,7 +215,9 @@ class Ppo:
     def load_optimizer_state(
         self, step: int, exp_avg: NDArray[np.float32], exp_avg_sq: NDArray[np.float32]
     ) -> None:
-        """Go on from another optimizer's state; see ``optimizer_state``.
+        """Go on from another optimizer's state, as ``optimizer_state`` gives it.
+
+        step: updates done, 0 or more. exp_avg, exp_avg_sq: float32[P].
 
         Raises TypeError for another dtype, ValueError for another length, a negative step or
         entries that are not finite or, in exp_avg_sq, negative.
