@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -133,3 +134,30 @@ def test_an_export_replaces_what_was_there(tmp_path: Path, is_normalized: bool) 
     assert normalizer.exists() is is_normalized
     assert sorted(path.name for path in worker.folder.iterdir()) == []
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_an_exporter_exports_and_nobody_else(tmp_path: Path) -> None:
+    worker, exporter = FakeWorker(tmp_path / "w"), FakeWorker(tmp_path / "e")
+    divided = dataclasses.replace(judge(worker), exporter=exporter)
+    archive = tmp_path / "model.zip"
+    asyncio.run(divided.export(model(tmp_path), 5, archive, tmp_path / "none"))
+    assert archive.read_bytes() == b"zip"
+    assert (len(worker.orders), len(exporter.orders)) == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["native", "sb3"])
+def test_where_it_is_left_open_each_model_says_its_learner(tmp_path: Path, name: str) -> None:
+    worker = FakeWorker(tmp_path / "w", [1.0])
+    left_open = Judge(worker, EnvironmentSpec("E"), LearnerSpec("ppo", learner="auto"), RULES)
+    metadata = ModelMetadata(
+        algorithm="ppo",
+        learner=name,  # type: ignore[arg-type]
+        environment_id="E",
+        observation_space="",
+        action_space="",
+    )
+    path = tmp_path / "m.safetensors"
+    write_bundle(path, {"policy/w": np.array([1.0], np.float32)}, metadata)
+    asyncio.run(left_open.evaluate(path, [1], deterministic=True))
+    asyncio.run(left_open.export(path, 5, tmp_path / "model.zip", tmp_path / "none"))
+    assert [order.learner.learner for order in worker.orders] == [name, name]
