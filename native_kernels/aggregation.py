@@ -22,6 +22,18 @@ __all__ = [
     "weighted_mean",
 ]
 
+MOST_THREADS = 1024
+
+
+def _require_whole(name: str, value: object, least: int | None, most: int) -> None:
+    """Raise a TypeError for what is no whole number, a ValueError for one out of range."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name}: must be a whole number, is {value!r}")
+    if least is not None and value < least:
+        raise ValueError(f"{name}: must be at least {least}, is {value}")
+    if value > most:
+        raise ValueError(f"{name}: must be at most {most}, is {value}")
+
 
 def weighted_mean(
     updates: NDArray[np.float32], weights: NDArray[np.float64], *, threads: int = 1
@@ -30,11 +42,12 @@ def weighted_mean(
 
     updates: float32[N, P], C order; entries that are not finite make their column not finite.
     weights: float64[N], finite, not negative, not all zero; only their ratios matter.
-    threads: at least 1, how many may be used. Returns float32[P].
+    threads: 1 to 1024, how many may be used. Returns float32[P].
 
     Raises TypeError for another dtype, ValueError for another shape or order or unfit weights;
     the message names the argument.
     """
+    _require_whole("threads", threads, 1, MOST_THREADS)
     return _native.aggregation.weighted_mean(updates, weights, threads)
 
 
@@ -58,13 +71,14 @@ def coordinate_median(updates: NDArray[np.float32], *, threads: int = 1) -> NDAr
     """Median of each column; of an even number of rows, the mean of the two middle ones.
 
     updates: float32[N, P], C order, 1 <= N <= 4096, no NaN; infinities are ordered as usual.
-    threads: at least 1, how many may be used. Returns float32[P]; zeros come back positive.
+    threads: 1 to 1024, how many may be used. Returns float32[P]; zeros come back positive.
     Less than half of the rows, whatever they hold, cannot move it out of the range of the others
     (Yin et al. 2018, arXiv 1803.01498).
 
     Raises TypeError for another dtype, ValueError for another shape or order or a NaN, whose place
     the message tells.
     """
+    _require_whole("threads", threads, 1, MOST_THREADS)
     return _native.aggregation.coordinate_median(updates, threads)
 
 
@@ -74,7 +88,7 @@ def trimmed_mean(
     """Mean of each column without its ``trim`` smallest and ``trim`` largest entries.
 
     updates: float32[N, P], C order, 1 <= N <= 4096, no NaN; infinities are ordered as usual.
-    trim: a number of rows, 0 <= 2 * trim < N. threads: at least 1, how many may be used.
+    trim: a number of rows, 0 <= 2 * trim < N. threads: 1 to 1024, how many may be used.
     Returns float32[P], zeros positive; summed in float32 in an order that depends on where the
     entries stand (error at most N * 6e-8 of the mean magnitude of what is kept). ``trim`` rows,
     whatever they hold, cannot move it out of the range of the others (Yin et al. 2018, arXiv
@@ -83,13 +97,15 @@ def trimmed_mean(
     Raises TypeError for another dtype, ValueError for another shape or order, an unfit ``trim`` or
     a NaN, whose place the message tells.
     """
+    _require_whole("trim", trim, None, 2**62)
+    _require_whole("threads", threads, 1, MOST_THREADS)
     return _native.aggregation.trimmed_mean(updates, trim, threads)
 
 
 def squared_distances(updates: NDArray[np.float32], *, threads: int = 1) -> NDArray[np.float64]:
     """Squared Euclidean distances between all rows, from their differences, not from products.
 
-    updates: float32[N, P], C order, 1 <= N <= 4096, finite. threads: at least 1, how many may be
+    updates: float32[N, P], C order, 1 <= N <= 4096, finite. threads: 1 to 1024, how many may be
     used. Returns float64[N, N], symmetric, zero on the diagonal; relative error at most 5e-6
     (blocks of 1024 columns are summed in float32), however close two rows are beside their lengths.
     A difference above 1.8e19 makes its distance infinite, one below 1e-19 may count as nothing.
@@ -97,6 +113,7 @@ def squared_distances(updates: NDArray[np.float32], *, threads: int = 1) -> NDAr
     Raises TypeError for another dtype, ValueError for another shape or order or an entry that is
     not finite, whose place the message tells.
     """
+    _require_whole("threads", threads, 1, MOST_THREADS)
     return _native.aggregation.squared_distances(updates, threads)
 
 
@@ -115,8 +132,9 @@ def krum_scores(distances: NDArray[np.float64], faulty: int) -> NDArray[np.float
         raise ValueError(f"distances: must be float64[N, N], has shape {list(distances.shape)}")
     if np.isnan(distances).any():
         raise ValueError("distances: must not hold NaN")
+    _require_whole("faulty", faulty, 0, 2**31)
     clients = len(distances)
-    if not 0 <= 2 * faulty < clients - 2:
+    if not 2 * faulty < clients - 2:
         raise ValueError(
             f"faulty: must be at least 0 and less than (N - 2) / 2 = {(clients - 2) / 2:g}, "
             f"is {faulty}"
@@ -129,12 +147,13 @@ def krum_scores(distances: NDArray[np.float64], faulty: int) -> NDArray[np.float
 def norms(updates: NDArray[np.float32], *, threads: int = 1) -> NDArray[np.float64]:
     """Euclidean norms of the rows, summed in float64.
 
-    updates: float32[N, P], C order, finite. threads: at least 1, how many may be used.
+    updates: float32[N, P], C order, finite. threads: 1 to 1024, how many may be used.
     Returns float64[N].
 
     Raises TypeError for another dtype, ValueError for another shape or order or an entry that is
     not finite, whose place the message tells.
     """
+    _require_whole("threads", threads, 1, MOST_THREADS)
     return _native.aggregation.norms(updates, threads)
 
 
@@ -143,13 +162,14 @@ def clip_norms(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Shorten each row that is longer than ``limit`` to it: row * min(1, limit / norm).
 
-    updates: float32[N, P], C order, finite. limit: finite, above zero. threads: at least 1, how
-    many may be used. Returns (clipped float32[N, P], the norms before float64[N]); rows within the
+    updates: float32[N, P], C order, finite. limit: finite, above zero. threads: 1 to 1024, how many
+    may be used. Returns (clipped float32[N, P], the norms before float64[N]); rows within the
     limit come back bit for bit, others are at most 6e-8 of ``limit`` off it.
 
     Raises TypeError for another dtype, ValueError for another shape or order, an unfit ``limit`` or
     an entry that is not finite, whose place the message tells.
     """
+    _require_whole("threads", threads, 1, MOST_THREADS)
     return _native.aggregation.clip_norms(updates, limit, threads)
 
 
@@ -171,13 +191,15 @@ def geometric_median(
     negative, not all zero; only their ratios matter. iterations: at least 1. smoothing: a length
     above zero; None takes 1e-6 of the median of the distances from the start, so that scaling the
     updates scales the result. start: float32[P], finite; None takes the coordinate median.
-    threads: at least 1, how many may be used. Returns float32[P]. Rows with less than half of the
+    threads: 1 to 1024, how many may be used. Returns float32[P]. Rows with less than half of the
     weight, whatever they hold, cannot draw the minimum arbitrarily far; a few iterations from the
     coordinate median are near it.
 
     Raises TypeError for another dtype, ValueError for another shape or order, unfit settings or an
     entry that is not finite; the message names the argument.
     """
+    _require_whole("iterations", iterations, 1, 2**31 - 1)
+    _require_whole("threads", threads, 1, MOST_THREADS)
     if smoothing is not None and not smoothing > 0.0:
         raise ValueError(f"smoothing: must be None or a length above zero, is {smoothing}")
     origin = coordinate_median(updates, threads=threads) if start is None else start

@@ -1,5 +1,7 @@
 """Squared distances, Krum's scores, norms: against float64, by hand, by what they promise."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -92,10 +94,11 @@ def test_krum_never_chooses_a_colluding_minority_far_away() -> None:
         (np.zeros((5, 5)), 2, ValueError, r"faulty: .*less than \(N - 2\) / 2 = 1.5, is 2"),
         (np.zeros((5, 5)), -1, ValueError, "faulty: .*is -1"),
         (np.zeros((2, 2)), 0, ValueError, "faulty: .*is 0"),
+        (np.zeros((5, 5)), 1.0, TypeError, "faulty: must be a whole number, is 1.0"),
     ],
 )
 def test_refuses_unfit_distances(
-    distances: NDArray[np.float64], faulty: int, error: type[Exception], message: str
+    distances: NDArray[np.float64], faulty: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         aggregation.krum_scores(distances, faulty)
@@ -178,3 +181,5 @@ def test_refuses_no_rows_and_too_many() -> None:
         aggregation.squared_distances(np.zeros((4097, 1), np.float32))
     with pytest.raises(ValueError, match="threads: must be at least 1, is 0"):
         aggregation.squared_distances(UPDATES, threads=0)
+    with pytest.raises(ValueError, match="threads: must be at most 1024, is 1025"):
+        aggregation.norms(UPDATES, threads=1025)

@@ -5,6 +5,7 @@ of the others.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -216,6 +217,14 @@ def test_refuses_unfit_updates(updates: Floats, error: type[Exception], message:
 def test_refuses_a_trim_that_leaves_nothing(trim: int) -> None:
     with pytest.raises(ValueError, match=rf"trim: .*half of the rows \(4\), is {trim}"):
         aggregation.trimmed_mean(UPDATES, trim)
+
+
+@pytest.mark.parametrize("number", [1.0, True, "1", None])
+def test_refuses_what_is_no_whole_number(number: Any) -> None:
+    with pytest.raises(TypeError, match="trim: must be a whole number, is "):
+        aggregation.trimmed_mean(UPDATES, number)
+    with pytest.raises(TypeError, match="threads: must be a whole number, is "):
+        aggregation.coordinate_median(UPDATES, threads=number)
 
 
 def test_refuses_no_threads() -> None:
