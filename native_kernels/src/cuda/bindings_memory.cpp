@@ -89,6 +89,20 @@ void bind_memory(py::module_& module) {
         .def_property_readonly("address", &Memory::address)
         .def_property_readonly("bytes", &Memory::bytes)
         .def_property_readonly("device", &Memory::device);
+    py::class_<Stopwatch>(module, "Stopwatch", py::module_local())
+        .def(py::init<>())
+        .def("start",
+             [](Stopwatch& self, const Place& place) {
+                 enqueue(place, [&](cudaStream_t stream) { self.start(stream); });
+             },
+             py::arg("place"))
+        .def("stop",
+             [](Stopwatch& self, const Place& place) {
+                 double seconds = 0.0;
+                 enqueue(place, [&](cudaStream_t stream) { seconds = self.stop(stream); });
+                 return seconds;
+             },
+             py::arg("place"));
     module.def("copy_to_device", &copy_to_device, py::arg("memory"), py::arg("array"),
                py::arg("place"));
     module.def("copy_to_host", &copy_to_host, py::arg("address"), py::arg("array"),

@@ -35,6 +35,26 @@ void wait_for(cudaStream_t stream, cudaStream_t earlier) {
     DERL_CUDA_TRY(ordered);
 }
 
+Stopwatch::Stopwatch() {
+    DERL_CUDA_TRY(cudaEventCreateWithFlags(&begin_, cudaEventDefault));
+    DERL_CUDA_TRY(cudaEventCreateWithFlags(&end_, cudaEventDefault));
+}
+
+Stopwatch::~Stopwatch() {
+    static_cast<void>(cudaEventDestroy(begin_));
+    static_cast<void>(cudaEventDestroy(end_));
+}
+
+void Stopwatch::start(cudaStream_t stream) { DERL_CUDA_TRY(cudaEventRecord(begin_, stream)); }
+
+double Stopwatch::stop(cudaStream_t stream) {
+    DERL_CUDA_TRY(cudaEventRecord(end_, stream));
+    DERL_CUDA_TRY(cudaEventSynchronize(end_));
+    float milliseconds = 0.0f;
+    DERL_CUDA_TRY(cudaEventElapsedTime(&milliseconds, begin_, end_));
+    return static_cast<double>(milliseconds) * 1e-3;
+}
+
 namespace dlpack {
 
 namespace {

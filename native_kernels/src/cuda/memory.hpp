@@ -35,6 +35,23 @@ int device_of(std::uintptr_t address);
 // `stream` goes on only when all that `earlier` holds by now is done. Nothing waits on the host.
 void wait_for(cudaStream_t stream, cudaStream_t earlier);
 
+// The device's own time between two points of a stream.
+class Stopwatch {
+public:
+    Stopwatch();
+    ~Stopwatch();
+    Stopwatch(const Stopwatch&) = delete;
+    Stopwatch& operator=(const Stopwatch&) = delete;
+
+    void start(cudaStream_t stream);
+    // Waits for the stream to get here; seconds since start().
+    double stop(cudaStream_t stream);
+
+private:
+    cudaEvent_t begin_ = nullptr;
+    cudaEvent_t end_ = nullptr;
+};
+
 // DLPack's structures (dlpack.h, version 1): a layout that many libraries agreed on.
 namespace dlpack {
 
