@@ -6,6 +6,7 @@ own text, the launchers, the bindings and the Python above them run where there 
 
 import ctypes
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,7 +33,8 @@ def emulated_module(pytestconfig: pytest.Config) -> ModuleType:
     if build.compiler() is None:
         pytest.skip("no C++ compiler to build the emulated kernels with")
     assert pytestconfig.cache is not None
-    module = build.loaded(build.built(pytestconfig.cache.mkdir("emulated-cuda")))
+    options = tuple(os.environ.get("DERL_EMULATION_OPTIONS", "").split())
+    module = build.loaded(build.built(pytestconfig.cache.mkdir("emulated-cuda"), options))
     assert isinstance(module, ModuleType)
     return module
 

@@ -34,9 +34,14 @@ def built(folder: Path, extra: tuple[str, ...] = ()) -> Path:
     assert command is not None
     digest = hashlib.sha256(repr((command, OPTIONS, DEFINITIONS, extra)).encode())
     digest.update(sysconfig.get_config_var("EXT_SUFFIX").encode())
-    for path in (*sources(), *sorted(KERNELS.glob("**/*.[hc]*p*")), *sorted(HERE.iterdir())):
-        if path.is_file() and path.suffix in (".cu", ".cuh", ".cpp", ".hpp", ".h"):
-            digest.update(path.read_bytes())
+    headers = [
+        *KERNELS.glob("include/**/*.hpp"),
+        *KERNELS.glob("src/cpu/*.hpp"),
+        *KERNELS.glob("src/cuda/*.[ch]*"),
+        *HERE.glob("*.h*"),
+    ]
+    for path in (*sources(), *sorted(headers)):
+        digest.update(path.read_bytes())
     name = digest.hexdigest()[:16]
     module = folder / f"{name}.so"
     with FileLock(folder / "lock"):
