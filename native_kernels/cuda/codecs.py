@@ -37,8 +37,8 @@ def decode(payload: Any, codec: Codec, count: int, *, out: Any = None, stream: A
     """The update float32[count] that ``payload`` stands for, on its device.
 
     payload: uint8[Q] on a device. out: float32[count] on the device, or None. An element that no
-    encoder could have written comes out as NaN: bytes of strangers belong into
-    ``native_kernels.codecs.decode``, which refuses them in words.
+    encoder could have written comes out as NaN, and bits that belong to none are not looked at:
+    bytes of strangers belong into ``native_kernels.codecs.decode``, which refuses them in words.
 
     Raises TypeError for another dtype or place, ValueError for another length, order or codec,
     KernelError, UnavailableError. Does not wait for the result.

@@ -14,26 +14,47 @@ namespace derl::cuda {
 
 namespace {
 
-constexpr int kWords = 4;  // elements of a thread: what one call of philox has numbers for
-constexpr int kBlockThreads = kCodecBlock / kWords;
+constexpr int kGroup = 8;      // elements of a thread: a byte of each plane of bits
+constexpr int kWords = 4;      // elements that one call of philox has numbers for
+constexpr int kSmallBits = 3;  // of the size of a code of four bits
+constexpr int kBlockThreads = kCodecBlock / kGroup;
 constexpr std::int32_t kNan = 0x7fc00000;
-constexpr int kZeroNibble = 8;
 
 DERL_DEVICE bool is_fit(float x) { return abs(x) <= kLargestElement; }
 
+DERL_HOST_DEVICE std::size_t plane_of_bits(std::size_t count) {
+    return (count + kGroup - 1) / kGroup;
+}
+
+DERL_DEVICE int bit_at(const std::uint8_t* plane, std::size_t i) {
+    return plane[i / kGroup] >> (i % kGroup) & 1;
+}
+
+// Signs, lower bytes, the seven bits above; a thread for each group.
 DERL_KERNEL encode_halves_kernel(const float* x, std::size_t count, std::uint8_t* bytes) {
-    for (std::size_t i = first_of_thread(); i < count; i += grid_stride()) {
-        const std::int32_t half = half_of_float(is_fit(x[i]) ? x[i] : float_of_bits(kNan));
-        bytes[i] = static_cast<std::uint8_t>(half);
-        bytes[count + i] = static_cast<std::uint8_t>(half >> 8);
+    const std::size_t groups = plane_of_bits(count);
+    std::uint8_t* lower = bytes + groups;
+    for (std::size_t group = first_of_thread(); group < groups; group += grid_stride()) {
+        unsigned signs = 0;
+        for (int k = 0; k < kGroup; ++k) {
+            const std::size_t i = group * kGroup + k;
+            if (i < count) {
+                const std::int32_t half = half_of_float(is_fit(x[i]) ? x[i] : float_of_bits(kNan));
+                lower[i] = static_cast<std::uint8_t>(half);
+                lower[count + i] = static_cast<std::uint8_t>(half >> 8 & 0x7f);
+                signs |= (static_cast<unsigned>(half) >> 15 & 1u) << k;
+            }
+        }
+        bytes[group] = static_cast<std::uint8_t>(signs);
     }
 }
 
 DERL_KERNEL decode_halves_kernel(const std::uint8_t* bytes, std::size_t count, float* x) {
+    const std::uint8_t* lower = bytes + plane_of_bits(count);
+    const std::uint8_t* upper = lower + count;
     for (std::size_t i = first_of_thread(); i < count; i += grid_stride()) {
-        const std::int32_t half = bytes[i] | bytes[count + i] << 8;
-        const bool is_finite = (half & 0x7c00) != 0x7c00;
-        x[i] = is_finite ? float_of_half<float>(half) : float_of_bits(kNan);
+        const std::int32_t half = lower[i] | upper[i] << 8 | bit_at(bytes, i) << 15;
+        x[i] = upper[i] < 0x7c ? float_of_half<float>(half) : float_of_bits(kNan);
     }
 }
 
@@ -54,21 +75,56 @@ DERL_DEVICE void put_scale(float scale, std::size_t block, std::size_t scales, s
     bytes[scales + block] = static_cast<std::uint8_t>(bits >> 24);
 }
 
-// A block of threads for each block of elements, each thread with four of them.
+DERL_DEVICE void random_group(std::uint64_t seed, std::size_t first, float* numbers) {
+    for (int k = 0; k < kGroup; k += kWords) {
+        const auto random = random_bits(seed, Purpose::kRounding,
+                                        static_cast<std::int32_t>((first + k) / kWords), 0);
+        numbers[k] = uniform<float>(random.a);
+        numbers[k + 1] = uniform<float>(random.b);
+        numbers[k + 2] = uniform<float>(random.c);
+        numbers[k + 3] = uniform<float>(random.d);
+    }
+}
+
+// Signs, then sizes: a byte each, or three planes of bits. Codes beyond `count` are 0.
+template <int kBits>
+DERL_DEVICE void put_codes(const std::int32_t* codes, std::size_t first, std::size_t count,
+                           std::uint8_t* planes) {
+    const std::size_t width = plane_of_bits(count);
+    unsigned signs = 0, bits[kSmallBits] = {};
+    for (int k = 0; k < kGroup; ++k) {
+        const unsigned size = static_cast<unsigned>(codes[k] < 0 ? -codes[k] : codes[k]);
+        signs |= (codes[k] < 0 ? 1u : 0u) << k;
+        if constexpr (kBits == 8) {
+            if (first + k < count) {
+                planes[width + first + k] = static_cast<std::uint8_t>(size);
+            }
+        } else {
+            for (int bit = 0; bit < kSmallBits; ++bit) {
+                bits[bit] |= (size >> bit & 1u) << k;
+            }
+        }
+    }
+    planes[first / kGroup] = static_cast<std::uint8_t>(signs);
+    for (int bit = 0; kBits != 8 && bit < kSmallBits; ++bit) {
+        planes[(1 + bit) * width + first / kGroup] = static_cast<std::uint8_t>(bits[bit]);
+    }
+}
+
+// A block of threads for each block of elements, each thread with a group of them.
 template <int kBits>
 DERL_KERNEL encode_integers_kernel(const float* x, std::size_t count, Rounding rounding,
                                    std::uint8_t* bytes) {
     DERL_SHARED(float, of_threads);
     constexpr float kLimit = kBits == 8 ? 127.0f : 7.0f;
     const std::size_t scales = (count + kCodecBlock - 1) / kCodecBlock;
-    std::uint8_t* out = bytes + 2 * scales;
     for (std::size_t block = blockIdx.x; block < scales; block += gridDim.x) {
-        const std::size_t first = block * kCodecBlock + threadIdx.x * kWords;
-        float elements[kWords];
+        const std::size_t first = block * kCodecBlock + threadIdx.x * kGroup;
+        float elements[kGroup], numbers[kGroup];
         float largest = 0.0f;
-        for (int word = 0; word < kWords; ++word) {
-            elements[word] = first + word < count ? x[first + word] : 0.0f;
-            const float size = abs(elements[word]);
+        for (int k = 0; k < kGroup; ++k) {
+            elements[k] = first + k < count ? x[first + k] : 0.0f;
+            const float size = abs(elements[k]);
             largest = max(is_fit(size) ? size : __builtin_inff(), largest);
         }
         largest = largest_of_block(largest, of_threads);
@@ -77,50 +133,44 @@ DERL_KERNEL encode_integers_kernel(const float* x, std::size_t count, Rounding r
         if (threadIdx.x == 0) {
             put_scale(scale, block, scales, bytes);
         }
-        const auto random = random_bits(rounding.seed, Purpose::kRounding,
-                                        static_cast<std::int32_t>(first / kWords), 0);
-        const float numbers[kWords] = {uniform<float>(random.a), uniform<float>(random.b),
-                                       uniform<float>(random.c), uniform<float>(random.d)};
-        std::int32_t codes[kWords];
-        for (int word = 0; word < kWords; ++word) {
-            const float units = fits ? in_units(elements[word], scale, kLimit) : 0.0f;
-            codes[word] = rounding.is_stochastic ? rounded_stochastically(units, numbers[word])
-                                                 : rounded_to_nearest(units);
+        if (first >= count) {
+            continue;  // to the barriers of the next round
         }
-        for (int word = 0; word < kWords; word += 8 / kBits) {
-            if (first + word >= count) {
-                break;
-            }
-            if constexpr (kBits == 8) {
-                out[first + word] = static_cast<std::uint8_t>(codes[word]);
-            } else {
-                const int high = first + word + 1 < count ? codes[word + 1] + kZeroNibble : 0;
-                out[(first + word) / 2] =
-                    static_cast<std::uint8_t>((codes[word] + kZeroNibble) | high << 4);
-            }
+        random_group(rounding.seed, first, numbers);
+        std::int32_t codes[kGroup];
+        for (int k = 0; k < kGroup; ++k) {
+            const float units = fits ? in_units(elements[k], scale, kLimit) : 0.0f;
+            codes[k] = rounding.is_stochastic ? rounded_stochastically(units, numbers[k])
+                                              : rounded_to_nearest(units);
         }
+        put_codes<kBits>(codes, first, count, bytes + 2 * scales);
     }
 }
 
 template <int kBits>
 DERL_KERNEL decode_integers_kernel(const std::uint8_t* bytes, std::size_t count, float* x) {
     const std::size_t scales = (count + kCodecBlock - 1) / kCodecBlock;
-    const std::uint8_t* in = bytes + 2 * scales;
+    const std::size_t width = plane_of_bits(count);
+    const std::uint8_t* signs = bytes + 2 * scales;
+    const std::uint8_t* sizes = signs + width;
     for (std::size_t i = first_of_thread(); i < count; i += grid_stride()) {
         const std::size_t block = i / kCodecBlock;
-        const float scale = float_of_bits(bytes[block] << 16 |
-                                          static_cast<std::int32_t>(
-                                              static_cast<std::uint32_t>(bytes[scales + block])
-                                              << 24));
-        int code;
+        const std::uint32_t upper = static_cast<std::uint32_t>(bytes[scales + block]) << 24;
+        const float scale = float_of_bits(
+            static_cast<std::int32_t>(upper | static_cast<std::uint32_t>(bytes[block]) << 16));
+        int size = 0;
         if constexpr (kBits == 8) {
-            code = static_cast<std::int8_t>(in[i]);
+            size = sizes[i];
         } else {
-            code = (i % 2 == 0 ? in[i / 2] & 15 : in[i / 2] >> 4) - kZeroNibble;
+            for (int bit = 0; bit < kSmallBits; ++bit) {
+                size |= bit_at(sizes + bit * width, i) << bit;
+            }
         }
-        const bool is_sound = bits_of(scale) >= 0 && scale <= kLargestElement &&
-                              code != -(1 << (kBits - 1));
-        x[i] = is_sound ? static_cast<float>(code) * scale : float_of_bits(kNan);
+        const int sign = bit_at(signs, i);
+        const bool is_sound = bits_of(scale) >= 0 && scale <= kLargestElement && size < 0x80 &&
+                              sign <= size;  // 0 has no sign
+        const float code = static_cast<float>(sign != 0 ? -size : size);
+        x[i] = is_sound ? code * scale : float_of_bits(kNan);
     }
 }
 
@@ -145,7 +195,8 @@ std::vector<KernelFacts> codecs_facts() {
 void encode(CodecKind kind, const float* x, std::size_t count, Rounding rounding,
             std::uint8_t* bytes, cudaStream_t stream) {
     if (kind == CodecKind::kHalf) {
-        launch("encode_halves", encode_halves_kernel, shape_for(count), stream, x, count, bytes);
+        launch("encode_halves", encode_halves_kernel, shape_for(plane_of_bits(count)),
+               stream, x, count, bytes);
     } else if (kind == CodecKind::kInt8) {
         launch("encode_int8", encode_integers_kernel<8>, shape_for_blocks(count), stream, x, count,
                rounding, bytes);

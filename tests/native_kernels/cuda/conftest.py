@@ -27,6 +27,14 @@ def _build_script() -> ModuleType:
     return module
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test to need the emulated module builds it, which takes long on a busy machine."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.timeout(600))
+
+
 @pytest.fixture(scope="session")
 def emulated_module(pytestconfig: pytest.Config) -> ModuleType:
     build = _build_script()

@@ -70,7 +70,7 @@ def test_unfit_arguments_are_refused_by_name(emulation: object) -> None:
         cuda.encode(update, Codec("topk", fraction=0.5))
     with pytest.raises(ValueError, match="seed: must be 0 to"):
         cuda.encode(update, CODECS[0], seed=-1)
-    with pytest.raises(ValueError, match=r"payload: must be uint8\[Q\] with Q = 12, has shape \[3"):
+    with pytest.raises(ValueError, match=r"payload: must be uint8\[Q\] with Q = 14, has shape \[3"):
         cuda.decode(cuda.to_device(np.zeros(3, dtype=np.uint8)), CODECS[1], 10)
     with pytest.raises(ValueError, match="count: must be 0 to"):
         cuda.decode(cuda.to_device(np.zeros(3, dtype=np.uint8)), CODECS[1], -1)
