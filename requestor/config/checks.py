@@ -119,7 +119,7 @@ def _compression(compression: CompressionConfig) -> Iterator[Contradiction]:
         yield Contradiction(
             "topk needs the fraction of numbers that it keeps",
             "federation.compression.fraction",
-            "use 0.1, or leave it out",
+            "use 0.15, or leave it out",
         )
     if codec != "topk" and compression.fraction is not None:
         yield Contradiction(

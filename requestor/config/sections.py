@@ -120,7 +120,7 @@ def _compression(value: Any) -> Any:
         return None
     defaults: dict[str, Any] = {"feedback": codec == "topk"}
     if codec == "topk":
-        defaults["fraction"] = 0.1
+        defaults["fraction"] = 0.15
     if codec in ("int8", "int4") and value.get("feedback", False) is False:
         defaults["rounding"] = "stochastic"
     return defaults | value

@@ -117,7 +117,7 @@ def test_the_rules_arrive() -> None:
             "{codec: int4, feedback: true}",
             CompressionSpec("int4", rounding="nearest", feedback=True),
         ),
-        ("topk", CompressionSpec("topk", 0.1, "nearest", True)),
+        ("topk", CompressionSpec("topk", 0.15, "nearest", True)),
         (
             "{codec: topk, fraction: 0.02, feedback: false}",
             CompressionSpec("topk", 0.02, "nearest", False),
