@@ -78,7 +78,12 @@ def test_ctrl_c_twice_stops_at_once_and_resume_goes_on(
 
 
 BY_CPU_TIME = "providers: [{name: willow, count: 2, price: {cpu_hour_glm: 0.1, hour_glm: 0}}]"
-LONG_JOB = ("federation.rounds=10", "federation.local_steps=1024", "evaluation.episodes=1")
+LONG_JOB = (
+    "algo.learner=sb3",  # half of what native rounds cost would not pay for a start
+    "federation.rounds=10",
+    "federation.local_steps=1024",
+    "evaluation.episodes=1",
+)
 
 
 def test_a_budget_for_half_the_job(bench: Workbench, settled: Settled) -> None:
