@@ -263,3 +263,14 @@ def test_states_that_are_none_are_refused() -> None:
         batch.set_states(np.zeros((3, 4)))
     with pytest.raises(TypeError, match="states"):
         batch.set_states(np.zeros((2, 4), np.float32))
+
+
+@pytest.mark.parametrize("precision", ["float32", "exact"])
+@pytest.mark.parametrize("id", ENVIRONMENTS)
+def test_the_farthest_states_can_be_stepped_from(id: str, precision: Any) -> None:
+    batch = BatchEnvironment(id, 2, precision=precision)
+    batch.set_states(np.array([[1e6], [-1e6]]) * np.ones((1, batch.facts.state_size)))
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        batch.step(actions_for(id, 2, rng))
+    assert batch.reset(seed=1).shape == (2, batch.facts.observation_size)

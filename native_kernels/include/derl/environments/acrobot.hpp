@@ -77,6 +77,9 @@ struct Acrobot {
 
     static DERL_HOST_DEVICE double wrap(double x) {
         constexpr double kTurn = kPi - -kPi;
+        if (!(x > -1000.0 && x < 1000.0)) {
+            return ::remainder(x, kTurn);  // no step leads here, a given state can; x may be infinite
+        }
         while (x > kPi) {
             x = x - kTurn;
         }
