@@ -116,6 +116,7 @@ async def measure(
             here = await _here(settings, worker, judge, directory.path)
             book = await open_book(settings, judge, directory.path)
             market = GolemMarketplace(bench.address, ledger, bench.history)
+            terms = replace(terms, learner=book.learner.learner)
             found = await measure_providers(book, market, terms, MEASURE_SECONDS, bench.notice)
     except TimeoutError as error:
         raise PreflightError(

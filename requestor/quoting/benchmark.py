@@ -145,7 +145,6 @@ async def _measure_providers(
 ) -> Benchmarked:
     orders: dict[str, int] = {}
     refused: dict[str, str] = {}
-    terms = replace(terms, learner=book.learner.learner)
     async with marketplace.rent(terms, notice) as pool:
 
         async def serve(number: int) -> None:
