@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from requestor.cli import benchmarking
 from requestor.cli.assembly import run_settings
@@ -45,12 +47,17 @@ def test_what_a_crash_leaves_is_paid_within_the_benchmarks_budget(
     async def nothing(*_: Any, **__: Any) -> None:
         pass
 
+    async def book_of(settings: Any, *_: Any) -> SimpleNamespace:
+        return SimpleNamespace(learner=replace(settings.learner, learner="native"))
+
     async def rent(book: Any, market: Any, terms: Any, *_: Any) -> None:
+        assert terms.learner == "native"  # what the fresh model says, not what the config leaves
         rented.append(terms.budget_glm)
         raise TimeoutError
 
-    for name in ("check_daemon", "open_book", "_here"):
+    for name in ("check_daemon", "_here"):
         monkeypatch.setattr(benchmarking, name, nothing)
+    monkeypatch.setattr(benchmarking, "open_book", book_of)
     monkeypatch.setattr(benchmarking, "measure_providers", rent)
     directory = create_benchmark(CONFIG, tmp_path)
     directory.prepare()
