@@ -126,8 +126,9 @@ def krum_scores(distances: NDArray[np.float64], faulty: int) -> NDArray[np.float
 
     Raises TypeError for another dtype, ValueError for another shape, NaN or an unfit ``faulty``.
     """
-    if distances.dtype != np.float64:
-        raise TypeError(f"distances: must be float64[N, N], is {distances.dtype}")
+    if not isinstance(distances, np.ndarray) or distances.dtype != np.float64:
+        what = getattr(distances, "dtype", type(distances).__name__)
+        raise TypeError(f"distances: must be float64[N, N], is {what}")
     if distances.ndim != 2 or distances.shape[0] != distances.shape[1]:
         raise ValueError(f"distances: must be float64[N, N], has shape {list(distances.shape)}")
     if np.isnan(distances).any():

@@ -250,9 +250,9 @@ def test_refuses_unfit_updates_by_name(
 
 
 def test_refuses_unfit_residuals_by_name() -> None:
-    with pytest.raises(ValueError, match=r"residual: must be float32\[4\].*is float32\[3\]"):
+    with pytest.raises(ValueError, match=r"residual: must have the shape of update, \[4\], has \[3\]"):
         codecs.encode_with_feedback(UPDATE, UPDATE[:3], Codec("int8"))
-    with pytest.raises(ValueError, match=r"residual: .*is float64\[4\]"):
+    with pytest.raises(TypeError, match=r"residual: must be float32\[P\], is float64"):
         codecs.encode_with_feedback(UPDATE, UPDATE.astype(np.float64), Codec("int8"))
     with pytest.raises(ValueError, match="update: every entry must be finite"):
         codecs.encode_with_feedback(3e38 * UPDATE, 3e38 * UPDATE, Codec("int8"))

@@ -79,7 +79,7 @@ py::array_t<float> trimmed_mean(const py::array& updates, py::ssize_t trim, int 
     const float* rows = checked<float>(updates, "updates", "float32[N, P]", 2);
     require_clients(updates);
     const py::ssize_t clients = updates.shape(0);
-    require(trim >= 0 && 2 * trim < clients,
+    require(trim >= 0 && trim <= (clients - 1) / 2,
             "trim: must be at least 0 and less than half of the rows (" + std::to_string(clients) +
                 "), is " + std::to_string(trim));
     require_threads(threads);

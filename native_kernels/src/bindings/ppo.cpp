@@ -187,7 +187,11 @@ py::tuple update(Ppo& ppo, const py::array& observations, const py::array& actio
                                                 advantages, returns);
     SampleOrder samples{nullptr, seed, first_epoch};
     if (!order.is_none()) {
-        const auto given = order.cast<py::array>();
+        if (!py::isinstance<py::array>(order)) {
+            throw py::type_error("order: must be int64[n_epochs, N], is " +
+                                 std::string(py::str(py::type::of(order))));
+        }
+        const auto given = py::reinterpret_borrow<py::array>(order);
         samples.given = checked_order(given, "order", "int64[n_epochs, N]", 2, rollout);
         require(given.shape(0) == settings.epochs && given.shape(1) == rollout.samples(),
                 "order: must be int64[n_epochs, N], [" + std::to_string(settings.epochs) + ", " +
@@ -289,8 +293,8 @@ DERL_BINDINGS(ppo, "An actor-critic and its update; native_kernels.ppo is the do
         .def("values", &values, py::arg("observations"))
         .def("best_actions", &best_actions, py::arg("observations"))
         .def("optimizer_state", &optimizer_state)
-        .def("load_optimizer_state", &load_optimizer_state, py::arg("steps"), py::arg("first"),
-             py::arg("second"))
+        .def("load_optimizer_state", &load_optimizer_state, py::arg("step"), py::arg("exp_avg"),
+             py::arg("exp_avg_sq"))
         .def("update", &update, py::arg("observations"), py::arg("actions"), py::arg("log_probs"),
              py::arg("values"), py::arg("advantages"), py::arg("returns"), py::arg("settings"),
              py::arg("order"), py::arg("seed"), py::arg("first_epoch"))

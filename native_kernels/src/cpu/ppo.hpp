@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 #include <stdexcept>
 
 #include "cpu/actor_critic.hpp"
@@ -85,6 +86,7 @@ public:
 private:
     friend class PpoUpdate;
 
+    std::mutex updates_;  // one at a time, whoever calls
     ActorCritic network_;
     std::size_t count_;
     Workers workers_;

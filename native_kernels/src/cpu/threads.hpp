@@ -27,6 +27,7 @@ private:
     void take_tasks(int worker);
 
     int count_;
+    bool has_started_ = false;
     std::vector<std::thread> threads_;
     const std::function<void(int, int)>* work_ = nullptr;
     bool stops_ = false;

@@ -61,17 +61,12 @@ int BatchEnvironment::step(const float* actions, const StepOutputs& outputs) {
     if (parts <= 1) {
         return step_part(actions, 0, count(), outputs);
     }
-    const int size = ((count() + parts - 1) / parts + 15) / 16 * 16;
     std::vector<int> finished(static_cast<std::size_t>(parts));
-    std::vector<std::jthread> workers;
-    for (int part = 0; part < parts; ++part) {
-        workers.emplace_back([&, part] {
-            const int begin = std::min(part * size, count());
-            finished[static_cast<std::size_t>(part)] =
-                step_part(actions, begin, std::min(begin + size, count()), outputs);
-        });
-    }
-    workers.clear();
+    cpu::over_ranges(parts, static_cast<std::size_t>(count()), 16,
+                     [&](std::size_t part, std::size_t begin, std::size_t end) {
+                         finished[part] = step_part(actions, static_cast<int>(begin),
+                                                    static_cast<int>(end), outputs);
+                     });
     int sum = 0;
     for (const int n : finished) {
         sum += n;

@@ -276,6 +276,7 @@ UpdateReport PpoUpdate::run(const SampleOrder& order) {
 
 UpdateReport Ppo::update(const RolloutView& rollout, const UpdateSettings& settings,
                          const SampleOrder& order) {
+    const std::lock_guard one_at_a_time(updates_);
     const IeeeFloats modes;
     const std::vector<float> parameters(parameters_.data(), parameters_.data() + network_.size);
     const std::vector<float> first(first_.data(), first_.data() + network_.size);
@@ -295,6 +296,7 @@ UpdateReport Ppo::update(const RolloutView& rollout, const UpdateSettings& setti
 
 void Ppo::gradient(const RolloutView& rollout, const UpdateSettings& settings,
                    const std::int64_t* samples, std::int64_t count, float* flat) {
+    const std::lock_guard one_at_a_time(updates_);
     const IeeeFloats modes;
     PpoUpdate update(*this, rollout, settings, count);
     std::vector<std::int32_t> places(static_cast<std::size_t>(count));

@@ -1,5 +1,7 @@
 #include "cpu/threads.hpp"
 
+#include <system_error>
+
 namespace derl {
 
 namespace {
@@ -28,14 +30,15 @@ Workers::~Workers() {
 }
 
 void Workers::run(int tasks, const std::function<void(int task, int worker)>& work) {
-    if (count_ == 1 || tasks == 1) {
+    if (count_ > 1 && tasks > 1 && !has_started_) {
+        has_started_ = true;
+        start();
+    }
+    if (threads_.empty() || tasks == 1) {
         for (int task = 0; task < tasks; ++task) {
             work(task, 0);
         }
         return;
-    }
-    if (threads_.empty()) {
-        start();
     }
     work_ = &work;
     done_.store(0, std::memory_order_relaxed);
@@ -53,7 +56,7 @@ void Workers::run(int tasks, const std::function<void(int task, int worker)>& wo
 
 void Workers::start() {
     for (int worker = 1; worker < count_; ++worker) {
-        threads_.emplace_back([this, worker, seen = round_.load()]() mutable {
+        const auto serve = [this, worker, seen = round_.load()]() mutable {
             for (;;) {
                 wait_while(round_, seen);
                 seen = round_.load(std::memory_order_acquire);
@@ -62,7 +65,12 @@ void Workers::start() {
                 }
                 take_tasks(worker);
             }
-        });
+        };
+        try {
+            threads_.emplace_back(serve);
+        } catch (const std::system_error&) {
+            return;  // the machine has no more threads to give: fewer do the work
+        }
     }
 }
 
