@@ -126,7 +126,7 @@ def krum_scores(distances: NDArray[np.float64], faulty: int) -> NDArray[np.float
 
     Raises TypeError for another dtype, ValueError for another shape, NaN or an unfit ``faulty``.
     """
-    if not isinstance(distances, np.ndarray) or distances.dtype != np.float64:
+    if getattr(distances, "dtype", None) != np.float64:
         what = getattr(distances, "dtype", type(distances).__name__)
         raise TypeError(f"distances: must be float64[N, N], is {what}")
     if distances.ndim != 2 or distances.shape[0] != distances.shape[1]:

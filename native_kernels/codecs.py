@@ -114,7 +114,7 @@ def encode(update: NDArray[np.float32], codec: Codec, *, seed: int = 0) -> bytes
     Raises TypeError for another dtype, ValueError for another shape or order or unfit entries;
     the message names the argument.
     """
-    count = update.size if isinstance(update, np.ndarray) else 0
+    count = int(np.size(update))
     return _native.codecs.encode(
         update, codec.kind, codec.kept(count), codec.rounding == "stochastic", seed
     )
@@ -148,11 +148,13 @@ def encode_with_feedback(
     Raises as ``encode`` does; also where the sum is beyond ±1e30.
     """
     for name, array in (("update", update), ("residual", residual)):
-        if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+        if getattr(array, "dtype", None) != np.float32:
             what = getattr(array, "dtype", type(array).__name__)
             raise TypeError(f"{name}: must be float32[P], is {what}")
-        if not array.flags.carray_ro:
-            raise ValueError(f"{name}: must be in C order and aligned; pass numpy.ascontiguousarray")
+        if not (array.flags.c_contiguous and array.flags.aligned):
+            raise ValueError(
+                f"{name}: must be in C order and aligned; pass numpy.ascontiguousarray"
+            )
     if residual.shape != update.shape:
         raise ValueError(
             f"residual: must have the shape of update, {list(update.shape)}, has "

@@ -250,7 +250,7 @@ def test_refuses_unfit_updates_by_name(
 
 
 def test_refuses_unfit_residuals_by_name() -> None:
-    with pytest.raises(ValueError, match=r"residual: must have the shape of update, \[4\], has \[3\]"):
+    with pytest.raises(ValueError, match=r"residual: .* shape of update, \[4\], has \[3\]"):
         codecs.encode_with_feedback(UPDATE, UPDATE[:3], Codec("int8"))
     with pytest.raises(TypeError, match=r"residual: must be float32\[P\], is float64"):
         codecs.encode_with_feedback(UPDATE, UPDATE.astype(np.float64), Codec("int8"))

@@ -140,6 +140,9 @@ KERNELS = {
     ),
 }
 ARGUMENTS = [(name, array) for name, kernel in KERNELS.items() for array in kernel.arrays]
+FLOATS = [
+    (name, array) for name, array in ARGUMENTS if KERNELS[name].arguments[array].dtype.kind == "f"
+]
 
 
 def misaligned(x: Array) -> Array:
@@ -186,6 +189,8 @@ def fits(kernel: str, argument: str, spoiled: str) -> bool:
         return kernel in ANY_ROWS or f"{kernel} {argument}" in ANY_ROWS
     if kernel == "krum_scores":  # NumPy reads it, in any order
         return spoiled in ("gaps", "reversed", "misaligned")
+    if argument == "actions" and kernel == "step continuous":  # one column: reversed, it is itself
+        return spoiled == "reversed"
     return spoiled == "nothing at all" and argument in OPTIONAL
 
 
@@ -204,13 +209,11 @@ def test_an_unfit_array_is_refused_by_name(kernel: str, argument: str, spoiled: 
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3.4e38, 1e-45])
-@pytest.mark.parametrize(("kernel", "argument"), ARGUMENTS)
+@pytest.mark.parametrize(("kernel", "argument"), FLOATS)
 def test_no_number_is_too_odd(kernel: str, argument: str, value: float) -> None:
     """A result or a named error; which one is for the kernels' own tests to say."""
     subject = KERNELS[kernel]
     array = subject.arguments[argument].copy()
-    if array.dtype.kind != "f":
-        pytest.skip("whole numbers")
     for spoiled in (array.copy(), array):
         spoiled.reshape(-1)[:: 1 if spoiled is array else spoiled.size] = value
         try:

@@ -1,7 +1,9 @@
 #include "cpu/batch_environment.hpp"
 
 #include <algorithm>
-#include <thread>
+#include <vector>
+
+#include "cpu/any/parallel.hpp"
 
 namespace derl {
 
