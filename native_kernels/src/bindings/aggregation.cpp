@@ -15,7 +15,8 @@ namespace derl::bindings {
 namespace {
 
 void require_threads(int threads) {
-    require(threads >= 1, "threads: must be at least 1, is " + std::to_string(threads));
+    require(threads >= 1 && threads <= 1024,
+            "threads: must be from 1 to 1024, is " + std::to_string(threads));
 }
 
 // The weights of updates' rows, divided by their sum.
