@@ -5,13 +5,16 @@ import ctypes.util
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from native_kernels import _native, advantages, aggregation
+from native_kernels import _native, advantages, aggregation, codecs
+from native_kernels.environments import BatchEnvironment
+from native_kernels.ppo import PolicyShape, Ppo, PpoSettings, orthogonal_parameters
+from native_kernels.rollouts import Collector
 
 pytestmark = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64") or not ctypes.util.find_library("m"),
@@ -45,6 +48,7 @@ def calls() -> dict[str, Callable[[], NDArray[Any]]]:
     means, variances = rows.astype(np.float64), np.abs(rows).astype(np.float64) * 1e-308
     trace = np.abs(x).reshape(100, 10) * np.float32(1e-38)
     values = trace / np.float32(3)
+    start = orthogonal_parameters(SHAPE, seed=0)
     starts, dones = np.zeros((100, 10), bool), np.zeros(10, bool)
     return {
         "exp": lambda: _native.elementary.exp(x),
@@ -55,7 +59,31 @@ def calls() -> dict[str, Callable[[], NDArray[Any]]]:
         "advantages": lambda: advantages.generalized_advantages(
             trace, values, starts, trace[-1], dones, 0.99, 0.95
         )[0],
+        "median": lambda: aggregation.coordinate_median(rows[:2]),
+        "norms": lambda: aggregation.norms(rows),
+        "distances": lambda: aggregation.squared_distances(rows),
+        "geometric median": lambda: aggregation.geometric_median(rows, np.ones(3)),
+        "int8": lambda: decoded(tiny, "int8"),
+        "fp16": lambda: decoded(x, "fp16"),
+        "round": lambda: after_a_round(start),
     }
+
+
+def decoded(update: NDArray[np.float32], name: Literal["int8", "fp16"]) -> NDArray[np.float32]:
+    codec = codecs.Codec(name)
+    return codecs.decode(codecs.encode(update, codec, seed=1), codec, len(update))
+
+
+SHAPE = PolicyShape(3, 1, "gaussian")
+
+
+def after_a_round(start: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Adam's second moments, squares of small gradients, are where subnormals turn up."""
+    ppo = Ppo(SHAPE, start, threads=2)
+    collector = Collector(ppo, BatchEnvironment("Pendulum-v1", 5, seed=1), seed=2)
+    rollout = collector.collect(30, gamma=0.99, gae_lambda=0.95)
+    ppo.update(rollout, PpoSettings(n_epochs=1, vf_coef=0.0, max_grad_norm=1e-19), seed=3)
+    return np.concatenate([ppo.parameters, *ppo.optimizer_state[1:]])
 
 
 def test_the_modes_are_really_changed() -> None:

@@ -115,7 +115,7 @@ py::array_t<double> squared_distances(const py::array& updates, int threads) {
     double* result = distances.mutable_data();
     bool ordered = true;
     {
-        py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         derl::cpu::squared_distances(rows, clients, parameters, threads, result);
         for (std::size_t i = 0; i < clients * clients; ++i) {
             ordered = ordered && !std::isnan(result[i]);
@@ -144,7 +144,7 @@ py::array_t<double> norms(const py::array& updates, int threads) {
     double* result = norms.mutable_data();
     bool finite;
     {
-        py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         derl::cpu::norms(rows, clients, static_cast<std::size_t>(updates.shape(1)), threads, result);
         finite = all_finite(result, clients);
     }
@@ -163,7 +163,7 @@ py::tuple clip_norms(const py::array& updates, double limit, int threads) {
     py::array_t<float> clipped({updates.shape(0), updates.shape(1)});
     float* result = clipped.mutable_data();
     {
-        py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         derl::cpu::clip_norms(rows, length, limit, static_cast<std::size_t>(updates.shape(0)),
                               static_cast<std::size_t>(updates.shape(1)), threads, result);
     }
@@ -192,7 +192,7 @@ py::array_t<float> geometric_median(const py::array& updates, const py::array& w
     }
     bool finite;
     {
-        py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         finite = derl::cpu::geometric_median(rows, shares.data(), shares.size(), parameters,
                                              {iterations, smoothing, threads}, centre.data());
     }

@@ -37,7 +37,7 @@ py::bytes encode(const py::array& update, int kind, std::size_t kept, bool is_st
     const Layout layout = checked_layout(kind, static_cast<std::size_t>(update.shape(0)), kept);
     std::string bytes(codecs::longest(layout), '\0');
     {
-        py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         bytes.resize(codecs::encode(layout, x, {is_stochastic, seed},
                                     reinterpret_cast<std::uint8_t*>(bytes.data())));
     }
@@ -61,7 +61,7 @@ py::array_t<float> decode(const py::bytes& payload, int kind, std::size_t count,
     float* x = update.mutable_data();
     codecs::Flaw flaw = codecs::Flaw::kNone;
     {
-        py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         flaw = codecs::decode(layout, reinterpret_cast<const std::uint8_t*>(bytes), length, x);
     }
     require(flaw == codecs::Flaw::kNone, std::string("payload: ") + codecs::describe(flaw));

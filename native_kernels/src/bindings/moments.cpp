@@ -69,7 +69,7 @@ py::tuple moments_of_samples(const py::array& samples, const char* wanted) {
     double* variance_out = variance.mutable_data();
     std::size_t bad = columns;
     {
-        py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         derl::cpu::sample_moments(data, rows, columns, mean_out, variance_out);
         for (std::size_t column = columns; column-- > 0;) {
             if (!std::isfinite(mean_out[column]) || !std::isfinite(variance_out[column])) {
