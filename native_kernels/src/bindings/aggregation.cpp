@@ -21,6 +21,7 @@ void require_threads(int threads) {
 
 // The weights of updates' rows, divided by their sum.
 std::vector<double> checked_shares(const py::array& weights, const py::array& updates) {
+    const IeeeFloats modes;
     const double* weight = checked<double>(weights, "weights", "float64[N]", 1);
     require_length(weights, "weights", updates.shape(0), "updates");
     std::vector<double> shares(weight, weight + updates.shape(0));
