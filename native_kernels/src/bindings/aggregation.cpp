@@ -174,6 +174,7 @@ py::tuple clip_norms(const py::array& updates, double limit, int threads) {
 py::array_t<float> geometric_median(const py::array& updates, const py::array& weights,
                                     const py::array& start, int iterations, double smoothing,
                                     int threads) {
+    const IeeeFloats modes;  // of the numbers before and after the kernel, too
     const float* rows = checked<float>(updates, "updates", "float32[N, P]", 2);
     require_clients(updates);
     require_threads(threads);
