@@ -30,7 +30,7 @@ def test_the_list_names_every_benchmark_and_what_it_measures() -> None:
 
 
 def test_an_unknown_benchmark_gets_the_list() -> None:
-    command = [ROOT / "scripts" / "bench", "nonsense"]
+    command = [str(ROOT / "scripts" / "bench"), "nonsense"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines() == listed()
