@@ -79,7 +79,9 @@ def _build(command: str, objects: Path, module: Path, extra: tuple[str, ...]) ->
 
 
 def _run(arguments: list[str]) -> None:
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    # a sanitizer's library is for Python, not for the compiler
+    environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
