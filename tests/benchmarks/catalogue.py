@@ -1,8 +1,9 @@
-"""Rates of the catalogue's kernels on one core, per second of its CPU time: scripts/bench catalogue
+"""Rates of the catalogue's kernels on one core, per second of its CPU time.
 
 The speeds in native_kernels/CATALOGUE.md are what this printed on the machine named there.
 """
 
+import argparse
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -61,6 +62,8 @@ def of_statistics(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def main() -> None:
     """Measure and print."""
+    about = (__doc__ or "").partition("\n")[0]
+    argparse.ArgumentParser(prog="scripts/bench catalogue", description=about).parse_args()
     limits = measure_limits()
     print(
         f"level {levels.in_force()}; multiply-add {limits.multiply_adds / 1e9:.0f} GFLOP/s, "

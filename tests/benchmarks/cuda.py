@@ -190,7 +190,9 @@ def lines(device: int, quick: bool) -> Iterator[str]:
 
 def main() -> None:
     """Print the report."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench cuda", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--device", type=int, default=0, help="number of the device")
     parser.add_argument("--quick", action="store_true", help="small arrays: does it run at all?")
     chosen = parser.parse_args()

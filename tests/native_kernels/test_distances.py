@@ -179,7 +179,7 @@ def test_refuses_no_rows_and_too_many() -> None:
         aggregation.squared_distances(UPDATES[:0])
     with pytest.raises(ValueError, match=r"updates: .*at most 4096 rows, has 4097"):
         aggregation.squared_distances(np.zeros((4097, 1), np.float32))
-    with pytest.raises(ValueError, match="threads: must be from 1 to 1024, is 0"):
+    with pytest.raises(ValueError, match="threads: must be at least 1, is 0"):
         aggregation.squared_distances(UPDATES, threads=0)
     with pytest.raises(ValueError, match="threads: must be at most 1024, is 1025"):
         aggregation.norms(UPDATES, threads=1025)

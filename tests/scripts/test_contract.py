@@ -38,6 +38,7 @@ def checkout(tmp_path: Path) -> Path:
         (folder / name).parent.mkdir(parents=True)
         shutil.copy(ROOT / name, folder / name)
     program(folder / "scripts" / "setup")
+    program(folder / "scripts" / "prove")
     program(folder / "scripts" / "test", "exit ${TEST_CODE:-0}")
     program(
         folder / ".venv" / "bin" / "python",
