@@ -1,4 +1,4 @@
-"""The CUDA kernels against the limits of the card: occupancy, bandwidth, steps per second.
+"""The CUDA kernels against the limits of the card: occupancy, bandwidth, rates.
 
     scripts/bench cuda [--quick] [--device 0]
 
