@@ -240,7 +240,7 @@ void digest_aggregation(int threads) {
         Digest digest;
         digest.add(mean);
         const std::vector<double> shares(rows, 1.0 / static_cast<double>(rows));
-        cpu::weighted_mean(updates.data(), shares.data(), rows, 1003, mean.data());
+        cpu::weighted_mean(updates.data(), shares.data(), rows, 1003, threads, mean.data());
         digest.add(mean);
         std::vector<double> distances(rows * rows), lengths(rows), centre(1003), variance(1003);
         cpu::squared_distances(updates.data(), rows, 1003, threads, distances.data());
