@@ -30,7 +30,7 @@ private:
     bool has_started_ = false;
     std::vector<std::thread> threads_;
     const std::function<void(int, int)>* work_ = nullptr;
-    bool stops_ = false;
+    std::atomic<bool> stops_{false};
     // round << 32 | tasks << 16 | next task: a thread that comes late takes nothing of another round
     std::atomic<std::uint64_t> ticket_{0};
     std::atomic<int> done_{0};

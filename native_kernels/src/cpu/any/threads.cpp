@@ -21,7 +21,8 @@ void wait_while(std::atomic<std::uint32_t>& number, std::uint32_t old) {
 }  // namespace
 
 Workers::~Workers() {
-    stops_ = true;
+    // a thread late for the last round may look at it just now
+    stops_.store(true, std::memory_order_relaxed);
     round_.fetch_add(1, std::memory_order_release);
     round_.notify_all();
     for (std::thread& thread : threads_) {
@@ -60,7 +61,7 @@ void Workers::start() {
             for (;;) {
                 wait_while(round_, seen);
                 seen = round_.load(std::memory_order_acquire);
-                if (stops_) {
+                if (stops_.load(std::memory_order_relaxed)) {
                     return;
                 }
                 take_tasks(worker);
