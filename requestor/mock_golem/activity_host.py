@@ -22,7 +22,7 @@ from requestor.mock_golem.faults import (
     ResultTampered,
 )
 from requestor.mock_golem.identifiers import new_activity_id
-from requestor.mock_golem.images import image_of
+from requestor.mock_golem.images.description import image_of
 from requestor.mock_golem.records import Activity, Agreement
 from requestor.mock_golem.surroundings import ProviderContext
 

@@ -23,7 +23,7 @@ from requestor.mock_golem.faults import DaemonRestart, FaultSchedule, WrongKey
 from requestor.mock_golem.fleet import Fleet
 from requestor.mock_golem.gftp import GftpStore, write_launcher
 from requestor.mock_golem.identifiers import node_id
-from requestor.mock_golem.images import RegistryApi
+from requestor.mock_golem.images.registry import RegistryApi
 from requestor.mock_golem.journal import Journal
 from requestor.mock_golem.market import MarketApi
 from requestor.mock_golem.negotiation import DemandBoard

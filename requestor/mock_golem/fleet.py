@@ -28,7 +28,7 @@ from requestor.mock_golem.faults import (
     ProviderFault,
     kind_of,
 )
-from requestor.mock_golem.images import Image
+from requestor.mock_golem.images.description import Image
 
 MAX_FLEET_FILE_BYTES = 1 << 20
 MAX_PROVIDERS = 1000

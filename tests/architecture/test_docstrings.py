@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("requestor", "provider_image", "native_kernels")
+PACKAGES = ("requestor", "provider_image", "native_kernels", "gvmi")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 ARRAY_MODULES = [
     path

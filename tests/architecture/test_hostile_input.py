@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(
     path
-    for package in ("requestor", "provider_image", "native_kernels")
+    for package in ("requestor", "provider_image", "native_kernels", "gvmi")
     for path in (ROOT / package).rglob("*.py")
 )
 FORBIDDEN = {

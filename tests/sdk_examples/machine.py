@@ -14,7 +14,8 @@ from typing import NoReturn
 
 from aiohttp import web
 
-from requestor.mock_golem.images import Image, RegistryApi
+from requestor.mock_golem.images.description import Image
+from requestor.mock_golem.images.registry import RegistryApi
 
 NAMES = ("registry.golem.network", "girepo.dev.golem.network", "huggingface.co")
 _INSIDE = "SDK_EXAMPLES_INSIDE"

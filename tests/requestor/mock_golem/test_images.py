@@ -13,7 +13,7 @@ from yapapi.payload import vm
 
 from requestor.mock_golem.exe_unit import bubblewrap_problem
 from requestor.mock_golem.fleet import FleetError, load_fleet, parse_fleet
-from requestor.mock_golem.images import ANY_IMAGE, Image, image_of
+from requestor.mock_golem.images.description import ANY_IMAGE, Image, image_of
 from tests.requestor.mock_golem.conftest import MARKET, shell
 
 BLENDER, OTHER = "9a" * 28, "0b" * 28

@@ -1,0 +1,1 @@
+"""The `derl-image` program: arguments, messages, exit codes."""

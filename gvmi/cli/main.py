@@ -1,0 +1,43 @@
+"""The `derl-image` program."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import rich_click as click
+
+from gvmi.errors import ImageToolError
+
+EXIT_CODES = (
+    "Exit codes: 0 done, 2 wrong usage, 3 the image is not what it should be, 4 this machine lacks "
+    "something, 5 a locked package is nowhere to be had, 6 the registry refused, 130 interrupted."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+@click.version_option(package_name="derl")
+def cli() -> None:
+    """Build, verify, push and boot the image that providers on Golem run.
+
+    Start with `derl-image build native`; no Docker, no account and no Golem node are needed.
+    """
+
+
+def main() -> None:
+    """Run the program; print errors a user can meet, with their exit codes."""
+    try:
+        cli(standalone_mode=True)
+    except ImageToolError as error:
+        _end(str(error), error.fix, error.exit_code)
+    except OSError as error:
+        what = error.strerror or str(error)
+        where = f"{error.filename}: " if error.filename else ""
+        _end(f"{where}{what}", "give a path that exists and can be written", 4)
+
+
+def _end(message: str, fix: str | None, code: int) -> NoReturn:
+    click.echo(f"derl-image: {message}", err=True)
+    if fix is not None:
+        click.echo(f"fix: {fix}", err=True)
+    sys.exit(code)

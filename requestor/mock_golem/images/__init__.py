@@ -1,0 +1,1 @@
+"""Images: what they hold (`description`), their files (`gvmi_file`), a registry (`registry`)."""
