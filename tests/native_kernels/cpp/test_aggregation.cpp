@@ -127,7 +127,8 @@ void check_nan() {
 
 void check_advantages() {
     for (const Size size : kSizes) {
-        const auto [steps, environments] = size;
+        // no structured binding: clang 14 does not let lambdas capture one
+        const std::size_t steps = size.clients, environments = size.parameters;
         const Floats rewards = random_updates(size), last(environments, 0.5f);
         const std::vector<std::uint8_t> starts(rewards.size(), 0), dones(environments, 0);
         const derl::RewardTrace trace{rewards.data(), starts.data(), last.data(),
