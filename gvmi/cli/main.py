@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import rich_click as click
 
+from gvmi.cli.commands_lock import lock
 from gvmi.errors import ImageToolError
 
 EXIT_CODES = (
@@ -22,6 +23,10 @@ def cli() -> None:
 
     Start with `derl-image build native`; no Docker, no account and no Golem node are needed.
     """
+
+
+for command in (lock,):
+    cli.add_command(command)
 
 
 def main() -> None:
