@@ -93,6 +93,8 @@ def make_build_root(progress: Progress) -> Path:
     lock = read_debian_lock()
     packages, wheels = lock.section("build"), read_python_lock("build")
     key = hashlib.sha256()
+    for name in ("build_root.py", "debian_packages.py", "wheels.py"):
+        key.update((Path(__file__).parent / name).read_bytes())
     for sha256 in [*(one.sha256 for one in packages), *(one.sha256 for one in wheels)]:
         key.update(bytes.fromhex(sha256))
     folder = cache_folder() / "build-roots" / key.hexdigest()[:16]
@@ -109,7 +111,7 @@ def make_build_root(progress: Progress) -> Path:
         for place in ("dev", "proc", "tmp", "src", "out", "image"):
             (draft / place).mkdir(exist_ok=True)
         for wheel in wheel_files:
-            install_wheel(wheel, draft, "/usr/lib/python3", "/usr/bin/python3.11")
+            install_wheel(wheel, draft, "/usr/lib/python3/dist-packages", "/usr/bin/python3.11")
         os.rename(draft, folder)
     except FileExistsError:
         shutil.rmtree(draft)

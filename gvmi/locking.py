@@ -120,7 +120,8 @@ class _IsolatedApt:
     def exactly(self, names: Sequence[str]) -> list[DebianPackage]:
         """Return these packages and nothing else."""
         return [
-            _package(*found) for found in _URI.findall(self._run("download", "--print-uris", *names))
+            _package(*found)
+            for found in _URI.findall(self._run("download", "--print-uris", *names))
         ]
 
     def _run(self, *arguments: str) -> str:
@@ -148,5 +149,3 @@ def _package(url: str, file: str, size: str, sha256: str) -> DebianPackage:
     name, version, _ = unquote(file).rsplit("_", 2)
     path = urlsplit(url).path.removeprefix("/")
     return DebianPackage(name, version, path, int(size), sha256)
-
-

@@ -49,7 +49,8 @@ class DebianLock:
         found = self.sections.get(name)
         if not found:
             raise BadImage(
-                f"no Debian packages are locked for {name!r}", fix=f"lock them: derl-image lock {name}"
+                f"no Debian packages are locked for {name!r}",
+                fix=f"lock them: derl-image lock {name}",
             )
         return found
 
@@ -81,7 +82,9 @@ def read_debian_lock(path: Path = DEBIAN_LOCK) -> DebianLock:
             date,
             {
                 str(name): tuple(
-                    DebianPackage(row["name"], row["version"], row["path"], row["size"], row["sha256"])
+                    DebianPackage(
+                        row["name"], row["version"], row["path"], row["size"], row["sha256"]
+                    )
                     for row in rows
                 )
                 for name, rows in sections.items()

@@ -12,6 +12,8 @@ PREFIX = "/opt/derl"
 """Python's prefix in the image: programs in `bin`, packages in `lib/python3.11/site-packages`."""
 PYTHON = "python3.11"
 WORK_VOLUME = "/golem/work"
+SOURCE_DATE_EPOCH = 1_767_225_600
+"""2026-01-01: every file of an image is of this second."""
 
 ENVIRONMENT: dict[str, str] = {
     "PATH": f"{PREFIX}/bin:/usr/bin:/bin:/usr/sbin:/sbin",

@@ -1,0 +1,184 @@
+"""`derl-image build`: from locks and sources to a GVMI file, without Docker.
+
+    locks --fetch--> packages --unpack--> root file system --mksquashfs--> squashfs + settings
+    sources --compile in the build root--> wheel ----^
+
+Nothing but the locks and the sources decides what comes out: the same SHA3-224 on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gvmi.bill_of_materials import bill_of_materials
+from gvmi.build_root import make_build_root, require_bubblewrap
+from gvmi.downloads import Progress, cache_folder, fetch_debian, fetch_wheels
+from gvmi.image_lock import LockedImage, write_locked
+from gvmi.package_locks import DebianPackage, PythonPackage, read_debian_lock, read_python_lock
+from gvmi.provider_wheel import REPOSITORY, ProviderWheel, build_provider_wheel, version
+from gvmi.root_file_system import SHARE, SITE_PACKAGES, Ingredients, make_root
+from gvmi.squashing import Squeeze, write_gvmi
+from gvmi.variants import SPECS, Variant
+from requestor.mock_golem.images.gvmi_file import image_hash
+
+IMAGES_FOLDER = REPOSITORY / "build" / "images"
+BILL_NAME = "bill-of-materials.cdx.json"
+_RECIPE = ("root_file_system.py", "squashing.py", "variants.py", "debian_packages.py", "wheels.py")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that goes into an image, fetched and built."""
+
+    variant: Variant
+    sources: str
+    wheel: ProviderWheel
+    debian: tuple[DebianPackage, ...]
+    python: tuple[PythonPackage, ...]
+    ingredients: Ingredients
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The image's labels, in its settings."""
+        spec = SPECS[self.variant]
+        return {
+            "derl.cuda": self.cuda,
+            "derl.learner": spec.learner,
+            "derl.sources": self.sources,
+            "derl.variant": self.variant,
+            "org.opencontainers.image.description": spec.summary,
+            "org.opencontainers.image.licenses": "MIT AND others, see the bill of materials",
+            "org.opencontainers.image.title": f"derl-{self.variant}",
+            "org.opencontainers.image.version": version(),
+        }
+
+    @property
+    def cuda(self) -> str:
+        """Which CUDA kernels are in it, in words."""
+        return "no"
+
+
+@dataclass(frozen=True)
+class BuiltImage:
+    """What `build` has made, and how long it took."""
+
+    path: Path
+    locked: LockedImage
+    unpacked_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to build; `fresh` uses nothing kept of our own, `locks` writes the image lock."""
+
+    output: Path | None = None
+    squeeze: Squeeze = Squeeze()
+    fresh: bool = False
+    locks: bool = True
+
+
+def gather(variant: Variant, progress: Progress, *, fresh: bool = False) -> Contents:
+    """Fetch and compile all that an image is made of.
+
+    Raises:
+        ImageToolError: something cannot be had or does not compile.
+    """
+    lock = read_debian_lock()
+    debian = lock.section("root")
+    python = read_python_lock(variant)
+    wheel = build_provider_wheel(progress, fresh=fresh)
+    packages = fetch_debian(debian, lock.date, progress)
+    wheels = fetch_wheels(python, progress)
+    sources = _digest(variant, wheel.sources, debian, python)
+    ingredients = Ingredients(packages, (*wheels, wheel.path))
+    return Contents(variant, sources, wheel, debian, python, ingredients)
+
+
+def build(variant: Variant, options: BuildOptions, progress: Progress) -> BuiltImage:
+    """Build an image without Docker and return what came of it.
+
+    Raises:
+        ImageToolError: it cannot be built; nothing of an earlier image is lost.
+    """
+    started = time.monotonic()
+    require_bubblewrap()
+    build_root = make_build_root(progress)
+    contents = gather(variant, progress, fresh=options.fresh)
+    target = options.output or IMAGES_FOLDER / f"derl-{variant}.gvmi"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch_parent = cache_folder() / "roots"
+    scratch_parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch_parent) as scratch:
+        root = Path(scratch) / "root"
+        root.mkdir()
+        progress("laying out the root file system and compiling its modules")
+        make_root(contents.ingredients, root)
+        bill = describe(contents, root)
+        bill_copy = target.with_suffix(".cdx.json")
+        shutil.copyfile(bill, bill_copy)
+        unpacked = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file())
+        progress(f"compressing {unpacked / 2**20:.0f} MiB with {options.squeeze.compression}")
+        write_gvmi(root, target, build_root, replace(options.squeeze, labels=contents.labels))
+    locked = record(contents, target, locks=options.locks)
+    return BuiltImage(target, locked, unpacked, time.monotonic() - started)
+
+
+def describe(contents: Contents, root: Path) -> Path:
+    """Write into an image's share folder what it is and what it holds; returns the bill's path."""
+    share = root / SHARE[1:]
+    share.mkdir(parents=True, exist_ok=True)
+    facts = {name.removeprefix("derl."): text for name, text in contents.labels.items()}
+    (share / "image.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    bill = share / BILL_NAME
+    site_packages = root / SITE_PACKAGES[1:]
+    text = bill_of_materials(
+        contents.variant, contents.sources, contents.debian, contents.python, site_packages
+    )
+    bill.write_text(text + "\n")
+    return bill
+
+
+def record(contents: Contents, image: Path, *, locks: bool) -> LockedImage:
+    """Return the row of an image, and put it into the image lock if `locks`."""
+    row = LockedImage(
+        variant=contents.variant,
+        sha3=image_hash(image),
+        size_bytes=image.stat().st_size,
+        sources=contents.sources,
+        commit=_commit(),
+    )
+    if locks:
+        write_locked(row)
+    return row
+
+
+def _digest(
+    variant: Variant,
+    wheel_sources: str,
+    debian: tuple[DebianPackage, ...],
+    python: tuple[PythonPackage, ...],
+) -> str:
+    digest = hashlib.sha256(f"{variant}\n{wheel_sources}\n".encode())
+    for one in (*debian, *python):
+        digest.update(f"{one.name} {one.version} {one.sha256}\n".encode())
+    for name in _RECIPE:
+        digest.update((Path(__file__).parent / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _commit() -> str:
+    """Return the source's commit, with a plus sign where files have changed since."""
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty=+", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()

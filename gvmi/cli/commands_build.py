@@ -1,0 +1,74 @@
+"""`derl-image build`."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import rich_click as click
+
+from gvmi.building import BuildOptions, BuiltImage
+from gvmi.building import build as build_image
+from gvmi.squashing import COMPRESSIONS, Compression, Squeeze
+from gvmi.variants import SPECS, VARIANTS, Variant
+
+_VARIANT_LINES = "\n\n".join(f"`{name}`: {SPECS[name].summary}." for name in VARIANTS)
+
+
+@click.command(
+    epilog="Examples: `derl-image build native`; `derl-image build sb3 --output my.gvmi`."
+)
+@click.argument("variant", type=click.Choice(VARIANTS))
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Default: build/images/derl-VARIANT.gvmi; its bill of materials goes beside it.",
+)
+@click.option(
+    "--compression",
+    type=click.Choice(COMPRESSIONS),
+    default=Squeeze.compression,
+    show_default=True,
+    help="What Golem's runtime can read; gvmi/README.md has the sizes and start times of each.",
+)
+@click.option("--fresh", is_flag=True, help="Compile the kernels anew, even if they are kept.")
+@click.option("--no-lock", is_flag=True, help="Leave gvmi/image.lock.yaml as it is.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def build(
+    variant: Variant,
+    output: Path | None,
+    compression: Compression,
+    fresh: bool,
+    no_lock: bool,
+    as_json: bool,
+) -> None:
+    """Build the image of a VARIANT, the same bytes on every machine.
+
+    Needs bubblewrap and, the first time, a network. The packages, the compiler among them, are
+    those that gvmi/locks names, each held to its SHA-256.
+    """
+    options = BuildOptions(
+        output=output, squeeze=Squeeze(compression), fresh=fresh, locks=not no_lock
+    )
+    started = time.monotonic()
+
+    def progress(what: str) -> None:
+        click.echo(f"{time.monotonic() - started:6.1f} s  {what}", err=True)
+
+    _show(build_image(variant, options, progress), as_json=as_json)
+
+
+def _show(image: BuiltImage, *, as_json: bool) -> None:
+    if as_json:
+        facts = {"path": str(image.path), "seconds": round(image.seconds, 1)}
+        facts |= {"unpacked_bytes": image.unpacked_bytes, **asdict(image.locked)}
+        click.echo(json.dumps(facts))
+        return
+    size = image.locked.size_bytes / 1e6
+    click.echo(f"{image.path}")
+    click.echo(f"  {size:.1f} MB, {image.unpacked_bytes / 1e6:.0f} MB unpacked")
+    click.echo(f"  SHA3-224 {image.locked.sha3}")
+    click.echo(f"  built in {image.seconds:.0f} s from {image.locked.commit}")
+    click.echo(f"next: derl-image verify {image.path}")

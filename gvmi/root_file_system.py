@@ -1,0 +1,165 @@
+"""The root file system of an image, as a folder: Debian's packages, wheels, and what joins them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gvmi.build_root import Jailed, run_jailed
+from gvmi.debian_packages import unpack
+from gvmi.variants import PREFIX, PYTHON, SOURCE_DATE_EPOCH, WORK_VOLUME
+from gvmi.wheels import install_wheel
+
+SITE_PACKAGES = f"{PREFIX}/lib/{PYTHON}/site-packages"
+STANDARD_LIBRARY = f"/usr/lib/{PYTHON}"
+SHARE = f"{PREFIX}/share"
+
+_FILES = {
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+    "etc/group": "root:x:0:\nnogroup:x:65534:\n",
+    "etc/hostname": "golem\n",
+    "etc/hosts": "127.0.0.1 localhost golem\n::1 localhost\n",
+    "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+    "etc/resolv.conf": "",
+    f"{PREFIX[1:]}/pyvenv.cfg": "home = /usr/bin\ninclude-system-site-packages = false\n",
+}
+_FOLDERS = ("dev", "proc", "sys", "tmp", "run", "root", "var/tmp", WORK_VOLUME[1:], SHARE[1:])
+_LINKS = {
+    "usr/bin/python3": PYTHON,
+    f"{PREFIX[1:]}/bin/{PYTHON}": f"../../../usr/bin/{PYTHON}",
+    f"{PREFIX[1:]}/bin/python3": PYTHON,
+    f"{PREFIX[1:]}/bin/python": PYTHON,
+}
+# of Debian's packages: what needs a desktop, a package manager or a reader
+_UNWANTED = (
+    "etc/skel/",
+    "etc/profile",
+    "etc/update-motd.d/",
+    "usr/lib/x86_64-linux-gnu/gconv/",
+    "usr/lib/python3.11/ctypes/macholib/",
+    "usr/lib/python3.11/idlelib/",
+    "usr/lib/python3.11/lib2to3/",
+    "usr/lib/python3.11/pydoc_data/",
+    "usr/lib/python3.11/test/",
+    "usr/lib/python3.11/tkinter/",
+    "usr/lib/python3.11/turtle",
+    "usr/lib/python3.11/unittest/test/",
+    "usr/share/applications/",
+    "usr/share/bug/",
+    "usr/share/debianutils/",
+    "usr/share/dict/",
+    "usr/share/info/",
+    "usr/share/lintian/",
+    "usr/share/locale/",
+    "usr/share/man/",
+    "usr/share/menu/",
+    "usr/share/pixmaps/",
+    "usr/share/python3",
+    "var/cache/",
+    "var/lib/",
+    "var/log/",
+)
+# of wheels: what compiles against them, and their own tests
+_UNWANTED_IN_WHEELS = (
+    "numpy/f2py/",
+    "numpy/_core/include/",
+    "numpy/_core/lib/",
+    "torch/bin/",
+    "torch/include/",
+    "torch/share/",
+    "torch/test/",
+)
+_KINDS_UNWANTED_IN_WHEELS = (".a", ".h", ".hpp", ".cuh", ".pyi", ".pxd", ".pyx", ".lib")
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What a root file system is made of: files of Debian packages and of wheels, in order."""
+
+    packages: Sequence[Path]
+    wheels: Sequence[Path]
+
+
+def make_root(ingredients: Ingredients, root: Path) -> None:
+    """Make the root file system in an empty folder; it lacks the share folder's files.
+
+    Raises:
+        ImageToolError: a package is broken, or a module does not compile.
+    """
+    unpack(ingredients.packages, root, is_wanted)
+    for wheel in ingredients.wheels:
+        install_wheel(wheel, root, SITE_PACKAGES, f"{PREFIX}/bin/python3")
+    prune_wheels(root / SITE_PACKAGES[1:])
+    for name in _FOLDERS:
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for name, text in _FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    for name, target in _LINKS.items():
+        (root / name).unlink(missing_ok=True)
+        (root / name).symlink_to(target)
+    make_links_relative(root)
+    byte_compile(root)
+    set_modes(root)
+
+
+def is_wanted(path: str) -> bool:
+    """Say whether a file of a Debian package belongs into an image."""
+    if path.startswith("usr/share/doc/"):
+        return path.endswith("/copyright")
+    return not path.startswith(_UNWANTED)
+
+
+def prune_wheels(packages: Path) -> None:
+    """Delete from site-packages what nothing needs when it runs."""
+    for name in _UNWANTED_IN_WHEELS:
+        shutil.rmtree(packages / name, ignore_errors=True)
+    for folder, folders, names in os.walk(packages):
+        for name in [name for name in folders if name == "tests"]:
+            shutil.rmtree(Path(folder) / name)
+            folders.remove(name)
+        for name in names:
+            if name.endswith(_KINDS_UNWANTED_IN_WHEELS):
+                os.unlink(os.path.join(folder, name))
+
+
+def make_links_relative(root: Path) -> None:
+    """Turn absolute links into relative ones: outside of a VM they would lead to the host."""
+    for path in _entries(root):
+        if path.is_symlink() and (target := os.readlink(path)).startswith("/"):
+            path.unlink()
+            path.symlink_to(os.path.relpath(root / target[1:], path.parent))
+
+
+def byte_compile(root: Path) -> None:
+    """Compile all modules by the image's own Python, so that nothing is compiled at its start.
+
+    The files hold the hash of their source, unchecked: they are the same at every build, and no
+    source is looked at when they are loaded.
+    """
+    folders = [place for place in (STANDARD_LIBRARY, SITE_PACKAGES) if (root / place[1:]).is_dir()]
+    command = [f"/usr/bin/{PYTHON}", "-I", "-m", "compileall", "-q", "-f"]
+    command += ["--invalidation-mode", "unchecked-hash", *folders]
+    environment = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH)}
+    run_jailed(root, Jailed(command, environment=environment))
+
+
+def set_modes(root: Path) -> None:
+    """Give every entry the same mode on every machine, whatever its umask."""
+    for path in _entries(root):
+        if path.is_symlink():
+            continue
+        is_executable = path.is_dir() or path.stat().st_mode & 0o100
+        path.chmod(0o755 if is_executable else 0o644)
+    for name in ("tmp", "var/tmp"):
+        (root / name).chmod(0o1777)
+    root.chmod(0o755)
+
+
+def _entries(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root):
+        for name in (*folders, *names):
+            yield Path(folder) / name
