@@ -11,6 +11,7 @@ import rich_click as click
 
 from requestor.mock_golem.books import read_books
 from requestor.mock_golem.books_view import books_document, books_table
+from requestor.mock_golem.cli_registry import registry_command
 from requestor.mock_golem.cli_serving import (
     Refusals,
     fail,
@@ -138,6 +139,9 @@ def testnet(
         stop_on_stdin_eof=stop_on_stdin_eof,
         as_json=as_json,
     )
+
+
+main.add_command(registry_command)
 
 
 @main.group("fleet")

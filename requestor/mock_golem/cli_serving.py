@@ -52,7 +52,7 @@ async def serve_until_stopped(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     if stop_on_stdin_eof:
-        _watch_stdin(loop, stopped)
+        watch_stdin(loop, stopped)
     address = await _start(daemon, stopped)
     if address is None:
         return
@@ -96,7 +96,8 @@ class Refusals:
             click.echo("mock-golem: further refusals are not shown", err=True)
 
 
-def _watch_stdin(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
+def watch_stdin(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
+    """Set `stopped` at the end of standard input."""
     if sys.stdin is None:
         stopped.set()
         return

@@ -24,6 +24,7 @@ from requestor.mock_golem.fleet import Fleet
 from requestor.mock_golem.gftp import GftpStore, write_launcher
 from requestor.mock_golem.identifiers import node_id
 from requestor.mock_golem.images.registry import RegistryApi
+from requestor.mock_golem.images.store import ImageStore
 from requestor.mock_golem.journal import Journal
 from requestor.mock_golem.market import MarketApi
 from requestor.mock_golem.negotiation import DemandBoard
@@ -218,7 +219,7 @@ class MockDaemon:
             BalanceApi(self._around),
             PaymentApi(self._around),
             self._net,
-            RegistryApi(self._around.fleet.images),
+            _registry(self._around.fleet),
         ):
             app.add_routes(api.routes())
         return app
@@ -339,3 +340,8 @@ class MockDaemon:
             self._site = None
         if self._runner is not None and self._runner.server is not None:
             await self._runner.server.shutdown(_GRACE_SECONDS)
+
+
+def _registry(fleet: Fleet) -> RegistryApi:
+    store = None if fleet.registry is None else ImageStore(fleet.registry.store)
+    return RegistryApi(fleet.images, store)

@@ -137,6 +137,12 @@ class Runtime(_Section):
     environment: dict[str, str] = Field(default_factory=dict)
 
 
+class Registry(_Section):
+    """The daemon's image registry: `store` is its folder, relative to the fleet file."""
+
+    store: Path
+
+
 class Fleet(_Section):
     """A whole fleet file."""
 
@@ -146,6 +152,7 @@ class Fleet(_Section):
     runtime: Runtime = Runtime()
     seed: int = 0
     images: tuple[Image, ...] = ()
+    registry: Registry | None = None
     providers: tuple[ProviderModel, ...]
     daemon_faults: tuple[DaemonFault, ...] = ()
 
@@ -194,10 +201,10 @@ def load_fleet(path: Path) -> Fleet:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise FleetError(f"{path}: cannot be read: {reason}. Check the path.") from error
-    return _with_roots(parse_fleet(text, str(path)), path)
+    return _with_folders(parse_fleet(text, str(path)), path)
 
 
-def _with_roots(fleet: Fleet, path: Path) -> Fleet:
+def _with_folders(fleet: Fleet, path: Path) -> Fleet:
     """Make the folders of images absolute: they are relative to the fleet file."""
     images = []
     for number, image in enumerate(fleet.images):
@@ -205,7 +212,13 @@ def _with_roots(fleet: Fleet, path: Path) -> Fleet:
         if root is not None and not root.is_dir():
             raise FleetError(f"{path}: {root} is not a folder @ images[{number}].root")
         images.append(image.model_copy(update={"root": root}))
-    return fleet.model_copy(update={"images": tuple(images)})
+    registry = fleet.registry
+    if registry is not None:
+        store = (path.parent / registry.store).resolve()
+        if not store.is_dir():
+            raise FleetError(f"{path}: {store} is not a folder @ registry.store")
+        registry = registry.model_copy(update={"store": store})
+    return fleet.model_copy(update={"images": tuple(images), "registry": registry})
 
 
 def parse_fleet(text: str, source: str = "fleet") -> Fleet:
@@ -289,6 +302,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "requestor": Requestor,
     "runtime": Runtime,
     "images": Image,
+    "registry": Registry,
     "faults": Fault,
     "daemon_faults": Fault,
 }

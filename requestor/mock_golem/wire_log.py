@@ -11,6 +11,8 @@ from requestor.mock_golem.clock import Clock, rfc3339
 
 MAX_LOGGED_CHARACTERS = 65536
 _SECRET_QUERIES = {"authToken"}
+# an image registry's: tokens, and chunks of images
+_UNLOGGED = ("/auth/", "/v1/image/push/", "/v1/image/descr/attach/")
 
 
 class WireLog:
@@ -68,6 +70,8 @@ class WireLog:
 async def _body(request: web.Request) -> Any:
     if not request.body_exists:
         return None
+    if request.path.startswith(_UNLOGGED):
+        return "(not logged)"
     try:
         return _decoded(await request.text())
     except (web.HTTPException, UnicodeDecodeError) as error:

@@ -15,6 +15,7 @@ from requestor.mock_golem.exe_unit import bubblewrap_problem
 from requestor.mock_golem.fleet import FleetError, load_fleet, parse_fleet
 from requestor.mock_golem.images.description import ANY_IMAGE, Image, image_of
 from tests.requestor.mock_golem.conftest import MARKET, shell
+from tests.requestor.mock_golem.images.registry_client import Client, descriptor, gvmi, sha3
 
 BLENDER, OTHER = "9a" * 28, "0b" * 28
 IMAGES = (Image(hash=BLENDER, tag="golem/blender:latest", volumes=("/golem/output",)),)
@@ -73,6 +74,19 @@ class TestFleetFile:
         file = tmp_path / "fleet.yaml"
         file.write_text(f"images: [{{hash: '{BLENDER}', root: gone}}]\nproviders: [{{name: oak}}]")
         with pytest.raises(FleetError, match=r"/gone is not a folder @ images\[0\]\.root"):
+            load_fleet(file)
+
+    def test_the_registry_s_folder_is_relative_to_the_file(self, tmp_path: Path) -> None:
+        (tmp_path / "images").mkdir()
+        file = tmp_path / "fleet.yaml"
+        file.write_text("registry: {store: images}\nproviders: [{name: oak}]")
+        registry = load_fleet(file).registry
+        assert registry is not None and registry.store == tmp_path / "images"
+        file.write_text("registry: {store: gone}\nproviders: [{name: oak}]")
+        with pytest.raises(FleetError, match=r"/gone is not a folder @ registry\.store"):
+            load_fleet(file)
+        file.write_text("registry: {folder: gone}\nproviders: [{name: oak}]")
+        with pytest.raises(FleetError, match=r"unknown key `folder` @ registry\.folder"):
             load_fleet(file)
 
     @pytest.mark.parametrize(
@@ -137,6 +151,50 @@ class TestRegistry:
         requestor = await serve(FLEET)
         status, text = await requestor.call("GET", f"/image.{BLENDER}.link")
         assert (status, text) == (200, f"{requestor.address.url}/download/{BLENDER}.gvmi")
+
+
+@pytest.mark.asyncio
+class TestRegistryWithFiles:
+    FLEET = "registry: {store: %s}\nproviders: [{name: willow}]"
+
+    async def test_it_is_the_daemon_s_own(self, serve: Any, tmp_path: Path) -> None:
+        image = gvmi(5000)
+        (tmp_path / "derl.gvmi").write_bytes(image)
+        (tmp_path / "tags.json").write_text(json.dumps({"me/derl:v1": sha3(image)}))
+        url = (await serve(self.FLEET % tmp_path)).address.url
+        expected = f"hash:sha3:{sha3(image)}:{url}/download/{sha3(image)}.gvmi"
+        by_tag = await vm.repo(repository_url=url, image_tag="me/derl:v1")
+        assert await by_tag.resolve_url() == expected
+        by_hash = await vm.repo(repository_url=url, image_hash=sha3(image))
+        assert await by_hash.resolve_url() == expected
+        with pytest.raises(Exception, match="404 no image with hash"):
+            await (await vm.repo(repository_url=url, image_hash=OTHER)).resolve_url()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{url}/download/{sha3(image)}.gvmi") as response,
+        ):
+            assert response.content_length == len(image) and await response.read() == image
+
+    async def test_it_takes_images_without_a_key_and_logs_no_token(
+        self, serve: Any, tmp_path: Path
+    ) -> None:
+        (tmp_path / "store").mkdir()
+        log = tmp_path / "wire.jsonl"
+        requestor = await serve(self.FLEET % (tmp_path / "store"), wire_log=log)
+        image, token = gvmi(2500), "t0ken-of-mine"
+        raw = descriptor(image)
+        login = {"username": "me", "password": token}
+        assert (await requestor.call("POST", "/auth/pat/login", login))[0] == 200
+        async with aiohttp.ClientSession() as session:
+            registry = Client(requestor.address.url, session)
+            assert (await registry.begin(raw))[0] == 200
+            for number in range(3):
+                assert (await registry.chunk(image, number))[0] == 200
+            assert (await registry.attach(raw, "v1", token=token))[0] == 200
+            assert (await registry.info(tag="me/derl:v1"))[1]["sha3"] == sha3(image)
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        assert {line["body"] for line in lines if line["method"] == "POST"} == {"(not logged)"}
+        assert token not in log.read_text()
 
 
 @pytest.mark.asyncio
