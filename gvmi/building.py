@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gvmi.bill_of_materials import bill_of_materials
@@ -80,7 +80,7 @@ class BuildOptions:
     """How to build; `fresh` uses nothing kept of our own, `locks` writes the image lock."""
 
     output: Path | None = None
-    squeeze: Squeeze = Squeeze()
+    squeeze: Squeeze = field(default_factory=Squeeze)
     fresh: bool = False
     locks: bool = True
 

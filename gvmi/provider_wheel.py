@@ -1,4 +1,4 @@
-"""The wheel of what providers run: `provider_image` and `native_kernels`, compiled in the build root.
+"""The wheel of what providers run, `provider_image` and `native_kernels`, compiled in the build root.
 
 It is built once for given sources and locks, kept, and installed by both ways of making an image.
 """
