@@ -58,6 +58,7 @@ DEBIAN_PURPOSES: dict[str, DebianPurpose] = {
     "build": DebianPurpose(
         (
             "cmake",
+            "coreutils",  # cmake asks uname for the processor
             "dash",
             "g++-12",
             "libpython3.11-dev",

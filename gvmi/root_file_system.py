@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gvmi.build_root import Jailed, run_jailed
 from gvmi.debian_packages import unpack
-from gvmi.variants import PREFIX, PYTHON, SOURCE_DATE_EPOCH, WORK_VOLUME
+from gvmi.variants import ENVIRONMENT, PREFIX, PYTHON, SOURCE_DATE_EPOCH, WORK_VOLUME
 from gvmi.wheels import install_wheel
 
 SITE_PACKAGES = f"{PREFIX}/lib/{PYTHON}/site-packages"
@@ -104,6 +104,7 @@ def make_root(ingredients: Ingredients, root: Path) -> None:
     make_links_relative(root)
     byte_compile(root)
     set_modes(root)
+    check_imports(root)
 
 
 def is_wanted(path: str) -> bool:
@@ -145,6 +146,13 @@ def byte_compile(root: Path) -> None:
     command += ["--invalidation-mode", "unchecked-hash", *folders]
     environment = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH)}
     run_jailed(root, Jailed(command, environment=environment))
+
+
+def check_imports(root: Path) -> None:
+    """Have the image's Python import what a worker does first; raises `ImageToolError`."""
+    program = "import native_kernels, provider_image.round_runner, provider_image.wire"
+    environment = {**ENVIRONMENT, "HOME": "/tmp", "TMPDIR": "/tmp"}
+    run_jailed(root, Jailed([f"{PREFIX}/bin/python3", "-c", program], environment=environment))
 
 
 def set_modes(root: Path) -> None:
