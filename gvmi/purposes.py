@@ -68,6 +68,9 @@ DEBIAN_PURPOSES: dict[str, DebianPurpose] = {
         ),
         closed=True,
     ),
+    # `derl-image boot`: the kernel on which linux-image-cloud-amd64 depends today, and its first
+    # programs
+    "boot": DebianPurpose(("busybox-static", "linux-image-6.1.0-56-cloud-amd64")),
 }
 
 PYTHON_PURPOSES: dict[str, PythonPurpose] = {

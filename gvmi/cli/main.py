@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import rich_click as click
 
+from gvmi.cli.commands_boot import boot
 from gvmi.cli.commands_build import build
 from gvmi.cli.commands_lock import lock
 from gvmi.errors import ImageToolError
@@ -26,7 +27,7 @@ def cli() -> None:
     """
 
 
-for command in (build, lock):
+for command in (boot, build, lock):
     cli.add_command(command)
 
 
