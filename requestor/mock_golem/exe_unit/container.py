@@ -9,18 +9,18 @@ import shutil
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from weakref import WeakSet
 
 from requestor.mock_golem.exe_unit import lying
-from requestor.mock_golem.exe_unit.finishing import finish_anyway
 from requestor.mock_golem.exe_unit.guest_process import (
     AgentDied,
     GuestProcess,
     OutputSink,
     RunningCommand,
 )
+from requestor.mock_golem.exe_unit.image_sandbox import as_image_says, build_image_sandbox
 from requestor.mock_golem.exe_unit.progress import Progress
 from requestor.mock_golem.exe_unit.sandbox import (
     ActiveIsolation,
@@ -32,22 +32,40 @@ from requestor.mock_golem.exe_unit.spec import CommandFailed, ContainerSpec, Tam
 from requestor.mock_golem.exe_unit.transfers import Places, transfer
 from requestor.mock_golem.exe_unit.volumes import Volumes
 from requestor.mock_golem.exe_unit.vpn import Fabric, Membership, VpnDevice
+from requestor.mock_golem.finishing import finish_anyway
 from requestor.mock_golem.gftp import GftpStore
+from requestor.mock_golem.images.cache import DownloadError
+from requestor.mock_golem.images.gvmi_file import ImageError
+from requestor.mock_golem.images.library import ImageLibrary
+from requestor.mock_golem.images.mounts import MountedImage
+from requestor.mock_golem.images.package import Package
 
 CONNECT_SECONDS = 5.0  # as long as yagna waits for a TCP connection in a virtual network
+
+
+@dataclass(frozen=True)
+class Means:
+    """What containers are made with; without a `library`, each has its image for itself."""
+
+    store: GftpStore
+    fabric: Fabric
+    library: ImageLibrary | None = None
 
 
 class Container:
     """Takes the scratch folder at once and keeps it until `remove`."""
 
-    def __init__(
-        self, spec: ContainerSpec, isolation: ActiveIsolation, store: GftpStore, fabric: Fabric
-    ) -> None:
+    def __init__(self, spec: ContainerSpec, isolation: ActiveIsolation, means: Means) -> None:
         spec.directory.mkdir(parents=True, mode=0o700)
-        self._spec = replace(spec, directory=spec.directory.resolve())
+        self._given = self._spec = replace(spec, directory=spec.directory.resolve())
         self._isolation = isolation
-        self._store = store
-        self._fabric = fabric
+        self._store = means.store
+        self._fabric = means.fabric
+        self._own_library: ImageLibrary | None = None
+        if means.library is None and spec.image is not None:
+            self._own_library = ImageLibrary(self._spec.directory / "images")
+        self._library = means.library or self._own_library
+        self._mounted: MountedImage | None = None
         self._volumes = Volumes(self._volumes_folder)
         self._environment: dict[str, str] = {}
         self.networks: tuple[Membership, ...] = ()
@@ -60,8 +78,16 @@ class Container:
     def _volumes_folder(self) -> Path:
         return self._spec.directory / "volumes"
 
-    def deploy(self, command: Deploy) -> bytes:
-        """Make the volumes, empty; returns the deployment as JSON. Raises `CommandFailed`."""
+    async def deploy(self, command: Deploy, progress: Progress) -> bytes:
+        """Get the image, make the volumes, empty; returns the deployment as JSON.
+
+        Raises `CommandFailed`.
+        """
+        if self._given.image is None:
+            progress.say("Deployed image from cache")
+        else:
+            self._mounted = await self._take_image(self._given.image, progress)
+            self._spec = as_image_says(self._given, self._mounted)
         paths = (*self._spec.volumes, *command.volumes)
         try:
             replace(self._spec, volumes=paths)  # checks the paths
@@ -77,12 +103,33 @@ class Container:
         }
         return json.dumps(deployment, separators=(",", ":")).encode()
 
+    async def _take_image(self, image: Path | Package, progress: Progress) -> MountedImage:
+        assert self._library is not None  # whoever has an image has one
+        try:
+            if isinstance(image, Package):
+                is_here = self._library.has(image)
+                path = await self._library.fetch(image, self._given.storage_bytes, progress.advance)
+                progress.say("Deployed image from cache" if is_here else "Deployed image")
+            else:
+                path = image
+                progress.say("Deployed image from cache")
+            return await self._library.mount(path)
+        except DownloadError as error:
+            raise CommandFailed(f"Local service error: Transfer error: {error}") from error
+        except ImageError as error:
+            raise CommandFailed(f"Runtime error: {error}") from error
+
     async def start(self) -> GuestProcess:
         """Start the guest; raises `CommandFailed`."""
         networks = () if devices_problem(self._isolation) else self.networks
-        sandbox = build_sandbox(
-            self._isolation, self._spec, self._volumes.items(), with_devices=bool(networks)
-        )
+        volumes, with_devices = self._volumes.items(), bool(networks)
+        if self._mounted is not None:
+            (self._spec.directory / "stage").mkdir(exist_ok=True)
+            sandbox = build_image_sandbox(
+                self._spec, self._mounted, volumes, with_devices=with_devices
+            )
+        else:
+            sandbox = build_sandbox(self._isolation, self._spec, volumes, with_devices=with_devices)
         guest = self.guest = GuestProcess(sandbox, self._spec.directory / "agent.log")
         try:
             await finish_anyway(self._begin(guest, networks))
@@ -164,6 +211,8 @@ class Container:
     async def remove(self) -> None:
         """End everything and delete the scratch folder."""
         await self.reset()
+        if self._own_library is not None:
+            await finish_anyway(self._own_library.close())
         await asyncio.to_thread(_remove_tree, self._spec.directory)
 
 

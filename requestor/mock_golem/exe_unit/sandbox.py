@@ -23,10 +23,11 @@ IMAGE_FOLDER = "/run/image"  # from where the agent lays the image over the root
 PROBE_SECONDS = 20.0
 _PACKAGE_ROOT = Path(__file__).resolve().parents[3]
 _AGENT_FOLDER = Path(__file__).resolve().parents[1]
-_AGENT_PROGRAM = (
+AGENT_PROGRAM = (
     f"import sys; sys.path.append({os.fspath(_AGENT_FOLDER)!r}); "
     "from guest.agent import main; main(sys.argv[1:])"
 )
+_SETTINGS = tuple(f"/proc/{name}" for name in ("sys", "sysrq-trigger", "fs", "acpi", "scsi"))
 # Not taken from the host: made anew, or empty (sockets in /run would lead out of the sandbox).
 _HIDDEN = ("/proc", "/dev", "/tmp", "/run")
 
@@ -47,17 +48,24 @@ class Sandbox:
         return [*self.command, json.dumps({**self.config, **more})]
 
 
-def choose_isolation(wanted: str) -> ActiveIsolation:
+def choose_isolation(wanted: str, *, own_root: bool = False) -> ActiveIsolation:
     """Decide between bubblewrap and plain processes; `auto` takes bubblewrap where it works.
 
-    Raises `IsolationError` where bubblewrap is demanded and does not work. Blocks for up to some
-    tenths of a second on its first call.
+    With `own_root`, an image's own root file system, nothing else does. Raises `IsolationError`
+    where bubblewrap is demanded and does not work. Blocks for up to some tenths of a second on its
+    first call.
     """
+    if wanted == "process" and own_root:
+        raise IsolationError("an image's own root needs bubblewrap; the isolation is `process`")
     if wanted == "process":
         return "process"
     problem = bubblewrap_problem()
     if problem is None:
         return "bubblewrap"
+    if own_root:
+        raise IsolationError(
+            f"an image's own root needs bubblewrap, but {problem}; apt install bubblewrap"
+        )
     if wanted == "bubblewrap":
         raise IsolationError(
             f"isolation is set to bubblewrap, but {problem}; "
@@ -91,16 +99,8 @@ def build_sandbox(
 
     Raises `CommandFailed` if the image needs an isolation other than this.
     """
-    agent = (sys.executable, "-I", "-S", "-c", _AGENT_PROGRAM)
-    config = {
-        "is_init": isolation == "bubblewrap",
-        "pace": spec.pace,
-        "memory_bytes": spec.memory_bytes,
-        "output_limit_bytes": spec.output_limit_bytes,
-        "memory_folders": ["/", "/tmp", "/dev/shm"] if isolation == "bubblewrap" else [],
-        "image": None if spec.root is None else IMAGE_FOLDER,
-        "volumes": [path for path, _ in volumes],
-    }
+    agent = (sys.executable, "-I", "-S", "-c", AGENT_PROGRAM)
+    config = agent_config(isolation, spec, volumes)
     if isolation == "bubblewrap":
         options = _bubblewrap_options(shutil.which("bwrap") or "bwrap", spec, volumes)
         if with_devices:
@@ -117,6 +117,26 @@ def build_sandbox(
         name: _to_host(value, volumes) or value for name, value in spec.environment.items()
     }
     return Sandbox(agent, config, working_dir, environment)
+
+
+def agent_config(
+    isolation: ActiveIsolation, spec: ContainerSpec, volumes: Sequence[tuple[str, Path]]
+) -> dict[str, Any]:
+    """What every agent is told, see `guest/agent.py`."""
+    return {
+        "is_init": isolation == "bubblewrap",
+        "pace": spec.pace,
+        "memory_bytes": spec.memory_bytes,
+        "output_limit_bytes": spec.output_limit_bytes,
+        "memory_folders": ["/", "/tmp", "/dev/shm"] if isolation == "bubblewrap" else [],
+        "image": None if spec.root is None else IMAGE_FOLDER,
+        "volumes": [path for path, _ in volumes],
+    }
+
+
+def temporary_bytes(spec: ContainerSpec) -> int:
+    """How much `/tmp` and `/dev/shm` hold, each."""
+    return max((spec.memory_bytes or 2 << 30) // 2, 1 << 20)
 
 
 def devices_problem(isolation: ActiveIsolation) -> str | None:
@@ -139,7 +159,6 @@ def _to_host(path: str, volumes: Iterable[tuple[str, Path]]) -> str | None:
 def _bubblewrap_options(
     bubblewrap: str, spec: ContainerSpec, volumes: Sequence[tuple[str, Path]]
 ) -> list[str]:
-    temporary_bytes = max((spec.memory_bytes or 2 << 30) // 2, 1 << 20)
     options = [bubblewrap, "--die-with-parent", "--as-pid-1"]
     options += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     options += ["--hostname", "golem", "--cap-drop", "ALL"]
@@ -150,9 +169,9 @@ def _bubblewrap_options(
     options += ["--size", str(ROOT_BYTES), "--tmpfs", "/"]
     laid = [] if spec.root is None else _laid_over(spec.root)
     options += _show_folder("/", [*(path for path, _ in volumes), *laid])
-    options += ["--proc", "/proc", "--dev", "/dev", "--dir", "/run"]
+    options += [*proc_options(), "--dev", "/dev", "--dir", "/run"]
     for folder in ("/tmp", "/dev/shm"):
-        options += ["--size", str(temporary_bytes), "--tmpfs", folder]
+        options += ["--size", str(temporary_bytes(spec)), "--tmpfs", folder]
     needed = _needed_folders(spec)
     for path in needed:
         if _is_hidden(path):
@@ -168,6 +187,17 @@ def _bubblewrap_options(
         options += ["--bind", os.fspath(source), volume]
     options += ["--dir", spec.working_dir, "--chdir", "/", "--"]
     return options
+
+
+def proc_options() -> list[str]:
+    """Options for a `/proc` in which the machine's own settings cannot be changed.
+
+    Many of its files ask for no right but the machine's root user, as which commands run then.
+    """
+    if os.geteuid() != 0:
+        return ["--proc", "/proc"]
+    covered = [word for path in _SETTINGS for word in ("--ro-bind-try", path, path)]
+    return ["--proc", "/proc", *covered]
 
 
 def _show_folder(folder: str, volumes: Sequence[str]) -> Iterator[str]:

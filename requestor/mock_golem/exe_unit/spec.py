@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from requestor.mock_golem.images.package import Package
+
 Isolation = Literal["auto", "bubblewrap", "process"]
 TamperKind = Literal[
     "truncate", "corrupt", "nan", "wrong_shape", "pickle", "huge", "empty", "not_json"
@@ -21,10 +23,17 @@ class ContainerSpec:
     are host folders that commands can read even where they lie below a folder that bubblewrap
     hides (the machine's `/tmp`, other activities). `root` is a folder whose files are laid over
     the container's root; it needs bubblewrap.
+
+    With `image` commands see nothing of the machine, but the image's own root file system: a GVMI
+    on disk, or a package that `deploy` downloads if it has at most `storage_bytes`. Volumes,
+    working directory and user are then the image's, and `environment` comes on top of its own.
+    It needs bubblewrap.
     """
 
     directory: Path
     root: Path | None = None
+    image: Path | Package | None = None
+    storage_bytes: int = 20 << 30
     volumes: tuple[str, ...] = ("/golem/work",)
     working_dir: str = "/golem/work"
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -37,8 +46,11 @@ class ContainerSpec:
     def __post_init__(self) -> None:
         if not 0.0 < self.pace <= 1.0:
             raise ValueError(f"pace is {self.pace}; it must be above 0 and at most 1 (full speed)")
+        if self.image is not None and self.root is not None:
+            raise ValueError("a container has either an `image` or a `root`")
         for path in (*self.volumes, self.working_dir):
-            if not path.startswith("/") or path == "/" or ".." in path.split("/"):
+            is_root = path == "/" and (self.image is None or path in self.volumes)
+            if not path.startswith("/") or is_root or ".." in path.split("/"):
                 raise ValueError(f"{path!r} is no absolute path below / in the container")
 
 

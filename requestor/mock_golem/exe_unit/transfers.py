@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from requestor.mock_golem.exe_unit.finishing import finish_anyway
 from requestor.mock_golem.exe_unit.progress import NoProgress, Progress
 from requestor.mock_golem.exe_unit.script import Transfer
 from requestor.mock_golem.exe_unit.spec import CommandFailed, Tamper
 from requestor.mock_golem.exe_unit.tampering import tamper_file
 from requestor.mock_golem.exe_unit.volumes import Volumes, create_target, open_source
 from requestor.mock_golem.exe_unit.web_files import WebError, download, upload
+from requestor.mock_golem.finishing import finish_anyway
 from requestor.mock_golem.gftp import GftpError, GftpStore
 
 _BLOCK_BYTES = 1 << 24
@@ -65,9 +65,7 @@ async def transfer(
         raise _failed(f"IO error: {_as_io_error(error)}") from error
 
 
-def _transfer(
-    command: Transfer, places: Places, tamper: Tamper | None, progress: Progress
-) -> None:
+def _transfer(command: Transfer, places: Places, tamper: Tamper | None, progress: Progress) -> None:
     try:
         with _source(command.source, places) as source:
             if tamper is None:
@@ -149,9 +147,7 @@ def _scheme(url: str) -> str:
     if not colon:
         raise _failed("URL parse error: relative URL without a base")
     if scheme not in _SUPPORTED:
-        raise _failed(
-            f"Unsupported scheme: {scheme} (the mock transfers {', '.join(_SUPPORTED)})"
-        )
+        raise _failed(f"Unsupported scheme: {scheme} (the mock transfers {', '.join(_SUPPORTED)})")
     return scheme
 
 

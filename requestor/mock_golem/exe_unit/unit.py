@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from requestor.mock_golem.exe_unit.batch import Batch
-from requestor.mock_golem.exe_unit.container import Container
+from requestor.mock_golem.exe_unit.container import Container, Means
 from requestor.mock_golem.exe_unit.guest_process import AgentDied, GuestProcess
 from requestor.mock_golem.exe_unit.sandbox import ActiveIsolation, choose_isolation
 from requestor.mock_golem.exe_unit.script import (
@@ -33,6 +33,7 @@ from requestor.mock_golem.exe_unit.spec import (
 )
 from requestor.mock_golem.exe_unit.vpn import Fabric, NoFabric
 from requestor.mock_golem.gftp import GftpStore
+from requestor.mock_golem.images.library import ImageLibrary
 
 State = Literal["New", "Initialized", "Deployed", "Ready", "Terminated"]
 
@@ -56,7 +57,25 @@ class ExeUnit:
     `faults` is asked once per command, by name (`deploy`, `start`, `run`, `transfer_in`,
     `transfer_out`, `terminate`), just before it is executed. `clock` (seconds, never falling)
     measures the duration that is billed, `now` dates results. `fabric` carries the packets of
-    virtual networks.
+    virtual networks. `library` has the images; without one, each container has its own for itself.
+
+    A command in an image on disk, without any daemon (`folder` must not exist yet)::
+
+        store = GftpStore(Path("gftp"))
+        spec = ContainerSpec(Path("folder"), image=Path("derl-native.gvmi"))
+        unit = ExeUnit(spec, store, lambda name: CommandFaults())
+        await unit.initialize()  # IsolationError: bubblewrap is missing
+        stream = {"stdout": {"stream": {}}, "stderr": {"stream": {}}}
+        run = {"entry_point": "/bin/sh", "args": ["-c", "echo hello"], "capture": stream}
+        unit.execute("batch", [{"deploy": {}}, {"start": {}}, {"run": run}])
+        results = await unit.results("batch", 60.0, command_index=2)  # TimeoutError
+        print(results[-1]["result"], results[-1]["stdout"], results[-1]["message"])
+        print(unit.usage().cpu_seconds)
+        await unit.terminate()  # always: ends all processes, unmounts, deletes the folder
+
+    A `transfer` command moves files into and out of volumes: `{"transfer": {"from":
+    GftpServer(Path("gftp"), "0x" + "0" * 40).publish([path])[0]["url"], "to":
+    "container:/golem/work/x"}}`, and back to the `url` of its `receive(path)`.
     """
 
     def __init__(
@@ -68,10 +87,10 @@ class ExeUnit:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = _utc_now,
         fabric: Fabric | None = None,
+        library: ImageLibrary | None = None,
     ) -> None:
         self._spec = spec
-        self._fabric = fabric or NoFabric()
-        self._store = store
+        self._means = Means(store, fabric or NoFabric(), library)
         self._faults = faults
         self._clock = clock
         self._now = now
@@ -130,8 +149,11 @@ class ExeUnit:
         """
         if self._state != "New":
             raise RuntimeError(f"initialize in state {self._state}")
-        isolation = await asyncio.to_thread(choose_isolation, self._spec.isolation)
-        self._container = Container(self._spec, isolation, self._store, self._fabric)
+        own_root = self._spec.image is not None
+        isolation = await asyncio.to_thread(
+            choose_isolation, self._spec.isolation, own_root=own_root
+        )
+        self._container = Container(self._spec, isolation, self._means)
         self._isolation = isolation
         self._started_at = self._clock()
         self._state = "Initialized"
@@ -252,8 +274,9 @@ class ExeUnit:
             await self._hang_or_die(faults)
         match command:
             case Deploy():
-                batch.progress(index, command.progress_seconds).say("Deployed image from cache")
-                batch.add_output(index, "stdout", self._container.deploy(command))
+                progress = batch.progress(index, command.progress_seconds)
+                deployment = await self._container.deploy(command, progress)
+                batch.add_output(index, "stdout", deployment)
             case Start():
                 guest = await self._container.start()
                 self._in_background(self._watch(guest))

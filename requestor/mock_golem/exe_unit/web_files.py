@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 
-from requestor.mock_golem.exe_unit.finishing import finish_anyway
 from requestor.mock_golem.exe_unit.progress import Progress
+from requestor.mock_golem.finishing import finish_anyway
 
 _BLOCK_BYTES = 1 << 18
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=30.0, sock_read=60.0)

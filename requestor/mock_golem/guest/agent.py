@@ -3,8 +3,9 @@
 Usage: `agent.py CONFIG`, CONFIG being a JSON object: `is_init` (true as PID 1 of an own PID
 namespace, false as a plain process, which then becomes a child-subreaper), `pace`, `memory_bytes`
 (or null), `output_limit_bytes`, `memory_folders`, `image` (a folder to lay over the root, or null)
-and `volumes` (where nothing of it is laid), `door` (descriptor of a Unix socket) and `networks`
-(`[{"address", "netmask"}]`: a device is made for each and passed through the door).
+and `volumes` (where nothing of it is laid), `own_root` (an image's own root to move into, see
+`own_root.py`, or null), `door` (descriptor of a Unix socket) and `networks` (`[{"address",
+"netmask"}]`: a device is made for each and passed through the door).
 
 One JSON object per line. Requests on stdin: `{"run": number, "entry_point", "args", "cwd",
 "environment", "stdout": capture or null, "stderr": capture or null}`, and `{"socket": name}`: a TCP
@@ -34,12 +35,14 @@ import sys
 import time
 from typing import Any, NoReturn
 
+from . import mounting, own_root
 from .capture import Capture
 from .image import lay_over
 from .network import hand_over_devices, hand_over_socket
 from .pacing import MemoryGuard, Pacer
 from .processes import kill_descendants
 
+NETWORK_RIGHTS = (mounting.NET_BIND_SERVICE,)
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 STDIN, STDOUT, STDERR = 0, 1, 2
 BLOCK_BYTES = 1 << 16
@@ -59,14 +62,16 @@ class Output:
 class Agent:
     """The event loop of the agent."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], user: own_root.User | None = None) -> None:
         self._limit_bytes: int = config["output_limit_bytes"]
+        self._user = user
         self._door: int | None = config.get("door")
         self._devices = 0
         if self._door is not None:
             os.set_inheritable(self._door, False)
             if config.get("networks"):
-                self._devices = hand_over_devices(self._door, config["networks"])
+                kept = own_root.KEPT_CAPABILITIES if config.get("own_root") else NETWORK_RIGHTS
+                self._devices = hand_over_devices(self._door, config["networks"], kept)
         self._poll = select.poll()
         self._outputs: dict[int, Output] = {}
         self._running: dict[int, int] = {}  # process id -> number of the run
@@ -160,7 +165,7 @@ class Agent:
             _send({"run": number, "failed": [error.errno, error.strerror]})
             return
         if pid == 0:
-            _become(request, *(writer for _, writer in pipes))
+            _become(request, self._user, *(writer for _, writer in pipes))
         for _, writer in pipes:
             os.close(writer)
         problem = os.read(failure, BLOCK_BYTES)
@@ -237,9 +242,19 @@ def main(arguments: list[str]) -> None:
         _stand_guard()
     if config.get("image") is not None:
         lay_over(config["image"], "/", config["volumes"])
-    agent = Agent(config)
+    user = _enter_own_root(config) if config.get("own_root") is not None else None
+    agent = Agent(config, user)
     with contextlib.suppress(BrokenPipeError):
         agent.serve()
+
+
+def _enter_own_root(config: dict[str, Any]) -> own_root.User | None:
+    user = own_root.enter(config["own_root"])
+    own_root.close_the_door_behind((mounting.NET_ADMIN,) if config.get("networks") else ())
+    null = os.open(os.devnull, os.O_WRONLY)  # the log is a file of the machine's
+    os.dup2(null, STDERR)
+    os.close(null)
+    return user
 
 
 def _stand_guard() -> None:
@@ -264,7 +279,13 @@ def _stand_guard() -> None:
             os._exit(abs(os.waitstatus_to_exitcode(status)) & 0xFF)
 
 
-def _become(request: dict[str, Any], stdout: int, stderr: int, failure: int) -> NoReturn:
+def _become(
+    request: dict[str, Any],
+    user: own_root.User | None,
+    stdout: int,
+    stderr: int,
+    failure: int,
+) -> NoReturn:
     """In the forked child: turn into the command, or report why not."""
     try:
         signal.set_wakeup_fd(-1)
@@ -276,6 +297,10 @@ def _become(request: dict[str, Any], stdout: int, stderr: int, failure: int) -> 
         os.dup2(null, STDIN)
         os.dup2(stdout, STDOUT)
         os.dup2(stderr, STDERR)
+        if user is not None:
+            os.setgroups(user.groups)
+            os.setgid(user.gid)
+            os.setuid(user.uid)
         os.chdir(request["cwd"])
         path: str = request["entry_point"]
         if "/" not in path:

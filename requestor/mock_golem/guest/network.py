@@ -7,18 +7,18 @@ the packets of a network through the guest's own TUN device.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import struct
+from collections.abc import Sequence
 from typing import Any
+
+from .mounting import NET_BIND_SERVICE, set_capabilities
 
 TUN_DEVICE = "/dev/net/tun"
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
-_CAPABILITY_VERSION = 0x20080522
-_NET_BIND_SERVICE = 1 << 10
 
 
 def hand_over_socket(door: int, name: str) -> None:
@@ -29,10 +29,12 @@ def hand_over_socket(door: int, name: str) -> None:
         _hand_over(door, name, made.fileno())
 
 
-def hand_over_devices(door: int, networks: list[dict[str, Any]]) -> int:
+def hand_over_devices(
+    door: int, networks: list[dict[str, Any]], kept: Sequence[int] = (NET_BIND_SERVICE,)
+) -> int:
     """Make a device per network (`address`, `netmask`) and pass them through `door`, in order.
 
-    Returns how many could be made; gives up the rights to make more.
+    Returns how many could be made; gives up the rights to make more, and all but `kept`.
     """
     made = 0
     try:
@@ -47,7 +49,7 @@ def hand_over_devices(door: int, networks: list[dict[str, Any]]) -> int:
     except OSError:
         pass  # no such device here, or no right to it: the network carries no packets
     finally:
-        _drop_capabilities()
+        set_capabilities(kept)  # under `no_new_privs` no other returns
     return made
 
 
@@ -74,13 +76,3 @@ def _hand_over(door: int, name: str, descriptor: int) -> None:
 
     with socket.socket(fileno=os.dup(door)) as channel:
         socket.send_fds(channel, [name.encode()], [descriptor])
-
-
-def _drop_capabilities() -> None:
-    """Keep the right to listen at low ports only; under `no_new_privs` no other returns."""
-    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
-    kept = struct.pack("=6I", _NET_BIND_SERVICE, _NET_BIND_SERVICE, 0, 0, 0, 0)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.capset(header, kept) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
