@@ -10,6 +10,7 @@ import rich_click as click
 from gvmi.cli.commands_boot import boot
 from gvmi.cli.commands_build import build
 from gvmi.cli.commands_lock import lock
+from gvmi.cli.commands_verify import verify
 from gvmi.errors import ImageToolError
 
 EXIT_CODES = (
@@ -27,7 +28,7 @@ def cli() -> None:
     """
 
 
-for command in (boot, build, lock):
+for command in (boot, build, lock, verify):
     cli.add_command(command)
 
 
