@@ -10,6 +10,7 @@ import rich_click as click
 from gvmi.cli.commands_boot import boot
 from gvmi.cli.commands_build import build
 from gvmi.cli.commands_lock import lock
+from gvmi.cli.commands_push import push
 from gvmi.cli.commands_verify import verify
 from gvmi.errors import ImageToolError
 
@@ -28,7 +29,7 @@ def cli() -> None:
     """
 
 
-for command in (boot, build, lock, verify):
+for command in (boot, build, lock, push, verify):
     cli.add_command(command)
 
 

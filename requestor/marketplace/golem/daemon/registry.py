@@ -84,9 +84,11 @@ async def _ask(session: aiohttp.ClientSession, reference: ImageReference) -> Ans
     async with session.get(f"{reference.registry_url}/v1/image/info?{query}") as response:
         raw = await response.content.read(MAX_ANSWER_BYTES + 1)
         if response.status == 404:
+            said = printable(raw.decode(errors="replace"), 300)
             raise CheckFailed(
-                f"the registry knows no image of {key} {reference.image}",
-                "push it (`gvmkit-build IMAGE --push-to USER/NAME:TAG`), or correct golem.image",
+                f"the registry knows no image of {key} {reference.image}"
+                + (f": {said}" if said else ""),
+                "push it (`derl-image push FILE USER/REPO:TAG`), or correct golem.image",
             )
         if response.status != 200:
             raise RegistryError(f"HTTP {response.status}")

@@ -85,7 +85,7 @@ async def test_what_is_not_there(registry: Registry) -> None:
     registry.status = 404
     with pytest.raises(CheckFailed, match="knows no image of tag a/b:c") as caught:
         await check_image(registry.reference("a/b:c"))
-    assert "gvmkit-build" in caught.value.fix
+    assert "derl-image push" in caught.value.fix
     with pytest.raises(CheckFailed, match=r"no image at .*/x: HTTP 404"):
         await check_image(registry.reference(SHA3, f"{registry.url}/x"))
 
