@@ -78,16 +78,16 @@ def _python(found: PathDistribution, wheels: dict[str, PythonPackage]) -> Compon
 
 
 def _licences(found: PathDistribution) -> Iterable[License]:
-    expression = found.metadata.get("License-Expression")
-    if expression:
-        yield LicenseExpression(expression)
+    expressions = found.metadata.get_all("License-Expression") or []
+    if expressions:
+        yield LicenseExpression(expressions[0])
         return
     classified = [
         line.rpartition(" :: ")[2]
         for line in found.metadata.get_all("Classifier") or []
         if line.startswith("License ::")
     ]
-    text = (found.metadata.get("License") or "").strip()
+    text = next(iter(found.metadata.get_all("License") or []), "").strip()
     if text and "\n" not in text and len(text) <= _LONGEST_LICENCE:
         classified = [text]
     yield from (DisjunctiveLicense(name=name) for name in classified)

@@ -167,8 +167,10 @@ def _digest(
     python: tuple[PythonPackage, ...],
 ) -> str:
     digest = hashlib.sha256(f"{variant}\n{wheel_sources}\n".encode())
-    for one in (*debian, *python):
-        digest.update(f"{one.name} {one.version} {one.sha256}\n".encode())
+    rows = [*((one.name, one.version, one.sha256) for one in debian)]
+    rows += ((one.name, one.version, one.sha256) for one in python)
+    for row in rows:
+        digest.update(f"{' '.join(row)}\n".encode())
     for name in _RECIPE:
         digest.update((Path(__file__).parent / name).read_bytes())
     return digest.hexdigest()

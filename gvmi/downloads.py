@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 from gvmi.errors import MachineUnfit, NotToBeHad
 from gvmi.package_locks import DebianPackage, PythonPackage
@@ -151,13 +152,13 @@ def _fetch_from(url: str, package: DebianPackage, target: Path) -> None:
 class _Bounded:
     """Reads at most so many bytes, so that no server fills the disk."""
 
-    def __init__(self, source: object, size_bytes: int) -> None:
-        self._read = source.read  # type: ignore[attr-defined]
+    def __init__(self, source: IO[bytes], size_bytes: int) -> None:
+        self._source = source
         self._left = size_bytes
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         """Read on; raises ValueError beyond the bound."""
-        data: bytes = self._read(size)
+        data = self._source.read(size)
         self._left -= len(data)
         if self._left < 0:
             raise ValueError("more bytes than locked")

@@ -1,6 +1,7 @@
-"""The wheel of what providers run, `provider_image` and `native_kernels`, compiled in the build root.
+"""The wheel of what providers run: `provider_image` and `native_kernels`.
 
-It is built once for given sources and locks, kept, and installed by both ways of making an image.
+It is compiled in the build root, once for given sources and locks, kept, and installed by both ways
+of making an image.
 """
 
 from __future__ import annotations
