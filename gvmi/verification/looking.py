@@ -202,9 +202,18 @@ def _bill(path: Path, tree: Tree, looked: Looked) -> Iterator[Deviation]:
         return
     yield from materials.differences(bill["pypi"], materials.python_packages(tree), "Python's")
     status = _content(path, tree, materials.DPKG_STATUS, materials.MAX_STATUS_BYTES)
-    if status is None:
-        looked.notes.append("the image has no dpkg status; Debian's packages were not compared")
+    if status is not None:
+        installed = materials.debian_packages(status)
+        yield from materials.differences(bill["deb"], installed, "Debian's package")
         return
-    yield from materials.differences(
-        bill["deb"], materials.debian_packages(status), "Debian's package"
+    looked.notes.append(
+        "the image has no dpkg status; Debian's packages were compared by their names alone, as in "
+        f"{materials.DEBIAN_DOCUMENTS}"
     )
+    documented = materials.documented_packages(tree)
+    bare = sorted(shown(name) for name in bill["deb"].keys() - documented)
+    if bare:
+        looked.notes.append(f"no copyright file is in the image of {', '.join(bare)}")
+    for name in sorted(documented - bill["deb"].keys()):
+        text = f"Debian's package {shown(name)} is in the image and not in its bill"
+        yield Deviation("bill", text)

@@ -14,6 +14,7 @@ from gvmi.verification.tree import Tree
 MAX_BILL_BYTES = 16 << 20
 MAX_STATUS_BYTES = 16 << 20
 DPKG_STATUS = "/var/lib/dpkg/status"
+DEBIAN_DOCUMENTS = "/usr/share/doc"
 Packages = Mapping[str, frozenset[str]]
 """Versions by package name; Python's are in their normalised spelling."""
 
@@ -48,6 +49,15 @@ def debian_packages(status: bytes) -> Packages:
         if is_installed and "Package" in fields and "Version" in fields:
             found.setdefault(fields["Package"].strip(), set()).add(fields["Version"].strip())
     return _frozen(found)
+
+
+def documented_packages(tree: Tree) -> set[str]:
+    """Return the names of Debian's packages whose documents are there.
+
+    Debian demands of every package that it has a copyright among them.
+    """
+    start = f"{DEBIAN_DOCUMENTS}/"
+    return {one.path.removeprefix(start).partition("/")[0] for one in tree.below(start)}
 
 
 def billed(bill: bytes) -> dict[str, Packages]:

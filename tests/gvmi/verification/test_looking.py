@@ -280,6 +280,16 @@ def test_the_bill_must_be_what_is_installed(
     assert text in said
 
 
+def test_without_dpkg_debian_s_packages_are_compared_by_name(make_image: MakeImage) -> None:
+    files = {"var/lib/dpkg/status": None, "usr/share/doc/dash/copyright": ""}
+    looked = look(make_image(files))
+    assert told(looked) == {} and "by their names alone" in looked.notes[0]
+    (text,) = told(look(make_image(files | {"usr/share/doc/more/copyright": ""})))["bill"]
+    assert text == "Debian's package more is in the image and not in its bill"
+    bare = look(make_image({"var/lib/dpkg/status": None}))
+    assert told(bare) == {} and bare.notes[1] == "no copyright file is in the image of dash"
+
+
 def test_the_lock_is_compared_with_and_both_are_named(make_image: MakeImage) -> None:
     image = make_image()
     lock = image.parent / "image.lock.yaml"
