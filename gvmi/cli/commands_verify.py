@@ -16,6 +16,7 @@ from gvmi.cli.report_view import print_report
 from gvmi.errors import BadImage, MachineUnfit
 from gvmi.image_lock import LOCK_FILE
 from gvmi.variants import VARIANTS, Variant
+from gvmi.verification.deviations import shown
 from gvmi.verification.report import Report
 from gvmi.verification.verifying import Told, Wanted
 from gvmi.verification.verifying import verify as verify_image
@@ -55,7 +56,7 @@ def _end(report: Report, no_run: bool) -> None:
         count = len(report.deviations)
         raise BadImage(
             f"{report.facts.path}: {count} deviation{'s' if count > 1 else ''} "
-            f"(the worst: {report.deviations[0].text})",
+            f"(the worst: {shown(report.deviations[0].text, most=200)})",
             fix="do not run or push it; build it again: derl-image build",
         )
     if report.verdict == "not run" and not no_run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -103,7 +103,6 @@ def _checks(report: Report, marks: dict[str, str]) -> RenderableType:
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("", Text("checks", style="bold"), "")
     for name, meaning in (CHECKS | RUN_CHECKS).items():
         state = report.state(name)
         told = Text(meaning)
@@ -112,8 +111,8 @@ def _checks(report: Report, marks: dict[str, str]) -> RenderableType:
         elif state == "failed":
             count = sum(deviation.check == name for deviation in report.deviations)
             told.append(f"  {count} deviation{'s' if count > 1 else ''}", style="red")
-        table.add_row(Text(marks[state], style=_STYLES[state]), name, told)
-    return table
+        table.add_row(Text(f"  {marks[state]}", style=_STYLES[state]), name, told)
+    return Group(Text("checks", style="bold"), table)
 
 
 def _timings(timings: Sequence[Timings]) -> RenderableType:
@@ -145,8 +144,7 @@ def _deviations(report: Report) -> Iterator[RenderableType]:
         if texts:
             more = len(texts) - SHOWN_PER_CHECK
             rest = [f"and {more} more; --json has all"] if more > 0 else []
-            title = f"{name}: it should be that {meaning}"
-            yield _list(title, [*texts[:SHOWN_PER_CHECK], *rest], "red")
+            yield _list(f"not so: {meaning}", [*texts[:SHOWN_PER_CHECK], *rest], "red")
 
 
 def _verdict(report: Report) -> RenderableType:

@@ -43,7 +43,7 @@ def test_a_good_image_that_is_not_run(make_image: MakeImage, no_lock: tuple[str,
     done = verify(image, "--no-run", *no_lock)
     assert (done.returncode, done.stderr) == (0, "")
     assert image_hash(image) in done.stdout
-    assert "✓ devices    no device nodes, pipes or sockets\n" in done.stdout
+    assert "  ✓ devices    no device nodes, pipes or sockets\n" in done.stdout
     assert "not checked: no image native is locked in no.lock.yaml" in done.stdout
     assert done.stdout.endswith("nothing wrong found, but NOT RUN (--no-run was given)\n")
     assert max(map(len, done.stdout.splitlines())) <= 120
@@ -57,7 +57,7 @@ def test_a_bad_one_is_not_run_and_the_worst_is_told_first(
     done = verify(image, *no_lock)
     assert done.returncode == 3
     said = done.stdout
-    assert "✗ devices    no device nodes, pipes or sockets  1 deviation\n" in said
+    assert "  ✗ devices    no device nodes, pipes or sockets  1 deviation\n" in said
     assert "WorkingDir is /[red], which is in no volume" in said
     order = [said.index(text) for text in ("/sda is a block device", "/k.key looks", "WorkingDir")]
     assert order == sorted(order)
@@ -117,7 +117,7 @@ def test_an_image_whose_programs_are_none(make_image: MakeImage, no_lock: tuple[
     """The good tree has files for programs that no kernel runs."""
     done = verify(make_image(), *no_lock)
     assert done.returncode == 3
-    assert "✗ start" in done.stdout and "did not come that far" in done.stdout
+    assert "  ✗ start" in done.stdout and "did not come that far" in done.stdout
     assert "Traceback" not in done.stderr
 
 
