@@ -76,9 +76,18 @@ def _progress(file: Path, quiet: bool) -> Iterator[Told]:
         return
     total = file.stat().st_size if file.is_file() else None
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
+    bars = Progress(*columns, console=console, transient=True)
+    status = console.status("")
+
+    def step(text: str) -> None:
+        bars.stop()  # both at once cannot be
+        status.start()
+        status.update(text)
+
+    try:
+        bars.start()
         task = bars.add_task("hash", total=total)
-        yield Told(
-            hashed=lambda done: bars.update(task, completed=done),
-            step=lambda text: bars.update(task, description=text),
-        )
+        yield Told(hashed=lambda done: bars.update(task, completed=done), step=step)
+    finally:
+        bars.stop()
+        status.stop()

@@ -64,12 +64,17 @@ class Activity:
         self.timings.append(timings)
         return Ran(result["stdout"] or "", timings)
 
-    async def execute(self, name: str, order: Order) -> Path:
-        """Have the worker execute an order; return its output. Raises `RoundFailed`."""
+    async def execute(self, name: str, order: Order, *inputs: Path) -> Path:
+        """Have the worker execute an order that reads these files; return its output.
+
+        Raises:
+            RoundFailed: it fails.
+        """
         path = self._folder / name
         path.write_bytes(encode_order(order))
-        (published,) = self._gftp.publish([os.fspath(path)])
-        await self._transfer(published["url"], f"container:{WORK_VOLUME}/{name}")
+        for sent in (path, *inputs):
+            (published,) = self._gftp.publish([os.fspath(sent)])
+            await self._transfer(published["url"], f"container:{WORK_VOLUME}/{sent.name}")
         await self.run(f"order {name.removesuffix('.json')}", f"exec derl-worker work {name}")
         output = self._folder / order.output
         received = self._gftp.receive(os.fspath(output))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,8 +24,15 @@ class LocalWorker:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def execute(self, name: str, order: Order) -> Path:
-        """Have an order executed; return its output. Raises `RoundFailed`."""
+    async def execute(self, name: str, order: Order, *inputs: Path) -> Path:
+        """Have an order executed that reads these files; return its output.
+
+        Raises:
+            RoundFailed: it fails.
+        """
+        for path in inputs:
+            if path.parent != self._folder:
+                shutil.copyfile(path, self._folder / path.name)
         (self._folder / name).write_bytes(encode_order(order))
         await _run(self._folder, "work", name)
         return self._folder / order.output

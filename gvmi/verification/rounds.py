@@ -1,6 +1,8 @@
 """One tiny round by the requestor's way: a model is made, trained for a moment, and judged.
 
-`play` does the same with whatever `Worker` it is given: one inside an image, one on this machine.
+`make_model` and `play` do the same with whatever `Worker` they are given: one inside an image, one
+on this machine. The requestor has its models made on its own machine: an image with the native
+learner alone can train them, but has no Gymnasium to make them from.
 """
 
 from __future__ import annotations
@@ -44,83 +46,99 @@ class RoundFailed(Exception):
 class Worker(Protocol):
     """Something that has an order executed and leaves its files in a folder of this machine."""
 
-    async def execute(self, name: str, order: Order) -> Path:
-        """Have an order executed; return its output. Raises `RoundFailed`."""
+    async def execute(self, name: str, order: Order, *inputs: Path) -> Path:
+        """Have an order executed that reads these files; return its output.
+
+        Raises:
+            RoundFailed: it fails.
+        """
         ...
 
 
 @dataclass(frozen=True)
-class Played:
-    """What a round came to: the model that was made, its update, and who computed them."""
+class Model:
+    """A model that was made, in a file on this machine."""
 
-    model: Tensors
+    kind: LearnerKind
+    path: Path
+    reference: FileRef
+    tensors: Tensors
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a round came to: its update, and who computed it, as it says."""
+
     update: Tensors
     packages: dict[str, str]
-    wall_seconds: float
-    cpu_seconds: float
 
     def same_bits(self, other: Played) -> bool:
         """Tell whether another round gave the very same tensors."""
-        return _bits(self.model) == _bits(other.model) and _bits(self.update) == _bits(other.update)
+        return _bits(self.update) == _bits(other.update)
 
 
-async def play(worker: Worker, kind: LearnerKind) -> Played:
-    """Have a model made and trained for a round.
+async def make_model(worker: Worker, kind: LearnerKind) -> Model:
+    """Have a model made.
 
     Raises:
-        RoundFailed: an order fails, or a result is not as the wire format and the order demand.
+        RoundFailed: the order fails, or gives no model of this learner.
     """
-    learner = LearnerSpec("ppo", hyperparameters=_HYPERPARAMETERS, learner=kind)
     make = InitialiseOrder(
         run_id="verify",
         seed=1,
         environment=_ENVIRONMENT,
-        learner=learner,
+        learner=_learner(kind),
         output=f"{kind}.model",
     )
     path = await worker.execute(f"{kind}-make.json", make)
     try:
-        model = read_bundle(path, max_bytes=MAX_BUNDLE_BYTES)
-        made = decode_metadata(model, ModelMetadata)
+        bundle = read_bundle(path, max_bytes=MAX_BUNDLE_BYTES)
+        made = decode_metadata(bundle, ModelMetadata)
     except WireError as error:
         raise RoundFailed(f"the {kind} model: {error}") from error
     if made.learner != kind:
         raise RoundFailed(f"the {kind} model was made by {made.learner}: {made.learner_reason}")
     content = path.read_bytes()
-    train = TrainOrder(
+    reference = FileRef(path.name, hashlib.sha256(content).hexdigest(), len(content))
+    return Model(kind, path, reference, bundle.tensors)
+
+
+async def play(worker: Worker, model: Model) -> Played:
+    """Have a model trained for a round.
+
+    Raises:
+        RoundFailed: the order fails, or the result is not as wire format and order demand.
+    """
+    order = TrainOrder(
         run_id="verify",
         round=0,
         client=0,
         seed=7,
         environment=_ENVIRONMENT,
-        learner=learner,
+        learner=_learner(model.kind),
         local_steps=STEPS,
         steps_done=0,
         steps_total=STEPS,
-        model=FileRef(path.name, hashlib.sha256(content).hexdigest(), len(content)),
-        output=f"{kind}.update",
+        model=model.reference,
+        output=f"{model.kind}.update",
     )
-    return _judged(await worker.execute(f"{kind}-train.json", train), train, model.tensors, kind)
-
-
-def _judged(path: Path, order: TrainOrder, model: Tensors, kind: LearnerKind) -> Played:
+    path = await worker.execute(f"{model.kind}-train.json", order, model.path)
+    what = f"the {model.kind} round"
     try:
         update = read_bundle(path, max_bytes=MAX_BUNDLE_BYTES)
         result = decode_metadata(update, TrainResult)
-        check_tensors(update.tensors, result_specs(specs_of(model)))
+        check_tensors(update.tensors, result_specs(specs_of(model.tensors)))
     except WireError as error:
-        raise RoundFailed(f"the {kind} round: {error}") from error
+        raise RoundFailed(f"{what}: {error}") from error
     if result.order_sha256 != order_digest(order) or result.steps != order.local_steps:
-        raise RoundFailed(f"the {kind} round is of another order, or of {result.steps} steps")
+        raise RoundFailed(f"{what} is of another order, or of {result.steps} steps")
     if not any(tensor.any() for tensor in update.tensors.values()):
-        raise RoundFailed(f"the {kind} round changed nothing")
-    return Played(
-        model=model,
-        update=update.tensors,
-        packages=dict(result.packages),
-        wall_seconds=result.wall_seconds,
-        cpu_seconds=result.cpu_seconds,
-    )
+        raise RoundFailed(f"{what} changed nothing")
+    return Played(update.tensors, dict(result.packages))
+
+
+def _learner(kind: LearnerKind) -> LearnerSpec:
+    return LearnerSpec("ppo", hyperparameters=_HYPERPARAMETERS, learner=kind)
 
 
 def _bits(tensors: Tensors) -> dict[str, tuple[str, tuple[int, ...], bytes]]:

@@ -15,7 +15,7 @@ from gvmi.verification.deviations import RUN_CHECKS, Deviation, shown
 from gvmi.verification.inside import Activity, activity_in
 from gvmi.verification.local_worker import local_worker
 from gvmi.verification.report import Timings
-from gvmi.verification.rounds import LearnerKind, Played, RoundFailed, play
+from gvmi.verification.rounds import LearnerKind, Played, RoundFailed, make_model, play
 
 Say = Callable[[str], None]
 
@@ -50,14 +50,11 @@ async def try_image(image: Path, variant: Variant, say: Say) -> Tried:
 async def _try_worker(activity: Activity, learner: LearnerKind, tried: Tried, say: Say) -> None:
     say(f"starting the {learner} worker")
     started = await activity.run("worker start", f"exec derl-worker start --learner {learner}")
-    kinds: tuple[LearnerKind, ...] = ("native", "sb3") if learner == "sb3" else ("native",)
     with _told_as("rounds", tried):
-        for kind in kinds:
-            say(f"a {kind} round")
-            played = await play(activity, kind)
-            if kind == "native":
-                say("the same round on this machine")
-                await _compare(played, tried)
+        await _native_round(activity, tried, say)
+        if learner == "sb3":
+            say("a round by Stable-Baselines3")
+            await play(activity, await make_model(activity, "sb3"))
     place = tried.timings.index(started.timings)
     tried.timings[place] = replace(started.timings, peak_bytes=await activity.peak_bytes())
     await activity.run("worker stop", "exec derl-worker stop")
@@ -73,21 +70,28 @@ async def _self_test(activity: Activity, tried: Tried) -> None:
     tried.notes.append(f"kernels at level {shown(level)}, {len(checks)} self-tests passed")
 
 
-async def _compare(played: Played, tried: Tried) -> None:
-    """Compare with the same round by this machine's own installation, bit for bit."""
+async def _native_round(activity: Activity, tried: Tried, say: Say) -> None:
+    """Play a native round inside, and compare it with this machine's own, bit for bit."""
+    say("a native round on this machine")
     with tempfile.TemporaryDirectory(prefix="derl-verify-") as scratch:
         try:
             async with local_worker(Path(scratch), "native") as worker:
-                ours = await play(worker, "native")
+                model = await make_model(worker, "native")
+                outside: Played | None = await play(worker, model)
         except RoundFailed as error:
             tried.notes.append(f"the native round was not compared with this machine's: {error}")
-            return
-    if played.same_bits(ours):
-        tried.notes.append("the native round has the same bits as on this machine")
+            outside, model = None, await make_model(activity, "native")
+        say("the same round inside the image")
+        inside = await play(activity, model)
+    if outside is None:
         return
-    raise RoundFailed(
-        f"the native round has other bits inside ({shown(_computed_by(played))}) than on this "
-        f"machine ({_computed_by(ours)})"
+    if not inside.same_bits(outside):
+        raise RoundFailed(
+            f"the native round has other bits inside ({shown(_computed_by(inside))}) than on this "
+            f"machine ({_computed_by(outside)})"
+        )
+    tried.notes.append(
+        f"the native round has the same bits as on this machine ({_computed_by(outside)})"
     )
 
 

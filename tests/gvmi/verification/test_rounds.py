@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gvmi.verification.local_worker import LocalWorker, local_worker
-from gvmi.verification.rounds import RoundFailed, Worker, play
+from gvmi.verification.rounds import RoundFailed, Worker, make_model, play
 from provider_image.wire import (
     ModelMetadata,
     Order,
@@ -32,19 +32,21 @@ class Cheat:
         self._worker = worker
         self._changes = changes
 
-    async def execute(self, name: str, order: Order) -> Path:
-        path = await self._worker.execute(name, order)
+    async def execute(self, name: str, order: Order, *inputs: Path) -> Path:
+        path = await self._worker.execute(name, order, *inputs)
         if path.name in self._changes:
             self._changes[path.name](path)
         return path
 
 
 async def test_the_same_round_has_the_same_bits_and_another_one_not(tmp_path: Path) -> None:
-    played = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        async with local_worker(tmp_path / name, "native") as worker:
-            played.append(await play(worker, "native"))
+    async with local_worker(tmp_path / "one", "native") as worker:
+        model = await make_model(worker, "native")
+        played = [await play(worker, model)]
+    async with local_worker(tmp_path / "two", "native") as worker:
+        played.append(await play(worker, model))
     assert played[0].same_bits(played[1])
     assert "native_kernels" in played[0].packages
     first = min(played[1].update)
@@ -95,7 +97,7 @@ async def test_a_worker_that_cheats_is_told(tmp_path: Path, cheat: str) -> None:
     async with local_worker(tmp_path, "native") as worker:
         cheating: Worker = Cheat(worker, {name: change})
         with pytest.raises(RoundFailed, match=complaint):
-            await play(cheating, "native")
+            await play(cheating, await make_model(cheating, "native"))
 
 
 async def test_a_worker_that_does_not_start(tmp_path: Path) -> None:
