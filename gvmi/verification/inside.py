@@ -75,7 +75,7 @@ class Activity:
         for sent in (path, *inputs):
             (published,) = self._gftp.publish([os.fspath(sent)])
             await self._transfer(published["url"], f"container:{WORK_VOLUME}/{sent.name}")
-        await self.run(f"order {name.removesuffix('.json')}", f"exec derl-worker work {name}")
+        await self.run(f"the order {name.removesuffix('.json')}", f"exec derl-worker work {name}")
         output = self._folder / order.output
         received = self._gftp.receive(os.fspath(output))
         await self._transfer(f"container:{WORK_VOLUME}/{order.output}", received["url"])
