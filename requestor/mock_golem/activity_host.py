@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from requestor.mock_golem.answers import Refusal
@@ -23,6 +23,7 @@ from requestor.mock_golem.faults import (
 )
 from requestor.mock_golem.identifiers import new_activity_id
 from requestor.mock_golem.images.description import image_of
+from requestor.mock_golem.images.package import package_of
 from requestor.mock_golem.records import Activity, Agreement
 from requestor.mock_golem.surroundings import ProviderContext
 
@@ -223,16 +224,26 @@ class ActivityHost:
         raise endpoint_not_found(f"/net/{self._node_id}/activity/CreateActivity")
 
     def _container(self, activity_id: str, agreement: Agreement) -> ContainerSpec:
-        image = image_of(agreement.demand["properties"], self._around.fleet.images)
-        return ContainerSpec(
+        fleet, demand = self._around.fleet, agreement.demand["properties"]
+        spec = ContainerSpec(
             directory=self._around.activities_directory / activity_id,
+            isolation=fleet.runtime.isolation,
+            pace=self._model.pace,
+            memory_bytes=int(self._model.memory_gib * 2**30),
+            storage_bytes=int(self._model.storage_gib * 2**30),
+        )
+        if fleet.runtime.kind == "image":
+            package = package_of(demand)
+            if package is None:
+                raise Refusal(500, "The exe-unit could not be started: the demand names no image")
+            return replace(spec, image=package)
+        image = image_of(demand, fleet.images)
+        return replace(
+            spec,
             root=image.root,
             volumes=image.volumes,
             working_dir=image.working_dir,
             environment={**self._around.command_environment, **image.environment},
-            isolation=self._around.fleet.runtime.isolation,
-            pace=self._model.pace,
-            memory_bytes=int(self._model.memory_gib * 2**30),
         )
 
     def _command_faults(self, command: str) -> CommandFaults:

@@ -22,6 +22,7 @@ from requestor.mock_golem.cli_serving import (
 )
 from requestor.mock_golem.clock import SystemClock
 from requestor.mock_golem.daemon import VERSION, DaemonSettings, MockDaemon
+from requestor.mock_golem.exe_unit import IsolationError
 from requestor.mock_golem.faults import DAEMON_FAULTS, PROVIDER_FAULTS, Fault, kind_of
 from requestor.mock_golem.journal import JournalError
 
@@ -109,7 +110,7 @@ def serve(
                 as_json=as_json,
             )
         )
-    except (JournalError, OSError) as error:
+    except (JournalError, IsolationError, OSError) as error:
         fail(serving_error(error, port))
 
 

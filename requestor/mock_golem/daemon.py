@@ -23,6 +23,7 @@ from requestor.mock_golem.faults import DaemonRestart, FaultSchedule, WrongKey
 from requestor.mock_golem.fleet import Fleet
 from requestor.mock_golem.gftp import GftpStore, write_launcher
 from requestor.mock_golem.identifiers import node_id
+from requestor.mock_golem.images.library import ImageLibrary
 from requestor.mock_golem.images.registry import RegistryApi
 from requestor.mock_golem.images.store import ImageStore
 from requestor.mock_golem.journal import Journal
@@ -37,6 +38,7 @@ from requestor.mock_golem.surroundings import (
     RefusalListener,
     Surroundings,
     TaskSet,
+    check_runtime,
     command_environment,
     exe_unit_launcher,
     log_refusal,
@@ -106,6 +108,7 @@ class MockDaemon:
             settings.clock, lambda counter: self._providers[counter.provider_id].countered(counter)
         )
         self._around: Surroundings
+        self._library: ImageLibrary | None = None
 
     @property
     def books(self) -> Books:
@@ -122,6 +125,7 @@ class MockDaemon:
 
         Raises:
             JournalError: the state directory cannot be used.
+            IsolationError: the fleet's activities cannot run on this machine.
             OSError: the port is taken, or a file cannot be written.
         """
         try:
@@ -135,6 +139,8 @@ class MockDaemon:
         await self._tasks.cancel_all()
         await self._cut_connections()
         await asyncio.gather(*(provider.stop() for provider in self._providers.values()))
+        if self._library is not None:
+            await self._library.close()
         if self._runner is not None:
             await self._runner.cleanup()
         if self._journal is not None:
@@ -145,9 +151,11 @@ class MockDaemon:
             shutil.rmtree(self._temporary, ignore_errors=True)
         self._providers.clear()
         self._site = self._runner = self._journal = self._wire_log = self._temporary = None
+        self._library = None
 
     async def _start(self) -> DaemonAddress:
         settings = self._settings
+        await check_runtime(settings.fleet)
         work = settings.state_directory
         if work is None:
             work = self._temporary = Path(tempfile.mkdtemp(prefix="mock-golem-"))
@@ -192,7 +200,8 @@ class MockDaemon:
 
     def _surroundings(self, books: Books, store: GftpStore, work: Path) -> Surroundings:
         fleet = self._settings.fleet
-        launch = exe_unit_launcher(store, self._settings.clock, self._virtual)
+        self._library = ImageLibrary(work / "images")
+        launch = exe_unit_launcher(store, self._settings.clock, self._virtual, self._library)
         return Surroundings(
             fleet=fleet,
             clock=self._settings.clock,

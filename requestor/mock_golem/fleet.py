@@ -33,6 +33,7 @@ from requestor.mock_golem.images.description import Image
 MAX_FLEET_FILE_BYTES = 1 << 20
 MAX_PROVIDERS = 1000
 Glm = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+_OF_THE_FILE = {"root", "volumes", "working_dir", "environment"}
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)]
 
 
@@ -130,11 +131,27 @@ class Requestor(_Section):
 
 
 class Runtime(_Section):
-    """How commands run: `path` is their PATH, null the daemon's Python plus system folders."""
+    """How commands run.
 
+    `process`: with the programs of this machine; `path` is their PATH, null the daemon's Python
+    plus system folders. `image`: in the root file system of the image that is asked for, which is
+    downloaded; path and environment are the image's.
+    """
+
+    kind: Literal["process", "image"] = "process"
     isolation: Literal["auto", "bubblewrap", "process"] = "auto"
     path: str | None = None
     environment: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Runtime":
+        if self.kind == "image":
+            for name in ("path", "environment"):
+                if getattr(self, name):
+                    raise ValueError(f"`{name}` is the image's own with `kind: image`; take it out")
+            if self.isolation == "process":
+                raise ValueError("`isolation: process` has no room for an image; take it out")
+        return self
 
 
 class Registry(_Section):
@@ -166,12 +183,23 @@ class Fleet(_Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two providers are called {', '.join(twice)}; give each its own name")
+        if self.runtime.kind == "image":
+            self._check_images()
         for fault in self.daemon_faults:
             if isinstance(fault, DaemonRestart) and (
                 (fault.after_seconds is None) == (fault.after_requests is None)
             ):
                 raise ValueError("daemon_restart takes either after_seconds or after_requests")
         return self
+
+    def _check_images(self) -> None:
+        for number, image in enumerate(self.images):
+            said = sorted(image.model_fields_set & _OF_THE_FILE)
+            if said:
+                raise ValueError(
+                    f"with `runtime: {{kind: image}}` the file of an image says what it holds; "
+                    f"take out {', '.join(f'images[{number}].{name}' for name in said)}"
+                )
 
     def expanded(self) -> tuple[ProviderModel, ...]:
         """Return the providers one by one; `count: 3` of willow makes willow-1 to willow-3."""

@@ -11,9 +11,11 @@ from typing import Any
 from requestor.mock_golem.books import Books
 from requestor.mock_golem.clock import Clock
 from requestor.mock_golem.exe_unit import CommandFaults, ContainerSpec, ExeUnit, Fabric
+from requestor.mock_golem.exe_unit.sandbox import choose_isolation
 from requestor.mock_golem.faults import FaultSchedule
 from requestor.mock_golem.fleet import Fleet, ProviderModel
 from requestor.mock_golem.gftp import GftpStore
+from requestor.mock_golem.images.library import ImageLibrary
 from requestor.mock_golem.negotiation import OfferMarket
 
 CommandFaultsOf = Callable[[str], CommandFaults]
@@ -44,17 +46,31 @@ class Surroundings:
 
 
 def exe_unit_launcher(
-    store: GftpStore, clock: Clock, fabric: Fabric | None = None
+    store: GftpStore,
+    clock: Clock,
+    fabric: Fabric | None = None,
+    library: ImageLibrary | None = None,
 ) -> ExeUnitLauncher:
     """Return what starts real exe-units.
 
-    Their transfers go through a `gftp` store, the packets of virtual networks through `fabric`.
+    Their transfers go through a `gftp` store, the packets of virtual networks through `fabric`;
+    `library` has their images.
     """
 
     def launch(spec: ContainerSpec, faults: CommandFaultsOf) -> ExeUnit:
-        return ExeUnit(spec, store, faults, now=clock.now, fabric=fabric)
+        return ExeUnit(spec, store, faults, now=clock.now, fabric=fabric, library=library)
 
     return launch
+
+
+async def check_runtime(fleet: Fleet) -> None:
+    """Raise `IsolationError` if this machine lacks what the fleet's activities cannot do without.
+
+    The text names what is to be installed.
+    """
+    if fleet.runtime.kind == "image":
+        wanted = fleet.runtime.isolation
+        await asyncio.to_thread(choose_isolation, wanted, own_root=True)
 
 
 def command_environment(fleet: Fleet) -> dict[str, str]:

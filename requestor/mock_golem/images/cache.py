@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -39,9 +40,12 @@ class ImageCache:
         self._locks: dict[str, asyncio.Lock] = {}
 
     def remove_drafts(self) -> None:
-        """Remove what downloads have left that were cut off."""
+        """Remove what was cut off: downloads, and images that were being unpacked."""
         for draft in self._folder.glob("*.part"):
-            draft.unlink(missing_ok=True)
+            if draft.is_dir():
+                shutil.rmtree(draft, ignore_errors=True)
+            else:
+                draft.unlink(missing_ok=True)
 
     def find(self, package: Package) -> Path | None:
         """Return the package's file, if it is there already."""

@@ -20,6 +20,7 @@ from requestor.mock_golem.clock import Clock, SystemClock, rfc3339
 from requestor.mock_golem.exe_unit import Fabric
 from requestor.mock_golem.fleet import Fleet, ProviderModel
 from requestor.mock_golem.gftp import GftpStore
+from requestor.mock_golem.images.library import ImageLibrary
 from requestor.mock_golem.journal import Journal
 from requestor.mock_golem.negotiation import Proposal
 from requestor.mock_golem.provider import Provider
@@ -55,7 +56,7 @@ class AgentSettings:
     `url` is the root of its REST, `bus_address` the unix socket of its service bus; `directory`
     keeps each provider's notes and, while they live, its activities; `launch` None runs real
     exe-units; `refused` is told a provider's name and why it refuses terms; `fabric` carries the
-    packets of virtual networks.
+    packets of virtual networks, `library` has the images of activities.
     """
 
     url: str
@@ -67,6 +68,7 @@ class AgentSettings:
     launch: ExeUnitLauncher | None = None
     refused: RefusalListener | None = None
     fabric: Fabric = field(default_factory=SharedFabric)
+    library: ImageLibrary | None = None
 
 
 class ProviderAgent:
@@ -93,7 +95,7 @@ class ProviderAgent:
         self._creating: dict[str, asyncio.Task[None]] = {}
         self._links: dict[str, asyncio.Task[None]] = {}
         launch = settings.launch or exe_unit_launcher(
-            settings.store, settings.clock, settings.fabric
+            settings.store, settings.clock, settings.fabric, settings.library
         )
         around = Surroundings(
             fleet=settings.fleet,

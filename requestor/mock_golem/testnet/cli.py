@@ -11,6 +11,7 @@ from requestor.mock_golem.cli_serving import (
     serve_until_stopped,
     serving_error,
 )
+from requestor.mock_golem.exe_unit import IsolationError
 from requestor.mock_golem.fleet import Fleet
 from requestor.mock_golem.journal import JournalError
 from requestor.mock_golem.testnet.chain_ledger import ChainError
@@ -53,7 +54,7 @@ def run_testnet(options: TestnetOptions, *, stop_on_stdin_eof: bool, as_json: bo
                 more=lambda: {"yagna_pid": testnet.yagna.pid},
             )
         )
-    except (YagnaError, ChainError, JournalError) as error:
+    except (YagnaError, ChainError, JournalError, IsolationError) as error:
         fail(str(error))
     except OSError as error:
         fail(serving_error(error, options.port))

@@ -12,7 +12,8 @@ from requestor.mock_golem.daemon import DaemonAddress
 from requestor.mock_golem.faults import DaemonRestart
 from requestor.mock_golem.fleet import Fleet
 from requestor.mock_golem.gftp import GftpStore, write_launcher
-from requestor.mock_golem.surroundings import RefusalListener, TaskSet
+from requestor.mock_golem.images.library import ImageLibrary
+from requestor.mock_golem.surroundings import RefusalListener, TaskSet, check_runtime
 from requestor.mock_golem.testnet.agent import AgentSettings, ProviderAgent
 from requestor.mock_golem.testnet.chain_ledger import ChainLedger
 from requestor.mock_golem.testnet.chain_networks import NETWORKS, Paces
@@ -76,6 +77,7 @@ class Testnet:
         self._yagna: Yagna | None = None
         self._proxy: WireProxy | None = None
         self._wire_log: WireLog | None = None
+        self._library: ImageLibrary | None = None
         self._agents: list[ProviderAgent] = []
         self._changing = asyncio.Lock()
         self._is_meant_to_run = False
@@ -102,6 +104,7 @@ class Testnet:
 
         Raises:
             YagnaError: there is no real daemon, it does not start, or the fleet does not suit it.
+            IsolationError: the fleet's activities cannot run on this machine.
             JournalError: the state directory cannot be used.
             ChainError: the state directory holds another network's chain.
             OSError: the port is taken, or a file cannot be written.
@@ -117,6 +120,8 @@ class Testnet:
         self._is_meant_to_run = False
         await self._tasks.cancel_all()
         self._agents = []
+        if self._library is not None:
+            await self._library.close()
         if self._proxy is not None:
             await self._proxy.stop()
         if self._yagna is not None:
@@ -156,6 +161,7 @@ class Testnet:
     async def _start(self) -> DaemonAddress:
         settings = self._settings
         _check(settings.fleet)
+        await check_runtime(settings.fleet)
         for note in fault_notes(settings.fleet):
             _log.warning("%s", note)
         binary = settings.binary or find_yagna()
@@ -174,6 +180,7 @@ class Testnet:
         store.remove_dead_servers()
         gftp_directory = work / "gftp" / "bin"
         write_launcher(gftp_directory, store.directory, yagna.requestor.node_id)
+        self._library = ImageLibrary(work / "images")
         self._start_agents(yagna, work / "providers", store)
         self._is_meant_to_run = True
         self._tasks.spawn(self._watch())
@@ -229,6 +236,7 @@ class Testnet:
             store=store,
             clock=settings.clock,
             refused=settings.refused,
+            library=self._library,
         )
         for model in settings.fleet.expanded():
             agent = ProviderAgent(yagna.providers[model.name], model, shared)

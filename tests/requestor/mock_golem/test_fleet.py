@@ -98,6 +98,24 @@ def test_platform() -> None:
         ("providers: [{name: a b}]", "@ providers[0].name"),
         ("providers: [{name: a-1}, {name: a, count: 2}]", "two providers are called a-1"),
         ("providers: [{name: a, count: 1001}]", "@ providers[0].count"),
+        (
+            "providers: [{name: a}]\nruntime: {kind: image, path: /bin}",
+            "`path` is the image's own with `kind: image`; take it out",
+        ),
+        (
+            "providers: [{name: a}]\nruntime: {kind: image, environment: {A: b}}",
+            "`environment` is the image's own",
+        ),
+        (
+            "providers: [{name: a}]\nruntime: {kind: image, isolation: process}",
+            "`isolation: process` has no room for an image",
+        ),
+        (
+            f"providers: [{{name: a}}]\nruntime: {{kind: image}}\n"
+            f"images: [{{hash: '{'9a' * 28}', volumes: [/x]}}]",
+            "take out images[0].volumes",
+        ),
+        ("providers: [{name: a}]\nruntime: {kind: imagee}", "@ runtime.kind"),
         ("[1, 2]", "expected a mapping with `providers:`, found list"),
         ("providers: [", "not YAML"),
         ("a: !!python/object/apply:os.getcwd []", "not YAML"),
