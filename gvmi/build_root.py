@@ -25,8 +25,10 @@ _LAST_LINES = 30
 
 @dataclass(frozen=True)
 class Jailed:
-    """A command for `run_jailed`: `folders` maps places inside to folders here (read-only unless
-    among `writable`)."""
+    """A command for `run_jailed`: `folders` maps places inside to folders here.
+
+    They, and the root itself (`/`), are read-only unless among `writable`.
+    """
 
     command: Sequence[str]
     folders: Mapping[str, Path] = field(default_factory=dict)
@@ -59,9 +61,9 @@ def run_jailed(root: Path, jailed: Jailed) -> None:
     """
     argv = [require_bubblewrap(), "--unshare-all", "--die-with-parent", "--clearenv"]
     argv += ["--uid", "0", "--gid", "0"] if os.geteuid() else []
-    argv += ["--bind", str(root), "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
-    for place, folder in jailed.folders.items():
+    for place, folder in {"/": root, **jailed.folders}.items():
         argv += ["--bind" if place in jailed.writable else "--ro-bind", str(folder), place]
+    argv += ["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--hostname", "derl"]
     environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", **jailed.environment}
     for name, value in environment.items():
         argv += ["--setenv", name, value]
@@ -72,6 +74,7 @@ def run_jailed(root: Path, jailed: Jailed) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        umask=0o022,
         check=False,
     )
     if jailed.log is not None:
@@ -79,7 +82,7 @@ def run_jailed(root: Path, jailed: Jailed) -> None:
     if done.returncode == 0:
         return
     said = done.stdout.rstrip().splitlines()
-    if said and said[-1].startswith("bwrap: "):
+    if said and said[-1].startswith("bwrap: ") and not said[-1].startswith("bwrap: execvp "):
         raise MachineUnfit(
             f"bubblewrap does not work here: {said[-1]}",
             fix="allow user namespaces (kernel.unprivileged_userns_clone, AppArmor), or be root",
@@ -113,13 +116,9 @@ def make_build_root(progress: Progress) -> Path:
         for wheel in wheel_files:
             install_wheel(wheel, draft, "/usr/lib/python3/dist-packages", "/usr/bin/python3.11")
         os.rename(draft, folder)
-    except FileExistsError:
-        shutil.rmtree(draft)
     except OSError:
-        if not folder.exists():
+        if not folder.exists():  # if it does, another build was quicker
             raise
-        shutil.rmtree(draft)  # another build was quicker
-    except BaseException:
-        shutil.rmtree(draft)
-        raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)  # what was renamed is not there
     return folder

@@ -8,8 +8,10 @@ Nothing but the locks and the sources decides what comes out: the same SHA3-224 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -20,7 +22,7 @@ from pathlib import Path
 from gvmi.bill_of_materials import bill_of_materials
 from gvmi.build_root import make_build_root, require_bubblewrap
 from gvmi.downloads import Progress, cache_folder, fetch_debian, fetch_wheels
-from gvmi.image_lock import LockedImage, write_locked
+from gvmi.image_lock import LOCK_FILE, LockedImage, write_locked
 from gvmi.package_locks import DebianPackage, PythonPackage, read_debian_lock, read_python_lock
 from gvmi.provider_wheel import REPOSITORY, ProviderWheel, build_provider_wheel, version
 from gvmi.root_file_system import SHARE, SITE_PACKAGES, Ingredients, make_root
@@ -30,7 +32,14 @@ from requestor.mock_golem.images.gvmi_file import image_hash
 
 IMAGES_FOLDER = REPOSITORY / "build" / "images"
 BILL_NAME = "bill-of-materials.cdx.json"
-_RECIPE = ("root_file_system.py", "squashing.py", "variants.py", "debian_packages.py", "wheels.py")
+_RECIPE = (
+    "bill_of_materials.py",
+    "debian_packages.py",
+    "root_file_system.py",
+    "squashing.py",
+    "variants.py",
+    "wheels.py",
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,7 @@ def gather(variant: Variant, progress: Progress, *, fresh: bool = False) -> Cont
     wheel = build_provider_wheel(progress, fresh=fresh)
     packages = fetch_debian(debian, lock.date, progress)
     wheels = fetch_wheels(python, progress)
-    sources = _digest(variant, wheel.sources, debian, python)
+    sources = _digest(variant, wheel.sources, wheel.build_root, debian, python)
     ingredients = Ingredients(packages, (*wheels, wheel.path))
     return Contents(variant, sources, wheel, debian, python, ingredients)
 
@@ -110,10 +119,12 @@ def build(variant: Variant, options: BuildOptions, progress: Progress) -> BuiltI
     """
     started = time.monotonic()
     require_bubblewrap()
-    build_root = make_build_root(progress)
-    contents = gather(variant, progress, fresh=options.fresh)
     target = options.output or IMAGES_FOLDER / f"derl-{variant}.gvmi"
     target.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target.parent))
+    build_root = make_build_root(progress)
+    contents = gather(variant, progress, fresh=options.fresh)
     scratch_parent = cache_folder() / "roots"
     scratch_parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch_parent) as scratch:
@@ -122,11 +133,10 @@ def build(variant: Variant, options: BuildOptions, progress: Progress) -> BuiltI
         progress("laying out the root file system and compiling its modules")
         make_root(contents.ingredients, root)
         bill = describe(contents, root)
-        bill_copy = target.with_suffix(".cdx.json")
-        shutil.copyfile(bill, bill_copy)
         unpacked = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file())
         progress(f"compressing {unpacked / 2**20:.0f} MiB with {options.squeeze.compression}")
         write_gvmi(root, target, build_root, replace(options.squeeze, labels=contents.labels))
+        shutil.copyfile(bill, target.with_name(target.name.removesuffix(".gvmi") + ".cdx.json"))
     locked = record(contents, target, locks=options.locks)
     return BuiltImage(target, locked, unpacked, time.monotonic() - started)
 
@@ -163,10 +173,11 @@ def record(contents: Contents, image: Path, *, locks: bool) -> LockedImage:
 def _digest(
     variant: Variant,
     wheel_sources: str,
+    build_root: str,
     debian: tuple[DebianPackage, ...],
     python: tuple[PythonPackage, ...],
 ) -> str:
-    digest = hashlib.sha256(f"{variant}\n{wheel_sources}\n".encode())
+    digest = hashlib.sha256(f"{variant}\n{wheel_sources}\n{build_root}\n".encode())
     rows = [*((one.name, one.version, one.sha256) for one in debian)]
     rows += ((one.name, one.version, one.sha256) for one in python)
     for row in rows:
@@ -177,10 +188,21 @@ def _digest(
 
 
 def _commit() -> str:
-    """Return the source's commit, with a plus sign where files have changed since."""
-    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty=+", "--abbrev=12"]
+    """Return the source's commit, with a plus sign where files have changed since.
+
+    The image lock, which every build writes, is no source.
+    """
+    if not (REPOSITORY / ".git").exists():
+        return "unknown"
+    excluded = f":!{LOCK_FILE.relative_to(REPOSITORY)}"
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        commit = _git("rev-parse", "--short=12", "HEAD").strip()
+        changed = _git("status", "--porcelain", "--", ".", excluded)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return done.stdout.strip()
+    return f"{commit}+" if changed else commit
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(REPOSITORY), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -6,8 +6,10 @@ What the scripts would do for the packages that we use (links, caches) is of no 
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import tarfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -42,41 +44,61 @@ def unpack(
     if not shell.is_symlink():
         shell.symlink_to("dash")
     for package in packages:
-        with tarfile.open(fileobj=io.BytesIO(_data(package))) as archive:
-            for member in archive:
-                path = os.path.normpath(member.name)
-                if path == "." or not (member.isdir() or wanted(path)):
-                    continue
-                _extract(archive, member, path, root, package)
+        try:
+            _unpack_one(package, root, wanted)
+        except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError) as error:
+            raise BadImage(f"{package}: a broken Debian package: {error}") from error
 
 
-def _extract(
-    archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, root: Path, package: Path
-) -> None:
-    top, _, rest = path.partition("/")
-    if top in MERGED:
-        if not rest:
-            return
-        path = f"usr/{path}"
-    target = root / path
-    if path.startswith(("/", "..")) or not _is_below(target.parent, root):
-        raise BadImage(f"{package}: {member.name!r} leads out of the root")
+def _unpack_one(package: Path, root: Path, wanted: Callable[[str], bool]) -> None:
+    with tarfile.open(fileobj=io.BytesIO(_data(package))) as archive:
+        for member in archive:
+            path = os.path.normpath(member.name)
+            if path == "." or not (member.isdir() or wanted(path)):
+                continue
+            try:
+                _extract(archive, member, _place(path, root), root)
+            except (_LeadsOut, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+                raise BadImage(f"{package}: {member.name!r} {error}") from error
+
+
+class _LeadsOut(Exception):
+    """A path or a hard link is of a place outside of the root."""
+
+
+def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, root: Path) -> None:
     if member.isdir():
         target.mkdir(parents=True, exist_ok=True)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    if member.issym():
+    if member.islnk():
+        source = _place(os.path.normpath(member.linkname), root)
+        if not source.is_file() and not source.is_symlink():
+            raise _LeadsOut(f"is a hard link to {member.linkname!r}, which is no file in the root")
+        if source != target:
+            target.unlink(missing_ok=True)
+            os.link(source, target, follow_symlinks=False)
+    elif member.issym():
+        target.unlink(missing_ok=True)
         target.symlink_to(member.linkname)
-    elif member.islnk():
-        source = os.path.normpath(member.linkname)
-        source = f"usr/{source}" if source.split("/")[0] in MERGED else source
-        os.link(root / source, target, follow_symlinks=False)
     elif member.isreg():
         content = archive.extractfile(member)
         assert content is not None
+        # not written over: a link there would be followed, another name of the file would change
+        target.unlink(missing_ok=True)
         target.write_bytes(content.read())
         target.chmod(0o755 if member.mode & 0o100 else 0o644)
+
+
+def _place(path: str, root: Path) -> Path:
+    """Return where a package's path lies in the root here; raises `_LeadsOut`."""
+    top, _, rest = path.partition("/")
+    if top in MERGED:
+        path = f"usr/{path}" if rest else f"usr/{top}"
+    target = root / path
+    if path.startswith(("/", "..")) or not _is_below(target.parent, root):
+        raise _LeadsOut("leads out of the root")
+    return target
 
 
 def _is_below(folder: Path, root: Path) -> bool:
@@ -91,8 +113,11 @@ def _data(package: Path) -> bytes:
     position = len(_AR_MAGIC)
     while position + _HEADER_BYTES <= len(raw):
         header = raw[position : position + _HEADER_BYTES]
-        name, size = header[:16].strip().rstrip(b"/"), int(header[48:58])
+        name, digits = header[:16].strip().rstrip(b"/"), header[48:58].strip()
+        size = int(digits) if digits.isdigit() else len(raw)
         position += _HEADER_BYTES
+        if position + size > len(raw):
+            raise BadImage(f"{package}: a truncated or broken Debian package")
         if name.startswith(b"data.tar"):
             return raw[position : position + size]
         position += size + size % 2

@@ -6,27 +6,30 @@ of all versions; wheels by pip, which heeds its own settings (`PIP_*`, pip.conf)
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
+from threading import Event
 from typing import IO
 
 from gvmi.errors import MachineUnfit, NotToBeHad
 from gvmi.package_locks import DebianPackage, PythonPackage
 
 MIRROR = os.environ.get("DERL_DEBIAN_MIRROR", "http://deb.debian.org").rstrip("/")
-ARCHIVE = "https://snapshot.debian.org/archive"
-TIMEOUT_SECONDS = 60.0
+ARCHIVE = os.environ.get("DERL_DEBIAN_ARCHIVE", "https://snapshot.debian.org/archive").rstrip("/")
+TIMEOUT_SECONDS = 30.0  # without a byte
 _CONNECTIONS = 6
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 16
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _GLIBC_MINORS = (36, 35, 34, 31, 28, 27, 26, 24, 17, 12, 5)  # of manylinux tags up to Debian 12's
 
 Progress = Callable[[str], None]
@@ -34,8 +37,8 @@ Progress = Callable[[str], None]
 
 def cache_folder() -> Path:
     """Return where downloads, wheels and build roots are kept (`$XDG_CACHE_HOME/derl`)."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "derl"
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / "derl"
 
 
 def fetch_debian(packages: Sequence[DebianPackage], date: str, progress: Progress) -> list[Path]:
@@ -46,12 +49,16 @@ def fetch_debian(packages: Sequence[DebianPackage], date: str, progress: Progres
     """
     folder = cache_folder() / "downloads"
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [one for one in packages if not (folder / f"{one.sha256}.deb").exists()]
+    missing = [one for one in packages if not _is_kept(folder / f"{one.sha256}.deb", one.sha256)]
     if missing:
         size = sum(one.size_bytes for one in missing) / 2**20
         progress(f"fetching {len(missing)} Debian packages, {size:.0f} MiB")
+    stopped = Event()
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        list(pool.map(lambda one: _fetch(one, date, folder), missing))
+        try:
+            list(pool.map(lambda one: _fetch(one, date, folder, stopped), missing))
+        finally:
+            stopped.set()
     return [folder / f"{one.sha256}.deb" for one in packages]
 
 
@@ -79,7 +86,10 @@ def fetch_wheels(packages: Sequence[PythonPackage], progress: Progress) -> list[
     found = [(one, _kept_wheel(folder, one)) for one in packages]
     lacking = [one.name for one, path in found if path is None]
     if lacking:
-        raise NotToBeHad(f"pip fetched something else for {', '.join(lacking)}")
+        raise NotToBeHad(
+            f"pip fetched something else for {', '.join(lacking)}",
+            fix="look at pip's settings (pip config list)",
+        )
     return [path for _, path in found if path is not None]
 
 
@@ -113,18 +123,30 @@ def quiet_pip(*arguments: str) -> None:
 
 
 def _kept_wheel(folder: Path, package: PythonPackage) -> Path | None:
-    return next((folder / package.sha256).glob("*.whl"), None)
+    for wheel in (folder / package.sha256).glob("*.whl"):
+        if _is_kept(wheel, package.sha256):
+            return wheel
+    return None
 
 
-def _fetch(package: DebianPackage, date: str, folder: Path) -> None:
+def _is_kept(path: Path, sha256: str) -> bool:
+    try:
+        return _sha256(path) == sha256
+    except FileNotFoundError:
+        return False
+
+
+def _fetch(package: DebianPackage, date: str, folder: Path, stopped: Event) -> None:
     archive, _, rest = package.path.partition("/")
     urls = (f"{MIRROR}/{package.path}", f"{ARCHIVE}/{archive}/{date}/{rest}")
     failures = []
     for url in urls:
         try:
-            _fetch_from(url, package, folder / f"{package.sha256}.deb")
+            _fetch_from(url, package, folder / f"{package.sha256}.deb", stopped)
             return
-        except (urllib.error.URLError, OSError, ValueError) as error:
+        except (OSError, HTTPException, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in _NO_SPACE:
+                raise
             failures.append(f"{url}: {error}")
     raise NotToBeHad(
         f"{package.name} {package.version} is not to be had: {'; '.join(failures)}",
@@ -133,14 +155,14 @@ def _fetch(package: DebianPackage, date: str, folder: Path) -> None:
     )
 
 
-def _fetch_from(url: str, package: DebianPackage, target: Path) -> None:
+def _fetch_from(url: str, package: DebianPackage, target: Path, stopped: Event) -> None:
     with (
         urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer,
         tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file,
     ):
         draft = Path(file.name)
         try:
-            shutil.copyfileobj(_Bounded(answer, package.size_bytes), file, _BLOCK_BYTES)
+            shutil.copyfileobj(_Bounded(answer, package.size_bytes, stopped), file, _BLOCK_BYTES)
             file.flush()
             if _sha256(draft) != package.sha256:
                 raise ValueError("other content than locked")
@@ -150,14 +172,17 @@ def _fetch_from(url: str, package: DebianPackage, target: Path) -> None:
 
 
 class _Bounded:
-    """Reads at most so many bytes, so that no server fills the disk."""
+    """Reads at most so many bytes, so that no server fills the disk, and none once stopped."""
 
-    def __init__(self, source: IO[bytes], size_bytes: int) -> None:
+    def __init__(self, source: IO[bytes], size_bytes: int, stopped: Event) -> None:
         self._source = source
         self._left = size_bytes
+        self._stopped = stopped
 
     def read(self, size: int = -1, /) -> bytes:
-        """Read on; raises ValueError beyond the bound."""
+        """Read on; raises ValueError beyond the bound, or when stopped."""
+        if self._stopped.is_set():
+            raise ValueError("stopped")
         data = self._source.read(size)
         self._left -= len(data)
         if self._left < 0:

@@ -6,6 +6,7 @@ write it.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import tempfile
@@ -73,7 +74,19 @@ def locked_image(variant: str, path: Path = LOCK_FILE) -> LockedImage:
 
 
 def write_locked(image: LockedImage, path: Path = LOCK_FILE) -> None:
-    """Put an image into the lock, whole or not at all; a tag is kept while the hash is the same."""
+    """Put an image into the lock, whole or not at all; a tag is kept while the hash is the same.
+
+    Two at once wait for each other.
+    """
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        _write(image, path)
+    finally:
+        os.close(folder)
+
+
+def _write(image: LockedImage, path: Path) -> None:
     images = read_lock(path)
     before = images.get(image.variant)
     if image.tag is None and before is not None and before.sha3 == image.sha3:
@@ -82,12 +95,16 @@ def write_locked(image: LockedImage, path: Path = LOCK_FILE) -> None:
     rows = {name: _row(images[name]) for name in VARIANTS if name in images}
     text = _HEADER + yaml.safe_dump(rows, sort_keys=False)
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".image.lock.")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(draft, 0o644)
-    os.replace(draft, path)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
 
 
 def _row(image: LockedImage) -> dict[str, Any]:

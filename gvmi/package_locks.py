@@ -17,7 +17,10 @@ from gvmi.errors import BadImage
 
 LOCKS_FOLDER = Path(__file__).parent / "locks"
 DEBIAN_LOCK = LOCKS_FOLDER / "debian.lock.yaml"
-_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)==(\S+) --hash=sha256:([0-9a-f]{64})")
+_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_VERSION = re.compile(r"[A-Za-z0-9.+:~-]+")
+_DATE = re.compile(r"\d{8}T\d{6}Z")
+_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.+!_-]+) --hash=sha256:([0-9a-f]{64})")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _POOL_PATH = re.compile(r"(debian|debian-security)/pool/[A-Za-z0-9+._~%/-]+\.deb")
 
@@ -90,17 +93,30 @@ def read_debian_lock(path: Path = DEBIAN_LOCK) -> DebianLock:
                 for name, rows in sections.items()
             },
         )
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        UnicodeDecodeError,
+        yaml.YAMLError,
+        RecursionError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise _damaged(path, repr(error)) from error
+    if not _DATE.fullmatch(date):
+        raise _damaged(path, f"the date {date[:40]!r}")
     for package in (one for rows in lock.sections.values() for one in rows):
         if not (
             all(isinstance(text, str) for text in (package.name, package.version))
+            and _NAME.fullmatch(package.name)
+            and _VERSION.fullmatch(package.version)
             and _POOL_PATH.fullmatch(str(package.path))
             and ".." not in package.path
             and _SHA256.fullmatch(str(package.sha256))
             and type(package.size_bytes) is int
+            and package.size_bytes > 0
         ):
-            raise _damaged(path, f"the row of {package.name}")
+            raise _damaged(path, f"the row of {str(package.name)[:60]!r}")
     return lock
 
 
@@ -137,6 +153,8 @@ def read_python_lock(purpose: str) -> tuple[PythonPackage, ...]:
     path = python_lock_file(purpose)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise _damaged(path, "it is no text") from error
     except OSError as error:
         raise BadImage(
             f"no Python packages are locked for {purpose!r}",

@@ -6,12 +6,14 @@ of making an image.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 import tempfile
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,14 +52,23 @@ wheel.packages = ["provider_image", "native_kernels"]
 wheel.exclude = ["**/CMakeLists.txt", "native_kernels/src", "native_kernels/include", "**/*.cmake"]
 """
 _BUILD = "from scikit_build_core.build import build_wheel; build_wheel('/out')"
+_ENVIRONMENT = {
+    "CC": "gcc-12",
+    "CXX": "g++-12",
+    "CXXFLAGS": "-frandom-seed=derl",
+    "DERL_CUDA": "OFF",
+    "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH),
+    "SKBUILD_BUILD_DIR": "/src/build",
+}
 
 
 @dataclass(frozen=True)
 class ProviderWheel:
-    """The built wheel. `sources` is the digest of what it was compiled from."""
+    """The built wheel; `sources` and `build_root` say what it was compiled from, and with."""
 
     path: Path
     sources: str
+    build_root: str
 
 
 def source_files() -> Iterator[Path]:
@@ -91,11 +102,11 @@ def project_file() -> str:
     return _PROJECT.format(version=version())
 
 
-def sources_digest() -> str:
-    """Return the SHA-256 of the wheel's sources, 64 hex digits."""
-    digest = hashlib.sha256(project_file().encode())
+def sources_digest(folder: Path = REPOSITORY) -> str:
+    """Return the SHA-256 of the wheel's sources and of how they are compiled, 64 hex digits."""
+    digest = hashlib.sha256(f"{project_file()}\n{_BUILD}\n{sorted(_ENVIRONMENT.items())}".encode())
     for path in source_files():
-        content = (REPOSITORY / path).read_bytes()
+        content = (folder / path).read_bytes()
         digest.update(f"{path.as_posix()}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
 
@@ -106,24 +117,37 @@ def build_provider_wheel(progress: Progress, *, fresh: bool = False) -> Provider
     Raises:
         ImageToolError: it does not compile.
     """
-    sources = sources_digest()
     root = make_build_root(progress)
+    sources = sources_digest()
     kept = cache_folder() / "wheels" / f"{sources[:16]}-{root.name}"
-    if fresh:
-        shutil.rmtree(kept, ignore_errors=True)
-    if not kept.exists():
+    if fresh or not kept.exists():
         progress("compiling the kernels for every processor level (about four CPU-minutes)")
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
-            _compile(root, Path(scratch))
-            os.rename(Path(scratch) / "out", kept)
+            _compile(root, Path(scratch), sources)
+            _keep(Path(scratch), kept)
     wheels = list(kept.glob("*.whl"))
     if len(wheels) != 1:
         raise ImageToolError(f"{kept} holds {len(wheels)} wheels", fix=f"rm -r {kept}")
-    return ProviderWheel(wheels[0], sources)
+    return ProviderWheel(wheels[0], sources, root.name)
 
 
-def _compile(root: Path, scratch: Path) -> None:
+def _keep(scratch: Path, kept: Path) -> None:
+    """Put a built wheel's folder in its place, instead of one that is there."""
+    while True:
+        with suppress(FileNotFoundError):
+            os.rename(kept, scratch / "before")
+        try:
+            os.rename(scratch / "out", kept)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            shutil.rmtree(scratch / "before", ignore_errors=True)  # another build was quicker
+        else:
+            return
+
+
+def _compile(root: Path, scratch: Path, sources: str) -> None:
     source, out = scratch / "src", scratch / "out"
     out.mkdir()
     source.mkdir()
@@ -131,17 +155,14 @@ def _compile(root: Path, scratch: Path) -> None:
     for path in source_files():
         (source / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(REPOSITORY / path, source / path)
+    if sources_digest(source) != sources:
+        raise ImageToolError("the sources have changed since the build began", fix="build again")
     jailed = Jailed(
         ["/usr/bin/python3.11", "-c", f"import os; os.chdir('/src'); {_BUILD}"],
         folders={"/src": source, "/out": out},
         writable=frozenset({"/src", "/out"}),
         environment={
-            "CC": "gcc-12",
-            "CXX": "g++-12",
-            "CXXFLAGS": "-frandom-seed=derl",
-            "DERL_CUDA": "OFF",
-            "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH),
-            "SKBUILD_BUILD_DIR": "/src/build",
+            **_ENVIRONMENT,
             "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1),
         },
     )

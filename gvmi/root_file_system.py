@@ -93,15 +93,16 @@ def make_root(ingredients: Ingredients, root: Path) -> None:
     for wheel in ingredients.wheels:
         install_wheel(wheel, root, SITE_PACKAGES, f"{PREFIX}/bin/python3")
     prune_wheels(root / SITE_PACKAGES[1:])
+    make_links_relative(root)
     for name in _FOLDERS:
         (root / name).mkdir(parents=True, exist_ok=True)
     for name, text in _FILES.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
+        (root / name).unlink(missing_ok=True)  # a package's link would be followed
+        (root / name).write_text(text, encoding="utf-8")
     for name, target in _LINKS.items():
         (root / name).unlink(missing_ok=True)
         (root / name).symlink_to(target)
-    make_links_relative(root)
     byte_compile(root)
     set_modes(root)
     check_imports(root)
@@ -128,11 +129,19 @@ def prune_wheels(packages: Path) -> None:
 
 
 def make_links_relative(root: Path) -> None:
-    """Turn absolute links into relative ones: outside of a VM they would lead to the host."""
+    """Turn links that are absolute, or climb above the root, into relative ones below it.
+
+    Outside of a VM they would lead to the host.
+    """
     for path in _entries(root):
-        if path.is_symlink() and (target := os.readlink(path)).startswith("/"):
+        if not path.is_symlink():
+            continue
+        target, folder = os.readlink(path), f"/{path.parent.relative_to(root)}"
+        is_below = not os.path.normpath(f".{folder}/{target}").startswith("..")
+        if target.startswith("/") or not is_below:
+            inside = os.path.normpath("/" + os.path.join(folder, target).lstrip("/"))
             path.unlink()
-            path.symlink_to(os.path.relpath(root / target[1:], path.parent))
+            path.symlink_to(os.path.relpath(inside, folder))
 
 
 def byte_compile(root: Path) -> None:
@@ -145,7 +154,7 @@ def byte_compile(root: Path) -> None:
     command = [f"/usr/bin/{PYTHON}", "-I", "-m", "compileall", "-q", "-f"]
     command += ["--invalidation-mode", "unchecked-hash", *folders]
     environment = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH)}
-    run_jailed(root, Jailed(command, environment=environment))
+    run_jailed(root, Jailed(command, writable=frozenset({"/"}), environment=environment))
 
 
 def check_imports(root: Path) -> None:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 from installer import install
 from installer.destinations import SchemeDictionaryDestination
+from installer.exceptions import InstallerError
 from installer.sources import WheelFile
+
+from gvmi.errors import BadImage
 
 
 def install_wheel(wheel: Path, root: Path, packages: str, interpreter: str) -> None:
     """Install a wheel into `packages` below `root`; its programs go to the interpreter's folder.
 
     `packages` and `interpreter` are places in the image. Nothing is byte-compiled.
+
+    Raises:
+        BadImage: it is no wheel, leads out of these folders, or holds a file of another wheel.
     """
     programs = os.path.dirname(interpreter)
     scheme = {
@@ -26,5 +33,16 @@ def install_wheel(wheel: Path, root: Path, packages: str, interpreter: str) -> N
     destination = SchemeDictionaryDestination(
         scheme, interpreter=interpreter, script_kind="posix", destdir=str(root)
     )
-    with WheelFile.open(wheel) as source:
-        install(source=source, destination=destination, additional_metadata={"INSTALLER": b"derl"})
+    try:
+        with WheelFile.open(wheel) as source:
+            metadata = {"INSTALLER": b"derl"}
+            install(source=source, destination=destination, additional_metadata=metadata)
+    except (
+        zipfile.BadZipFile,
+        InstallerError,
+        FileExistsError,
+        NotADirectoryError,
+        KeyError,
+        ValueError,
+    ) as error:
+        raise BadImage(f"{wheel}: not a wheel that can be installed: {error}") from error
