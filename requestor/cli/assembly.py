@@ -24,8 +24,10 @@ MOCK_IMAGE = "hash:sha3:" + "0" * 56 + ":http://127.0.0.1/provider-image.gvmi"
 """What a mock fleet is asked for when the config names no image: it runs no image anyway."""
 
 
-def run_settings(config: RunConfig, run_id: str) -> RunSettings:
-    """Return the settings of a run under `config`."""
+def run_settings(
+    config: RunConfig, run_id: str, registry_url: str = Terms.registry_url
+) -> RunSettings:
+    """Return the settings of a run under `config`, with images looked up at `registry_url`."""
     federation = config.federation
     golem = config.golem
     gate = config.evaluation.gate
@@ -63,12 +65,12 @@ def run_settings(config: RunConfig, run_id: str) -> RunSettings:
             startup_timeout_seconds=golem.startup_timeout_seconds,
         ),
         order_timeout_seconds=golem.order_timeout_seconds,
-        terms=run_terms(config, run_id),
+        terms=run_terms(config, run_id, registry_url),
         compression=compression_spec(config),
     )
 
 
-def run_terms(config: RunConfig, run_id: str) -> Terms:
+def run_terms(config: RunConfig, run_id: str, registry_url: str = Terms.registry_url) -> Terms:
     """Return what is rented under `config`."""
     golem = config.golem
     return Terms(
@@ -94,7 +96,7 @@ def run_terms(config: RunConfig, run_id: str) -> Terms:
         preferences=preferences(config),
         runtime=golem.runtime,
         gpu=GpuNeeds(golem.gpu.memory_gib, golem.gpu.model) if golem.gpu is not None else None,
-        registry_url=golem.registry_url,
+        registry_url=registry_url,
         manifest=read_manifest(golem.manifest),
     )
 

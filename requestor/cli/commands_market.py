@@ -13,6 +13,7 @@ from typing import Any
 import rich_click as click
 from rich.console import Console
 
+from requestor.cli.images import NO_IMAGE
 from requestor.cli.options import as_json_option, runs_option
 from requestor.config import RunConfig, load_config, parse_config
 from requestor.errors import PreflightError, UsageError
@@ -25,8 +26,8 @@ from requestor.marketplace.offers.offer_filters import Screening
 DEFAULTS = """
 env: {id: CartPole-v1}
 algo: {name: ppo}
-golem: {budget_glm: 1, image: "00000000000000000000000000000000000000000000000000000000"}
-"""
+golem: {budget_glm: 1, image: "NONE"}
+""".replace("NONE", NO_IMAGE)
 """What is looked for where no config is given; the image stands for none."""
 
 MAX_SCAN_SECONDS = 300.0

@@ -11,6 +11,7 @@ import rich_click as click
 from rich.console import Console
 
 from requestor.cli.consent import confirm_spending
+from requestor.cli.images import with_image
 from requestor.cli.options import as_json_option, runs_option
 from requestor.config import RunConfig, load_config
 from requestor.errors import UsageError
@@ -93,7 +94,7 @@ def quote(
     derl-request quote my.yaml golem.mode=yagna --measure --save quote.json
     derl-request run my.yaml golem.mode=yagna --quote quote.json
     """
-    loaded = load_config(config, overrides)
+    loaded, _ = with_image(load_config(config, overrides))
     if measures and source is not None:
         raise UsageError(
             "--measure rents from the market, --from looks at an old one", fix="leave one out"

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from requestor.cli.assembly import describe_plan, plan_record
 from requestor.cli.consent import confirm_spending
+from requestor.cli.images import with_image
 from requestor.cli.options import as_json_option, runs_option
 from requestor.cli.renting import work_kind
 from requestor.config import (
@@ -76,7 +77,7 @@ def run(
     Single settings can be overridden:
       derl-request run configs/cartpole.yaml seed=7 federation.rounds=3 golem.budget_glm=0.5
     """
-    loaded = load_config(config, overrides)
+    loaded, image = with_image(load_config(config, overrides))
     given = _quote_for(loaded, quote) if quote is not None else None
     if dry_run:
         _dry_run(loaded, as_json)
@@ -84,7 +85,7 @@ def run(
     confirm_spending(loaded, yes=yes)
     from requestor.cli.execution import create_run
 
-    directory = create_run(loaded, runs_dir)
+    directory = create_run(loaded, runs_dir, image)
     if given is not None:
         write_quote(directory.quote, given)
     try:
@@ -123,7 +124,7 @@ def resume(
     if _is_finished(directory):
         _print_account(directory, as_json=as_json)
         return
-    loaded = load_config(directory.config, overrides)
+    loaded, _ = with_image(load_config(directory.config, overrides))
     confirm_spending(loaded, yes=yes, spent_glm=read_ledger(directory.ledger).total_glm)
     if overrides:
         with directory.locked():

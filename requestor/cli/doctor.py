@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from requestor.cli.daemons import open_daemon
+from requestor.cli.images import NO_IMAGE, registry_url, with_image
 from requestor.cli.leftovers import runs_left_open
 from requestor.cli.machine_checks import machine_checks
 from requestor.cli.market_needs import assess
 from requestor.config import RunConfig
-from requestor.errors import PreflightError
+from requestor.errors import ConfigError, PreflightError
 from requestor.marketplace.choice.history import ProviderHistory
 from requestor.marketplace.diagnosis import (
     Answer,
@@ -22,7 +23,7 @@ from requestor.marketplace.diagnosis import (
     NotApplicable,
     examine_all,
 )
-from requestor.marketplace.golem.daemon.api import DaemonApi, DaemonError
+from requestor.marketplace.golem.daemon.api import DaemonAddress, DaemonApi, DaemonError
 from requestor.marketplace.golem.daemon.checks import DaemonChecks, DaemonNeeds
 from requestor.marketplace.golem.daemon.market_scan import ScanTerms, scan_market
 from requestor.marketplace.golem.daemon.registry import ImageReference, check_image
@@ -66,7 +67,7 @@ async def diagnose(patient: Patient, tell: Callable[[Finding], None]) -> Sequenc
         )
         checks += DaemonChecks(address, api, needs).checks()
         checks += [
-            Check("image", lambda: _image(patient)),
+            Check("image", lambda: _image(patient, address)),
             Check("offers", lambda: _offers(patient, api), needs=("identity",)),
             Check("leftovers", lambda: _leftovers(patient, api), needs=("identity",)),
         ]
@@ -85,13 +86,30 @@ def _without_daemon(error: PreflightError) -> list[Check]:
     return checks
 
 
-async def _image(patient: Patient) -> Answer:
+async def _image(patient: Patient, address: DaemonAddress) -> Answer:
     golem = patient.config.golem
-    if patient.is_private:
-        raise NotApplicable(f"none needed: mode {golem.mode} runs this machine's own worker")
-    if not patient.has_config or golem.image is None:
+    if golem.image is None or (golem.image == NO_IMAGE and not patient.has_config):
+        if patient.is_private:
+            raise NotApplicable(f"none needed: mode {golem.mode} runs this machine's own worker")
         raise NotApplicable("no config given, so no image is named")
-    return await check_image(ImageReference(golem.image, golem.image_url, golem.registry_url))
+    try:
+        config, locked = with_image(patient.config)
+    except ConfigError as error:
+        raise CheckFailed(error.message, error.fix or "correct golem.image") from error
+    where = registry_url(golem, address)
+    image = config.golem.image or golem.image
+    if locked is None:
+        return await check_image(ImageReference(image, golem.image_url, where))
+    answer = await check_image(ImageReference(image, golem.image_url, where, locked.size_bytes))
+    facts = {**answer.facts, "variant": locked.variant, "locked_bytes": locked.size_bytes}
+    at = golem.image_url or where
+    says = (
+        f"{golem.image}: variant {locked.variant}, hash {locked.sha3[:12]}, "
+        f"{locked.size_bytes / 2**20:,.0f} MiB; as locked at {at}"
+    )
+    if answer.facts.get("size_bytes") is None:
+        says += ", which tells no size"
+    return replace(answer, says=says, facts=facts)
 
 
 async def _offers(patient: Patient, api: DaemonApi) -> Answer:

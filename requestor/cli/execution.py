@@ -22,8 +22,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TextIO
 
+from gvmi.image_lock import LockedImage
 from requestor.cli.assembly import run_settings
 from requestor.cli.daemons import DaemonFolder, open_daemon
+from requestor.cli.images import registry_url
 from requestor.cli.machine_checks import machine_checks
 from requestor.cli.offhand import OffhandQuote
 from requestor.config import RunConfig, load_config, resolved_yaml
@@ -72,8 +74,11 @@ class Launch:
     wire_log: bool = False
 
 
-def create_run(config: RunConfig, runs: Path) -> RunDirectory:
-    """Create the folder of a new run with config, versions and command in it."""
+def create_run(config: RunConfig, runs: Path, image: LockedImage | None = None) -> RunDirectory:
+    """Create the folder of a new run with config, versions and command in it.
+
+    `image` is the locked one that the config meant, if it did.
+    """
     directory = new_run_directory(runs, config.algo.name, config.env.id)
     write_whole(directory.config, resolved_yaml(config).encode())
     identity = {
@@ -82,6 +87,8 @@ def create_run(config: RunConfig, runs: Path) -> RunDirectory:
         "command": redact(shlex.join(sys.argv)),
         "versions": _versions(),
     }
+    if image is not None:
+        identity["image"] = dataclasses.asdict(image)
     write_whole(directory.identity, json.dumps(identity, indent=1).encode() + b"\n")
     return directory
 
@@ -160,7 +167,11 @@ class _Execution:
             launch.config, launch.runs, launch.directory.quote, market, history, self._notice
         )
         run = TrainingRun(
-            run_settings(launch.config, launch.directory.run_id),
+            run_settings(
+                launch.config,
+                launch.directory.run_id,
+                registry_url(launch.config.golem, address),
+            ),
             launch.directory,
             market,
             ledger,

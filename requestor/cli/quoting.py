@@ -14,6 +14,7 @@ from requestor.cli.assembly import run_settings
 from requestor.cli.benchmarking import Bench, create_benchmark, look_here, measure, tidy
 from requestor.cli.daemons import DaemonFolder, open_daemon
 from requestor.cli.execution import file_log
+from requestor.cli.images import registry_url
 from requestor.cli.market_needs import assess
 from requestor.cli.quote_inputs import (
     knowledge_for,
@@ -118,7 +119,11 @@ async def _with_benchmark(request: Request, history: ProviderHistory) -> Made:
                     request.budget_glm,
                     request.notice,
                 ),
-                run_settings(request.config, directory.run_id),
+                run_settings(
+                    request.config,
+                    directory.run_id,
+                    registry_url(request.config.golem, address),
+                ),
                 ranked_offers(request.config, offers.kept, before),
             )
     finally:

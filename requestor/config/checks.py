@@ -16,7 +16,7 @@ from requestor.config.sections import (
 )
 from requestor.networks import REAL_MONEY_NETWORKS
 
-_IMAGE_HASH = re.compile(r"(hash:sha3:)?[0-9a-f]{56}(:.+)?")
+_IMAGE_HASH = re.compile(r"(hash:sha3:)?[0-9a-f]{56}(:.+)?|lock:[a-z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _golem(golem: GolemConfig) -> Iterator[Contradiction]:
         yield Contradiction(
             "is missing; mode yagna needs an image",
             "golem.image",
-            "give the image's hash or tag",
+            "give the image's hash or tag, or lock:<variant> of one that `derl-image` built",
         )
     elif (
         golem.image is not None

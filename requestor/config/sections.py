@@ -214,12 +214,14 @@ def _manifest(value: Any) -> Any:
 class GolemConfig(Section):
     """`golem`: where compute is rented, how much of it, and for how much.
 
-    `fleet` (modes mock and testnet) and the files of `manifest` are read relative to the config
-    file; a null fleet is the fleet of four that comes with DeRL. `allow` and `block` hold node
-    ids, wallets or provider names. Agreements of `expiration_minutes` of 300 and more are paid
-    for while they last, at most every `payment_interval_minutes`. `max_per_wallet` bounds how
-    many nodes of one wallet are rented at a time; whatever it is, nodes of one wallet share their
-    standing.
+    `image` is a hash, a tag (`user/repo:tag`) or `lock:<variant>`: the one in gvmi/image.lock.yaml.
+    Tags and hashes are looked up at `registry_url`; null is Golem's registry in mode yagna, and the
+    private daemon's own in the others. `fleet` (modes mock and testnet) and the files of
+    `manifest` are read relative to the config file; a null fleet is the fleet of four that comes
+    with DeRL. `allow` and `block` hold node ids, wallets or provider names. Agreements of
+    `expiration_minutes` of 300 and more are paid for while they last, at most every
+    `payment_interval_minutes`. `max_per_wallet` bounds how many nodes of one wallet are rented at
+    a time; whatever it is, nodes of one wallet share their standing.
     """
 
     mode: Literal["mock", "testnet", "yagna"] = "mock"
@@ -232,7 +234,7 @@ class GolemConfig(Section):
     gpu: GpuConfig | None = None
     image: Text | None = None
     image_url: Text | None = None
-    registry_url: Text = "https://registry.golem.network"
+    registry_url: Text | None = None
     manifest: Annotated[ManifestConfig | None, BeforeValidator(_manifest)] = None
     budget_glm: Annotated[Glm, Field(gt=0)] = Decimal(1)
     max_price: PriceCeilings = PriceCeilings()

@@ -13,8 +13,10 @@ from pathlib import Path
 import rich_click as click
 
 from requestor.mock_golem.cli_serving import fail, log_to_stderr, serving_error, watch_stdin
-from requestor.mock_golem.images.registry_server import RegistryServer, RegistrySettings
-from requestor.mock_golem.images.store import StoreError
+from requestor.mock_golem.images.registry import RegistryApi
+from requestor.mock_golem.images.registry_push import PushApi
+from requestor.mock_golem.images.registry_server import RegistryServer
+from requestor.mock_golem.images.store import ImageStore, StoreError
 
 _log = logging.getLogger(__name__)
 
@@ -45,9 +47,12 @@ def registry_command(
     `gvmkit-build`), use it with `golem.registry_url` (or `vm.repo(repository_url=…)`).
     """
     log_to_stderr()
-    settings = RegistrySettings(store, port, _accounts(accounts))
+    known = _accounts(accounts)
     try:
-        asyncio.run(_serve(RegistryServer(settings), stop_on_stdin_eof, as_json))
+        store.mkdir(parents=True, exist_ok=True)
+        images = ImageStore(store)
+        server = RegistryServer(RegistryApi(store=images, push=PushApi(images, known)), port)
+        asyncio.run(_serve(server, images, stop_on_stdin_eof, as_json))
     except StoreError as error:
         fail(str(error))
     except OSError as error:
@@ -65,17 +70,19 @@ def _accounts(given: tuple[str, ...]) -> dict[str, str] | None:
     return found or None
 
 
-async def _serve(server: RegistryServer, stop_on_stdin_eof: bool, as_json: bool) -> None:
+async def _serve(
+    server: RegistryServer, store: ImageStore, stop_on_stdin_eof: bool, as_json: bool
+) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     if stop_on_stdin_eof:
         watch_stdin(loop, stopped)
-    images = await asyncio.to_thread(server.store.images)
-    for name, why in server.store.refused().items():
+    images = await asyncio.to_thread(store.images)
+    for name, why in store.refused().items():
         _log.warning("%s is not served: %s", name, why)
-    server.store.tags()
+    store.tags()
     url = await server.start()
     try:
         if as_json:
@@ -83,7 +90,7 @@ async def _serve(server: RegistryServer, stop_on_stdin_eof: bool, as_json: bool)
         else:
             count = f"{len(images)} image{'s' if len(images) != 1 else ''}"
             click.echo(
-                f"# mock-golem serves {count} of {server.store.folder}; Ctrl-C stops it\n"
+                f"# mock-golem serves {count} of {store.folder}; Ctrl-C stops it\n"
                 f"export REGISTRY_URL={url}"
             )
         sys.stdout.flush()

@@ -123,6 +123,7 @@ def _announce(
             "app_key": address.app_key,
             "gftp_directory": str(address.gftp_directory),
             "identity": address.identity,
+            "registry_url": address.registry_url,
             "pid": os.getpid(),
             "payment_platform": fleet.payment.platform,
             "subnet": fleet.subnet,

@@ -24,8 +24,7 @@ from requestor.mock_golem.fleet import Fleet
 from requestor.mock_golem.gftp import GftpStore, write_launcher
 from requestor.mock_golem.identifiers import node_id
 from requestor.mock_golem.images.library import ImageLibrary
-from requestor.mock_golem.images.registry import RegistryApi
-from requestor.mock_golem.images.store import ImageStore
+from requestor.mock_golem.images.registry import RegistryApi, fleet_registry
 from requestor.mock_golem.journal import Journal
 from requestor.mock_golem.market import MarketApi
 from requestor.mock_golem.negotiation import DemandBoard
@@ -75,12 +74,16 @@ class DaemonSettings:
 
 @dataclass(frozen=True)
 class DaemonAddress:
-    """Where a running daemon is found; `gftp_directory` belongs at the front of PATH."""
+    """Where a running daemon is found; `gftp_directory` belongs at the front of PATH.
+
+    `registry_url` is where its image registry is.
+    """
 
     url: str
     app_key: str
     gftp_directory: Path
     identity: str
+    registry_url: str
 
 
 class MockDaemon:
@@ -189,6 +192,7 @@ class MockDaemon:
             app_key=self._app_key,
             gftp_directory=gftp_directory,
             identity=self._around.requestor_id,
+            registry_url=f"http://{HOST}:{self._port}",
         )
 
     def _heard(self, before: Record | None, record: Record) -> None:
@@ -228,7 +232,7 @@ class MockDaemon:
             BalanceApi(self._around),
             PaymentApi(self._around),
             self._net,
-            _registry(self._around.fleet),
+            fleet_registry(self._around.fleet),
         ):
             app.add_routes(api.routes())
         return app
@@ -349,8 +353,3 @@ class MockDaemon:
             self._site = None
         if self._runner is not None and self._runner.server is not None:
             await self._runner.server.shutdown(_GRACE_SECONDS)
-
-
-def _registry(fleet: Fleet) -> RegistryApi:
-    store = None if fleet.registry is None else ImageStore(fleet.registry.store)
-    return RegistryApi(fleet.images, store)

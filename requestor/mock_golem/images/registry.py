@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from requestor.mock_golem.answers import TextRefusal, json_answer
+from requestor.mock_golem.fleet import Fleet
 from requestor.mock_golem.images.description import HASH, LONGEST_TAG, TAG, Image
 from requestor.mock_golem.images.registry_push import PushApi
 from requestor.mock_golem.images.store import ImageStore, NotStored, StoredImage, StoreError
@@ -120,3 +121,9 @@ class RegistryApi:
 
     def _url(self, request: web.Request, image_hash: str) -> str:
         return str(request.url.origin().with_path(f"/download/{image_hash}.gvmi"))
+
+
+def fleet_registry(fleet: Fleet) -> RegistryApi:
+    """Return the registry that a fleet file describes."""
+    store = None if fleet.registry is None else ImageStore(fleet.registry.store)
+    return RegistryApi(fleet.images, store)

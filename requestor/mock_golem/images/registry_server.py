@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from requestor.mock_golem.answers import Refusal
 from requestor.mock_golem.images.registry import RegistryApi
-from requestor.mock_golem.images.registry_push import PushApi
-from requestor.mock_golem.images.store import ImageStore
 
 HOST = "127.0.0.1"
 _GRACE_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class RegistrySettings:
-    """What a registry is started with: `accounts` are tokens by user, None lets everybody in."""
-
-    store: Path
-    port: int = 0
-    accounts: Mapping[str, str] | None = None
-
-
 class RegistryServer:
-    """An image registry on loopback. Use `start` and `stop`, in one event loop."""
+    """An image registry on loopback. Use `start` and `stop`, in one event loop.
 
-    def __init__(self, settings: RegistrySettings) -> None:
-        settings.store.mkdir(parents=True, exist_ok=True)
-        self.store = ImageStore(settings.store)
-        self._settings = settings
+    Args:
+        api: what it answers.
+        port: 0 takes a free one.
+    """
+
+    def __init__(self, api: RegistryApi, port: int = 0) -> None:
+        self._api = api
+        self._port = port
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> str:
@@ -45,11 +35,10 @@ class RegistryServer:
             OSError: the port is taken.
         """
         app = web.Application(middlewares=[_answer])
-        api = RegistryApi(store=self.store, push=PushApi(self.store, self._settings.accounts))
-        app.add_routes(api.routes())
+        app.add_routes(self._api.routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_SECONDS)
         await self._runner.setup()
-        await web.TCPSite(self._runner, HOST, self._settings.port).start()
+        await web.TCPSite(self._runner, HOST, self._port).start()
         return f"http://{HOST}:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:

@@ -13,6 +13,8 @@ from requestor.mock_golem.faults import DaemonRestart
 from requestor.mock_golem.fleet import Fleet
 from requestor.mock_golem.gftp import GftpStore, write_launcher
 from requestor.mock_golem.images.library import ImageLibrary
+from requestor.mock_golem.images.registry import fleet_registry
+from requestor.mock_golem.images.registry_server import RegistryServer
 from requestor.mock_golem.surroundings import RefusalListener, TaskSet, check_runtime
 from requestor.mock_golem.testnet.agent import AgentSettings, ProviderAgent
 from requestor.mock_golem.testnet.chain_ledger import ChainLedger
@@ -76,6 +78,7 @@ class Testnet:
         self._chain: ChainServer | None = None
         self._yagna: Yagna | None = None
         self._proxy: WireProxy | None = None
+        self._registry = RegistryServer(fleet_registry(settings.fleet))
         self._wire_log: WireLog | None = None
         self._library: ImageLibrary | None = None
         self._agents: list[ProviderAgent] = []
@@ -120,6 +123,7 @@ class Testnet:
         self._is_meant_to_run = False
         await self._tasks.cancel_all()
         self._agents = []
+        await self._registry.stop()
         if self._library is not None:
             await self._library.close()
         if self._proxy is not None:
@@ -190,6 +194,7 @@ class Testnet:
             app_key=yagna.requestor.app_key,
             gftp_directory=gftp_directory,
             identity=yagna.requestor.node_id,
+            registry_url=await self._registry.start(),
         )
 
     async def _start_chain(self, work: Path) -> None:

@@ -50,6 +50,7 @@ def test_ready_line(programs: Callable[..., Program], fleet: str) -> None:
         "app_key",
         "gftp_directory",
         "identity",
+        "registry_url",
         "pid",
         "payment_platform",
         "subnet",

@@ -15,13 +15,14 @@ DEFAULT_URL = "http://127.0.0.1:7465"
 
 @dataclass(frozen=True)
 class DaemonAddress:
-    """Where the daemon is and the key to it."""
+    """Where the daemon is and the key to it; `registry_url`: the image registry that it brings."""
 
     url: str
     app_key: str
     market_url: str
     payment_url: str
     activity_url: str
+    registry_url: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:

@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -58,9 +59,11 @@ async def private_daemon(
     try:
         ready = await _ready(process, log, program)
         prepend_path(str(ready["gftp_directory"]))
-        yield DaemonAddress.from_environment(
+        address = DaemonAddress.from_environment(
             {"YAGNA_API_URL": str(ready["url"]), "YAGNA_APPKEY": str(ready["app_key"])}
         )
+        registry = ready.get("registry_url")
+        yield replace(address, registry_url=None if registry is None else str(registry))
     finally:
         await _stop(process, STOP_SECONDS[program])
 

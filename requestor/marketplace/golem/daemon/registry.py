@@ -27,6 +27,7 @@ class ImageReference:
     image: str
     image_url: str | None
     registry_url: str
+    size_bytes: int | None = None  # what the image should have, where that is known
 
     @property
     def direct_url(self) -> str | None:
@@ -54,8 +55,8 @@ async def check_image(reference: ImageReference) -> Answer:
     async with aiohttp.ClientSession(timeout=timeout) as session:
         try:
             if reference.direct_url is not None:
-                return await _look_at(session, reference.direct_url)
-            return await _ask(session, reference)
+                return _checked(await _look_at(session, reference.direct_url), reference)
+            return _checked(await _ask(session, reference), reference)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError, RegistryError) as error:
             reason = str(error) or type(error).__name__
             host = urlsplit(reference.direct_url or reference.registry_url).hostname
@@ -123,6 +124,18 @@ def _read(raw: bytes) -> tuple[str, str, int | None]:
         raise RegistryError("the answer has no hash or no URL")
     size = int(bounded_number(answer.get("size"), MAX_IMAGE_BYTES)) or None
     return sha3, printable(url, 500), size
+
+
+def _checked(answer: Answer, reference: ImageReference) -> Answer:
+    """Hold the size that is told against the one that is expected."""
+    told, expected = answer.facts.get("size_bytes"), reference.size_bytes
+    if None not in (told, expected) and told != expected:
+        raise CheckFailed(
+            f"the image should have {expected} bytes, and {told} bytes lie there",
+            "push it again (`derl-image push FILE USER/REPO:TAG`), or correct golem.image_url",
+            answer.facts,
+        )
+    return answer
 
 
 def _words(name: str, size_bytes: int | None) -> str:

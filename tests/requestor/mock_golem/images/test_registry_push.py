@@ -12,7 +12,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from requestor.mock_golem.images.registry_server import RegistryServer, RegistrySettings
+from requestor.mock_golem.images.registry import RegistryApi
+from requestor.mock_golem.images.registry_push import PushApi
+from requestor.mock_golem.images.registry_server import RegistryServer
+from requestor.mock_golem.images.store import ImageStore
 from requestor.mock_golem.images.uploads import MAX_UNFINISHED
 from tests.requestor.mock_golem.images.registry_client import (
     Client,
@@ -33,7 +36,9 @@ pytestmark = pytest.mark.asyncio
 
 @pytest_asyncio.fixture
 async def registry(tmp_path: Path) -> AsyncIterator[Client]:
-    server = RegistryServer(RegistrySettings(tmp_path / "store", accounts=ACCOUNTS))
+    (tmp_path / "store").mkdir()
+    store = ImageStore(tmp_path / "store")
+    server = RegistryServer(RegistryApi(store=store, push=PushApi(store, ACCOUNTS)))
     url = await server.start()
     async with aiohttp.ClientSession() as session:
         yield Client(url, session)

@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from requestor.mock_golem.images.registry_server import RegistryServer, RegistrySettings
+from requestor.mock_golem.images.registry import RegistryApi
+from requestor.mock_golem.images.registry_server import RegistryServer
 from requestor.mock_golem.images.store import ImageStore, NotStored, StoreError
 from tests.requestor.mock_golem.images.registry_client import Client, descriptor, gvmi, sha3
 
@@ -110,7 +111,7 @@ class TestFolder:
 
 @pytest_asyncio.fixture
 async def registry(store: Path) -> AsyncIterator[Client]:
-    server = RegistryServer(RegistrySettings(store))
+    server = RegistryServer(RegistryApi(store=ImageStore(store)))
     url = await server.start()
     async with aiohttp.ClientSession() as session:
         yield Client(url, session)

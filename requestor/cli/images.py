@@ -1,0 +1,44 @@
+"""Which image a config means, and which registry has it."""
+
+from __future__ import annotations
+
+from gvmi.errors import ImageToolError
+from gvmi.image_lock import LOCK_FILE, LockedImage, locked_image
+from requestor.config import GolemConfig, RunConfig
+from requestor.errors import ConfigError
+from requestor.marketplace.golem.daemon.address import DaemonAddress
+from requestor.marketplace.ports import Terms
+
+LOCK = "lock:"
+NO_IMAGE = "0" * 56
+"""The hash of none: what stands in DeRL's defaults."""
+
+
+def with_image(config: RunConfig) -> tuple[RunConfig, LockedImage | None]:
+    """Put the hash in place of `golem.image: lock:<variant>`; return the image's row, too.
+
+    From then on the config means that very image, whatever is locked later.
+
+    Raises:
+        ConfigError: nothing is locked for the variant, or it cannot do the run's work.
+    """
+    reference = config.golem.image or ""
+    if not reference.startswith(LOCK):
+        return config, None
+    try:
+        image = locked_image(reference.removeprefix(LOCK), LOCK_FILE)
+    except ImageToolError as error:
+        raise ConfigError(f"golem.image: {reference}: {error}", fix=error.fix) from error
+    if image.variant == "native" and (config.algo.name != "ppo" or config.algo.learner == "sb3"):
+        raise ConfigError(
+            f"golem.image: {reference}: that image has no Stable-Baselines3, which "
+            f"{config.algo.name} with algo.learner: {config.algo.learner} needs",
+            fix="golem.image: lock:sb3, or algo.learner: native where that fits",
+        )
+    golem = config.golem.model_copy(update={"image": image.sha3})
+    return config.model_copy(update={"golem": golem}), image
+
+
+def registry_url(golem: GolemConfig, address: DaemonAddress) -> str:
+    """Return which registry is asked: the config's, else a private daemon's own, else Golem's."""
+    return golem.registry_url or address.registry_url or Terms.registry_url
