@@ -249,7 +249,10 @@ def main(arguments: list[str]) -> None:
 
 
 def _enter_own_root(config: dict[str, Any]) -> own_root.User | None:
-    user = own_root.enter(config["own_root"])
+    try:
+        user = own_root.enter(config["own_root"])
+    except (OSError, ValueError) as error:
+        sys.exit(f"the image cannot be entered: {error}")
     own_root.close_the_door_behind((mounting.NET_ADMIN,) if config.get("networks") else ())
     null = os.open(os.devnull, os.O_WRONLY)  # the log is a file of the machine's
     os.dup2(null, STDERR)

@@ -7,7 +7,7 @@ unpacked into it is used).
 
 The mount lies in a namespace of the keeper's own, into which activities are started; it ends with
 it, and so does its loop device. Says `{"ready": pid}` or `{"failed": text}` as one line on stdout;
-the end of stdin ends it.
+the end of stdin ends it, and that of `squashfuse`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import signal
 import struct
 import subprocess
@@ -46,11 +47,20 @@ def main(arguments: list[str]) -> None:
     with contextlib.suppress(BrokenPipeError):
         os.write(1, json.dumps(answer).encode() + b"\n")
     if "ready" in answer:
-        while os.read(0, 4096):
-            pass
+        _wait_for_an_end(helper)
     if helper is not None:
         helper.kill()
         helper.wait()
+
+
+def _wait_for_an_end(helper: subprocess.Popen[bytes] | None) -> None:
+    """Wait until stdin ends, or whoever serves the mount does."""
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    if helper is not None and helper.stderr is not None:
+        poll.register(helper.stderr, select.POLLIN)
+    while all(os.read(descriptor, 4096) for descriptor, _ in poll.poll()):
+        pass
 
 
 def _take_namespaces() -> None:

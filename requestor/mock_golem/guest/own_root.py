@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import stat
 import sys
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -93,7 +94,7 @@ def close_the_door_behind(more_capabilities: tuple[int, ...] = ()) -> None:
 
 def _load_all() -> None:
     """Import what will be needed, and see to it that nothing is imported from an image."""
-    for name in ("encodings.ascii", "encodings.latin_1", "socket"):
+    for name in ("array", "encodings.ascii", "encodings.latin_1", "socket"):
         importlib.import_module(name)
     sys.path.clear()
     sys.path_importer_cache.clear()
@@ -146,8 +147,13 @@ def _is_number(text: str) -> bool:
 
 def _lines(path: str) -> list[list[str]]:
     try:
-        with open(path, "rb") as file:
-            text = file.read(_LONGEST_LIST_BYTES).decode("utf-8", "replace")
+        descriptor = os.open(
+            path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        )  # not wait for a pipe
     except OSError:
         return []
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return []
+        text = file.read(_LONGEST_LIST_BYTES).decode("utf-8", "replace")
     return [line.split(":") for line in text.split("\n")]

@@ -11,6 +11,7 @@ from .processes import busy_seconds, descendants, private_bytes, signal_all
 SHORT_WINDOW_SECONDS = 0.02
 LONG_WINDOW_SECONDS = 0.16
 LONGEST_PAUSE_SECONDS = 2.0
+FILE_BYTES = 1 << 10  # what the kernel takes for a file in memory, even an empty one
 FASTEST_MEMORY_GROWTH_BYTES = 2 << 30  # per second; how fast a process may touch new memory
 
 
@@ -113,4 +114,5 @@ def _stored_bytes(folder: str) -> int:
         found = os.statvfs(folder)
     except OSError:
         return 0
-    return (found.f_blocks - found.f_bfree) * found.f_frsize
+    files = found.f_files - found.f_ffree
+    return (found.f_blocks - found.f_bfree) * found.f_frsize + files * FILE_BYTES

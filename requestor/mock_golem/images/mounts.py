@@ -7,6 +7,7 @@ else sees it, and when the keeper ends, or whoever started it, nothing is left o
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -109,7 +110,7 @@ class ImageMounts:
 
     async def _try(self, way: Way, file: GvmiFile, path: Path, nsenter: str) -> _Keeper:
         config: dict[str, Any] = {"way": way, "image": os.fspath(path)}
-        folder = self._folder / f"{path.stem}.mounted"
+        folder = self._folder / f"{_name(path)}.mounted"
         if way == "kernel":
             if os.geteuid() != 0:
                 raise ImageError("needs root")
@@ -120,7 +121,7 @@ class ImageMounts:
                 raise ImageError("there is no `squashfuse` program on PATH")
             config["program"] = program
         else:
-            folder = self._folder / f"{path.stem}.unpacked"
+            folder = self._folder / f"{_name(path)}.unpacked"
             await unpack(path, folder)
         folder.mkdir(parents=True, exist_ok=True)
         process = await _start({**config, "folder": os.fspath(folder.resolve())})
@@ -132,6 +133,13 @@ class ImageMounts:
             process,
             MountedImage(file, folder.resolve(), (*starter, "--"), in_user_namespace, way),
         )
+
+
+def _name(path: Path) -> str:
+    """Return a name that is another one when the file is another one."""
+    status = path.stat()
+    text = f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 async def _start(config: dict[str, Any]) -> asyncio.subprocess.Process:
