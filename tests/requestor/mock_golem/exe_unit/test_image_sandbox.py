@@ -20,6 +20,7 @@ import pytest
 import pytest_asyncio
 
 from requestor.mock_golem.exe_unit import CommandFaults, ContainerSpec, ExeUnit, IsolationError
+from requestor.mock_golem.exe_unit.sandbox import devices_problem
 from requestor.mock_golem.gftp import GftpStore
 from requestor.mock_golem.images.gvmi_file import ImageError
 from requestor.mock_golem.images.library import ALL_WAYS, ImageLibrary
@@ -171,6 +172,19 @@ class TestWhatIsOutOfReach:
         for script in tries:
             result = await ready.shell(f"{script}; test $? = 0 && echo open")
             assert "open" not in (result["stdout"] or ""), (script, result)
+
+    async def test_a_virtual_network_s_device_comes_without_rights_to_make_more(
+        self, make_activity: MakeActivity, image: Path
+    ) -> None:
+        if devices_problem("bubblewrap") is not None:
+            pytest.skip(str(devices_problem("bubblewrap")))
+        activity = await make_activity(image=image)
+        net = {"id": "n", "ip": "192.168.7.0", "mask": "255.255.255.0", "nodeIp": "192.168.7.2"}
+        results = await activity.execute({"deploy": {"net": [net]}}, {"start": {}})
+        assert results[-1]["result"] == "Ok", results
+        result = await activity.shell("cat /proc/net/dev /proc/net/route /proc/self/status")
+        assert "vpn0:" in result["stdout"] and "vpn0\t0007A8C0" in result["stdout"]
+        assert "CapEff:\t00000000000004fb" in result["stdout"]
 
     async def test_rights_are_few_and_none_can_come_back(self, ready: Activity) -> None:
         status = (await ready.shell("cat /proc/self/status"))["stdout"]
