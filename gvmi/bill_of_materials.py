@@ -38,7 +38,12 @@ def bill_of_materials(
         _python(PathDistribution(folder), wheels)
         for folder in sorted(site_packages.glob("*.dist-info"))
     ]
-    own = Component(name=f"derl-{variant}", type=ComponentType.CONTAINER, version=sources[:16])
+    own = Component(
+        name=f"derl-{variant}",
+        type=ComponentType.CONTAINER,
+        version=sources[:16],
+        bom_ref=f"derl-{variant}",  # else a random one
+    )
     bom = Bom(
         components=components, serial_number=uuid.uuid5(uuid.NAMESPACE_OID, variant + sources)
     )
