@@ -80,7 +80,7 @@ class RegistryApi:
         if self._store is None or sha3 is None:
             raise TextRefusal(404, "no such image is stored here")
         stored = await self._stored(sha3)
-        headers = {"Content-Type": "application/octet-stream", "ETag": f'"{sha3}"'}
+        headers = {"Content-Type": "application/octet-stream"}
         return web.FileResponse(stored.path, headers=headers)
 
     async def _by_hash(self, image_hash: str) -> tuple[str, int]:

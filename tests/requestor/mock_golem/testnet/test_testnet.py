@@ -24,6 +24,7 @@ from requestor.mock_golem.fleet import parse_fleet
 from requestor.mock_golem.testnet.chain_ledger import ChainLedger
 from requestor.mock_golem.testnet.testnet import Testnet, TestnetSettings
 from requestor.mock_golem.testnet.yagna import YagnaError, find_yagna
+from tests.requestor.mock_golem.images.registry_client import gvmi, sha3
 
 pytestmark = [pytest.mark.testnet, pytest.mark.asyncio, pytest.mark.timeout(180)]
 
@@ -359,3 +360,18 @@ async def test_the_daemon_dies_with_the_program(open_testnet: Open, tmp_path: Pa
         program.wait()
         assert program.stdout is not None
         program.stdout.close()
+
+
+async def test_it_brings_an_image_registry(
+    open_testnet: Open, session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    image = gvmi(5000)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "derl.gvmi").write_bytes(image)
+    fleet = f"{FLEET}registry: {{store: {tmp_path / 'images'}}}\n"
+    _, address = await open_testnet(fleet)
+    question = f"{address.registry_url}/v1/image/info?hash={sha3(image)}"
+    async with session.get(question) as answer:
+        found = await answer.json()
+    async with session.get(found["http"]) as answer:
+        assert await answer.read() == image
