@@ -245,7 +245,7 @@ def _examined(path: Path, mark: tuple[int, ...], known: _Row | None) -> _Row:
     except OSError as error:
         return _Row((), None, f"cannot be read: {error.strerror}", former)
     if HASH.fullmatch(path.stem) and path.stem != sha3:
-        return _Row(mark, sha3, f"its bytes have changed, and the hash {sha3}", former)
+        return _Row(mark, sha3, f"its bytes have changed, their hash is {sha3}", former)
     return _Row(mark, sha3, None, tuple(one for one in former if one != sha3))
 
 

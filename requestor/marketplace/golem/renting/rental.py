@@ -45,6 +45,7 @@ from requestor.marketplace.golem.renting.worker_service import WorkerService
 from requestor.marketplace.money.ledger import Ledger
 from requestor.marketplace.money.spending import SpendingGuard, marked_allocation_glm
 from requestor.marketplace.ports import MarketplaceGone, MarketplaceLost, Terms
+from requestor.marketplace.untrusted import printable
 
 logger = logging.getLogger(__name__)
 
@@ -243,9 +244,12 @@ class GolemPool:
         try:
             return await build_payload(self._terms)
         except Exception as error:
+            said = printable(str(error), 400) or type(error).__name__
+            where = self._terms.image_url or f"the registry {self._terms.registry_url}"
             raise PreflightError(
-                f"the image {self._terms.image!r} can't be resolved: {error}",
-                fix="check golem.image, or give golem.image_url beside the hash",
+                f"the image {self._terms.image!r} can't be resolved: {where} says: {said}",
+                fix="push it (`derl-image push FILE USER/REPO:TAG`), check golem.image and "
+                "golem.registry_url, or give golem.image_url beside the hash",
             ) from error
 
     def _engine(self, amount_glm: Decimal) -> Golem:
