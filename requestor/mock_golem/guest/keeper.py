@@ -75,7 +75,8 @@ def _take_namespaces() -> None:
         ):
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(text)
-    mounting.mount("none", "/", None, mounting.MS_REC | mounting.MS_PRIVATE)
+    # What the machine unmounts goes here too; what is mounted here stays here.
+    mounting.mount("none", "/", None, mounting.MS_REC | mounting.MS_SLAVE)
 
 
 def _mount(config: dict[str, Any]) -> subprocess.Popen[bytes] | None:

@@ -96,6 +96,14 @@ class TestBubblewrap:
             assert result["result"] == "Error"
             assert not Path(folder, "written-by-a-guest").exists()
 
+    async def test_settings_of_the_machine_cannot_be_changed(
+        self, make_activity: MakeActivity
+    ) -> None:
+        activity = await (await make_activity()).ready()
+        for name in ("kernel/core_pattern", "vm/swappiness"):
+            result = await activity.shell(f"exec 3>>/proc/sys/{name}")  # open it, write nothing
+            assert result["result"] == "Error", name
+
     async def test_nothing_of_the_host_s_temporary_files_is_seen(
         self, make_activity: MakeActivity, tmp_path: Path
     ) -> None:
