@@ -48,6 +48,8 @@ class Registry:
         self.store = ImageStore(store)
         self.url = ""
         self.seen: list[str] = []
+        self.taken = 0
+        self._changed = asyncio.Condition()
         self.before: Callable[[web.Request], Answer | None] = lambda request: None
         self._api = RegistryApi(store=self.store, push=PushApi(self.store, {"me": TOKEN}))
 
@@ -59,7 +61,9 @@ class Registry:
             if found is not None:
                 return await found
             try:
-                return await handler(request)
+                answer = await handler(request)
+                await self._took(request)
+                return answer
             except Refusal as refusal:
                 return refusal.response()
 
@@ -70,6 +74,16 @@ class Registry:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         return runner
+
+    async def _took(self, request: web.Request) -> None:
+        async with self._changed:
+            self.taken += request.path.endswith("/chunk")
+            self._changed.notify_all()
+
+    async def until_taken(self, count: int) -> None:
+        """Wait until so many chunks are there."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.taken >= count)
 
     @property
     def chunks(self) -> int:
@@ -182,11 +196,14 @@ async def test_a_push_without_an_account(push: Push, registry: Registry) -> None
 
 
 async def test_a_registry_that_dies_in_the_middle(push: Push, registry: Registry) -> None:
-    def dies(request: web.Request) -> Answer | None:
-        if registry.chunks > 3 and request.transport is not None:
+    async def death(request: web.Request) -> web.StreamResponse:
+        await registry.until_taken(3)
+        if request.transport is not None:
             request.transport.abort()
-            return never()
-        return None
+        return await never()
+
+    def dies(request: web.Request) -> Answer | None:
+        return death(request) if registry.chunks > 3 else None
 
     registry.before = dies
     code, _, err = await push()
@@ -205,11 +222,13 @@ async def test_a_registry_that_dies_in_the_middle(push: Push, registry: Registry
 async def test_an_interrupted_push(push: Push, registry: Registry, number: signal.Signals) -> None:
     waiting = asyncio.Event()
 
+    async def hang() -> web.StreamResponse:
+        await registry.until_taken(3)
+        waiting.set()
+        return await never()
+
     def hangs(request: web.Request) -> Answer | None:
-        if registry.chunks > 3 and request.path.endswith("/chunk"):
-            waiting.set()
-            return never()
-        return None
+        return hang() if registry.chunks > 3 and request.path.endswith("/chunk") else None
 
     registry.before = hangs
     process = await push.start(str(push.image), TAG)
@@ -234,7 +253,7 @@ async def test_progress_is_told(push: Push, registry: Registry) -> None:
     def slow(request: web.Request) -> Answer | None:
         if request.path.endswith("/chunk") and registry.chunks > 2:
             return held(request)
-        if registry.chunks > 2 and request.method == "GET":
+        if registry.taken == 2 and request.method == "GET":
             asked.set()
         return None
 

@@ -173,13 +173,24 @@ class Uploads:
 
     def _make_room(self, descriptor: Descriptor) -> None:
         folder = self._parts / descriptor.sha256
-        if not folder.exists() and sum(1 for _ in self._parts.iterdir()) >= MAX_UNFINISHED:
+        if not folder.exists() and self._unfinished() >= MAX_UNFINISHED:
             raise UploadRefused(
                 f"{MAX_UNFINISHED} uploads are unfinished; finish one, or remove it from "
                 f"{self._parts}",
                 429,
             )
         folder.mkdir(exist_ok=True)
+
+    def _unfinished(self) -> int:
+        """Count the uploads, and remove those whose image has come another way."""
+        count = 0
+        for folder in self._parts.iterdir():
+            descriptor = self.find(folder.name)
+            if descriptor is None or self.is_whole(descriptor):
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                count += 1
+        return count
 
     def _join(self, descriptor: Descriptor, whole: Path) -> str:
         digest = hashlib.sha3_224()

@@ -200,6 +200,16 @@ async def test_unfinished_uploads_are_bounded(registry: Client) -> None:
     assert (await registry.begin(RAW))[0] == 200
 
 
+async def test_an_upload_whose_image_came_another_way_takes_no_place(
+    registry: Client, tmp_path: Path
+) -> None:
+    for seed in range(MAX_UNFINISHED):
+        await registry.begin(descriptor(gvmi(100, seed)))
+    (tmp_path / "store" / "derl.gvmi").write_bytes(gvmi(100, 3))
+    assert (await registry.begin(RAW))[0] == 200
+    assert len(list((tmp_path / "store" / ".registry" / "uploads").iterdir())) == MAX_UNFINISHED
+
+
 async def test_a_descriptor_that_is_none(registry: Client) -> None:
     huge = struct.pack(">QQQ28s", 0x333333334, 1 << 62, 1 << 20, bytes(28))
     for raw in (b"", b"x" * 52, huge):
