@@ -25,7 +25,7 @@ from gvmi.downloads import Progress, cache_folder, fetch_debian, fetch_wheels
 from gvmi.image_lock import LOCK_FILE, LockedImage, write_locked
 from gvmi.package_locks import DebianPackage, PythonPackage, read_debian_lock, read_python_lock
 from gvmi.provider_wheel import REPOSITORY, ProviderWheel, build_provider_wheel, version
-from gvmi.root_file_system import SHARE, SITE_PACKAGES, Ingredients, make_root
+from gvmi.root_file_system import SHARE, SITE_PACKAGES, Ingredients, make_root, strip_modules
 from gvmi.squashing import Squeeze, write_gvmi
 from gvmi.variants import SPECS, Variant
 from requestor.mock_golem.images.gvmi_file import image_hash
@@ -132,6 +132,7 @@ def build(variant: Variant, options: BuildOptions, progress: Progress) -> BuiltI
         root.mkdir()
         progress("laying out the root file system and compiling its modules")
         make_root(contents.ingredients, root)
+        strip_modules(root, build_root)
         bill = describe(contents, root)
         unpacked = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file())
         progress(f"compressing {unpacked / 2**20:.0f} MiB with {options.squeeze.compression}")

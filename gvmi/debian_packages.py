@@ -32,7 +32,8 @@ def merge_usr(root: Path) -> None:
 def unpack(
     packages: Sequence[Path], root: Path, wanted: Callable[[str], bool] = lambda path: True
 ) -> None:
-    """Unpack packages over each other into `root`; `wanted` is asked for each path ("usr/bin/x").
+    """Unpack packages over each other into `root`; `wanted` is asked for each path ("usr/bin/x",
+    of a folder "usr/bin/").
 
     Owners are not kept, modes are, but for set-id bits.
 
@@ -54,7 +55,7 @@ def _unpack_one(package: Path, root: Path, wanted: Callable[[str], bool]) -> Non
     with tarfile.open(fileobj=io.BytesIO(_data(package))) as archive:
         for member in archive:
             path = os.path.normpath(member.name)
-            if path == "." or not (member.isdir() or wanted(path)):
+            if path == "." or not wanted(f"{path}/" if member.isdir() else path):
                 continue
             try:
                 _extract(archive, member, _place(path, root), root)

@@ -37,6 +37,7 @@ DEBIAN_PURPOSES: dict[str, DebianPurpose] = {
         (
             "base-files",
             "dash",
+            "gcc-12-base",  # the licence of its libraries
             "libbz2-1.0",
             "libc6",
             "libcrypt1",

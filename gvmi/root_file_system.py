@@ -67,11 +67,13 @@ _UNWANTED_IN_WHEELS = (
     "numpy/f2py/",
     "numpy/_core/include/",
     "numpy/_core/lib/",
+    "zstandard/_cffi.cpython-311-x86_64-linux-gnu.so",  # needs cffi, which is not there
     "torch/bin/",
     "torch/include/",
     "torch/share/",
     "torch/test/",
 )
+_UNSTRIPPED = ("zstandard/backend_c*.so",)
 _KINDS_UNWANTED_IN_WHEELS = (".a", ".h", ".hpp", ".cuh", ".pyi", ".pxd", ".pyx", ".lib")
 
 
@@ -111,14 +113,18 @@ def make_root(ingredients: Ingredients, root: Path) -> None:
 def is_wanted(path: str) -> bool:
     """Say whether a file of a Debian package belongs into an image."""
     if path.startswith("usr/share/doc/"):
-        return path.endswith("/copyright")
+        # one folder stands for all packages of a source: theirs are links to it
+        return path.endswith("/copyright") or path.count("/") == 3
     return not path.startswith(_UNWANTED)
 
 
 def prune_wheels(packages: Path) -> None:
     """Delete from site-packages what nothing needs when it runs."""
     for name in _UNWANTED_IN_WHEELS:
-        shutil.rmtree(packages / name, ignore_errors=True)
+        if name.endswith("/"):
+            shutil.rmtree(packages / name, ignore_errors=True)
+        else:
+            (packages / name).unlink(missing_ok=True)
     for folder, folders, names in os.walk(packages):
         for name in [name for name in folders if name == "tests"]:
             shutil.rmtree(Path(folder) / name)
@@ -126,6 +132,23 @@ def prune_wheels(packages: Path) -> None:
         for name in names:
             if name.endswith(_KINDS_UNWANTED_IN_WHEELS):
                 os.unlink(os.path.join(folder, name))
+
+
+def strip_modules(root: Path, build_root: Path) -> None:
+    """Take out what only debuggers read, from wheels that come with it.
+
+    Libraries that a wheel's maker has moved (`*.libs`) do not bear it.
+
+    Raises:
+        ImageToolError: `strip` failed.
+    """
+    packages = root / SITE_PACKAGES[1:]
+    modules = [path for name in _UNSTRIPPED for path in sorted(packages.glob(name))]
+    if modules:
+        places = [f"/image{SITE_PACKAGES}/{path.relative_to(packages)}" for path in modules]
+        command = ["/usr/bin/strip", "--strip-unneeded", *places]
+        writable = frozenset({"/image"})
+        run_jailed(build_root, Jailed(command, {"/image": root}, writable=writable))
 
 
 def make_links_relative(root: Path) -> None:

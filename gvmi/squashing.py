@@ -28,8 +28,8 @@ _OPTIONS: dict[Compression, tuple[str, ...]] = {
 class Squeeze:
     """How a root file system is compressed; `block_bytes` is a power of two up to 1 MiB."""
 
-    compression: Compression = "xz"
-    block_bytes: int = 1 << 20
+    compression: Compression = "lzo"
+    block_bytes: int = 128 << 10
     labels: dict[str, str] = field(default_factory=dict)
 
 

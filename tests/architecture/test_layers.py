@@ -4,6 +4,7 @@ Imports inside functions, under TYPE_CHECKING and by `import_module("...")` coun
 """
 
 import ast
+import functools
 import importlib.metadata
 import re
 import sys
@@ -113,7 +114,8 @@ class Import:
     target: str
 
 
-def sources() -> dict[str, str]:
+@functools.cache
+def sources() -> Mapping[str, str]:
     """Module name to source text of everything we ship."""
     found = {}
     for package in PACKAGES:
@@ -123,12 +125,19 @@ def sources() -> dict[str, str]:
     return found
 
 
+@functools.cache
+def parsed(source: str) -> tuple[ast.AST, ...]:
+    """All nodes that can import something."""
+    kinds = (ast.Import, ast.ImportFrom, ast.Call)
+    return tuple(node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds))
+
+
 def imports(modules: Mapping[str, str]) -> list[Import]:
     """Every import in the modules; `from a import b` targets `a.b`."""
     return [
         Import(importer, target)
         for importer, source in modules.items()
-        for node in ast.walk(ast.parse(source))
+        for node in parsed(source)
         for target in _targets(node, _folder(importer, modules))
     ]
 
