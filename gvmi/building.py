@@ -154,6 +154,8 @@ def describe(contents: Contents, root: Path) -> Path:
         contents.variant, contents.sources, contents.debian, contents.python, site_packages
     )
     bill.write_text(text + "\n")
+    for path in share.iterdir():
+        path.chmod(0o644)  # whatever the umask
     return bill
 
 

@@ -16,10 +16,9 @@ import tempfile
 import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from threading import Event
-from typing import IO
 
 from gvmi.errors import MachineUnfit, NotToBeHad
 from gvmi.package_locks import DebianPackage, PythonPackage
@@ -174,7 +173,7 @@ def _fetch_from(url: str, package: DebianPackage, target: Path, stopped: Event) 
 class _Bounded:
     """Reads at most so many bytes, so that no server fills the disk, and none once stopped."""
 
-    def __init__(self, source: IO[bytes], size_bytes: int, stopped: Event) -> None:
+    def __init__(self, source: HTTPResponse, size_bytes: int, stopped: Event) -> None:
         self._source = source
         self._left = size_bytes
         self._stopped = stopped
@@ -183,7 +182,7 @@ class _Bounded:
         """Read on; raises ValueError beyond the bound, or when stopped."""
         if self._stopped.is_set():
             raise ValueError("stopped")
-        data = self._source.read(size)
+        data = self._source.read1(size)  # what is there, so that a slow server can be stopped
         self._left -= len(data)
         if self._left < 0:
             raise ValueError("more bytes than locked")
