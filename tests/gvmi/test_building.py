@@ -221,3 +221,23 @@ def test_the_commit_is_told_with_a_plus_for_changed_sources(
     assert recorded(tmp_path).commit == f"{commit}+"
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     assert recorded(tmp_path).commit == "unknown"  # no git
+
+
+@pytest.mark.machine
+@pytest.mark.timeout(3600)
+def test_two_real_builds_in_a_row_give_the_same_image(tmp_path: Path) -> None:
+    """The second compiles the kernels anew, under another umask and elsewhere."""
+    program = "from gvmi.cli.main import main; main()"
+    images = []
+    for number, options in enumerate(([], ["--fresh"])):
+        output = tmp_path / f"place {number}" / "native.gvmi"
+        command = [sys.executable, "-c", program, "build", "native", "--no-lock", "--json"]
+        command += ["--output", str(output), *options]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, umask=(0o022, 0o077)[number]
+        )
+        assert done.returncode == 0, done.stderr
+        images.append(json.loads(done.stdout))
+        assert images[-1]["sha3"] == image_hash(output)
+    assert images[0]["sha3"] == images[1]["sha3"]
+    assert images[0]["size_bytes"] <= 60_000_000
