@@ -148,6 +148,9 @@ def describe(contents: Contents, root: Path) -> Path:
     share.mkdir(parents=True, exist_ok=True)
     facts = {name.removeprefix("derl."): text for name, text in contents.labels.items()}
     (share / "image.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    packages = root / "var/lib/dpkg"  # what scanners of images look for
+    packages.mkdir(parents=True, exist_ok=True)
+    (packages / "status").write_text("\n".join(map(_dpkg_entry, contents.debian)))
     bill = share / BILL_NAME
     site_packages = root / SITE_PACKAGES[1:]
     text = bill_of_materials(
@@ -157,6 +160,13 @@ def describe(contents: Contents, root: Path) -> Path:
     for path in share.iterdir():
         path.chmod(0o644)  # whatever the umask
     return bill
+
+
+def _dpkg_entry(package: DebianPackage) -> str:
+    return (
+        f"Package: {package.name}\nStatus: install ok installed\nArchitecture: amd64\n"
+        f"Version: {package.version}\n"
+    )
 
 
 def record(contents: Contents, image: Path, *, locks: bool) -> LockedImage:

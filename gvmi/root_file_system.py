@@ -68,10 +68,12 @@ _UNWANTED_IN_WHEELS = (
     "numpy/_core/include/",
     "numpy/_core/lib/",
     "zstandard/_cffi.cpython-311-x86_64-linux-gnu.so",  # needs cffi, which is not there
+    "Box2D/examples/",
     "torch/bin/",
     "torch/include/",
     "torch/share/",
     "torch/test/",
+    "torch/testing/_internal/",
 )
 _UNSTRIPPED = ("zstandard/backend_c*.so",)
 _KINDS_UNWANTED_IN_WHEELS = (".a", ".h", ".hpp", ".cuh", ".pyi", ".pxd", ".pyx", ".lib")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from gvmi.errors import ImageToolError
 from gvmi.image_lock import LOCK_FILE, LockedImage, locked_image
+from gvmi.variants import Variant
+from native_kernels.environments import ENVIRONMENTS
 from requestor.config import GolemConfig, RunConfig
 from requestor.errors import ConfigError
 from requestor.marketplace.golem.daemon.address import DaemonAddress
@@ -17,6 +19,8 @@ NO_IMAGE = "0" * 56
 def with_image(config: RunConfig) -> tuple[RunConfig, LockedImage | None]:
     """Put the hash in place of `golem.image: lock:<variant>`; return the image's row, too.
 
+    `lock:auto` is the smallest image that does the run's work.
+
     From then on the config means that very image, whatever is locked later.
 
     Raises:
@@ -25,8 +29,12 @@ def with_image(config: RunConfig) -> tuple[RunConfig, LockedImage | None]:
     reference = config.golem.image or ""
     if not reference.startswith(LOCK):
         return config, None
+    variant = reference.removeprefix(LOCK)
+    if variant == "auto":
+        variant = smallest_variant(config)
+        reference = f"{reference} ({variant})"
     try:
-        image = locked_image(reference.removeprefix(LOCK), LOCK_FILE)
+        image = locked_image(variant, LOCK_FILE)
     except ImageToolError as error:
         raise ConfigError(f"golem.image: {reference}: {error}", fix=error.fix) from error
     if image.variant == "native" and (config.algo.name != "ppo" or config.algo.learner == "sb3"):
@@ -37,6 +45,20 @@ def with_image(config: RunConfig) -> tuple[RunConfig, LockedImage | None]:
         )
     golem = config.golem.model_copy(update={"image": image.sha3})
     return config.model_copy(update={"golem": golem}), image
+
+
+def smallest_variant(config: RunConfig) -> Variant:
+    """Return the variant that does a run's work and takes providers the least time to fetch.
+
+    The native one holds no Gymnasium: it serves runs whose environment is native, too.
+    """
+    if config.golem.runtime == "vm-nvidia":
+        return "cuda"
+    env, algo = config.env, config.algo
+    is_bare = not (env.kwargs or env.wrappers or env.frame_stack > 1)
+    if algo.name == "ppo" and algo.learner != "sb3" and is_bare and env.id in ENVIRONMENTS:
+        return "native"
+    return "sb3"
 
 
 def registry_url(golem: GolemConfig, address: DaemonAddress) -> str:

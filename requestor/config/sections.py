@@ -214,9 +214,10 @@ def _manifest(value: Any) -> Any:
 class GolemConfig(Section):
     """`golem`: where compute is rented, how much of it, and for how much.
 
-    `image` is a hash, a tag (`user/repo:tag`) or `lock:<variant>`: the one in gvmi/image.lock.yaml.
-    Tags and hashes are looked up at `registry_url`; null is Golem's registry in mode yagna, and the
-    private daemon's own in the others. `fleet` (modes mock and testnet) and the files of
+    `image` is a hash, a tag (`user/repo:tag`), `lock:<variant>` (the one in gvmi/image.lock.yaml) or
+    `lock:auto` (the smallest of those that does the run's work). Tags and hashes are looked up at
+    `registry_url`; null is Golem's registry in mode yagna, and the private daemon's own in the
+    others. `fleet` (modes mock and testnet) and the files of
     `manifest` are read relative to the config file; a null fleet is the fleet of four that comes
     with DeRL. `allow` and `block` hold node ids, wallets or provider names. Agreements of
     `expiration_minutes` of 300 and more are paid for while they last, at most every

@@ -80,7 +80,7 @@ golem:
   # fleet: my_fleet.yaml    # mock, testnet: prices, paces and faults of the providers
   # subnet: public
   # payment_network: hoodi  # test GLM; polygon and mainnet cost real money
-  # image: <hash>           # mode yagna: the gvmi image; or lock:native, lock:sb3, lock:cuda
+  # image: lock:auto        # mode yagna: the locked gvmi image that does it; or lock:sb3, a hash, …
   budget_glm: 1             # the run stops before it has spent more
   max_price: {{start_glm: 0.01, cpu_hour_glm: 0.5, hour_glm: 0.2}}   # and agreement_glm
   choose: steps_per_glm     # by prices and measured speed; or cheapest

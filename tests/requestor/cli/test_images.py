@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gvmi.image_lock import LockedImage, write_locked
-from requestor.cli.images import registry_url, with_image
+from requestor.cli.images import registry_url, smallest_variant, with_image
 from requestor.config import load_config, parse_config
 from requestor.errors import ConfigError
 from requestor.marketplace.golem.daemon.api import DaemonAddress
@@ -162,3 +162,33 @@ class TestDoctor:
         fleet = f"golem.fleet={files / 'fleet.yaml'}"
         assert self.image(program, fleet, "golem.image=me/derl:v1")["state"] == "warning"
         assert self.image(program, fleet)["says"].startswith("none needed")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "variant"),
+    [
+        ([], "native"),
+        (["algo.learner=sb3"], "sb3"),
+        (["env.id=LunarLander-v3"], "sb3"),
+        (["env.frame_stack=4"], "sb3"),
+        (["golem.runtime=vm-nvidia"], "cuda"),
+    ],
+)
+def test_the_smallest_image_that_does_the_work(overrides: list[str], variant: str) -> None:
+    assert smallest_variant(parse_config(TINY, overrides)) == variant
+
+
+def test_stable_baselines3_is_needed_by_all_but_ppo() -> None:
+    text = TINY.replace(
+        "{name: ppo, n_steps: 16, batch_size: 16, n_epochs: 1}", "{name: dqn, learning_starts: 1}"
+    )
+    assert smallest_variant(parse_config(text)) == "sb3"
+
+
+def test_auto_takes_the_locked_image_of_that_variant(lock: Path) -> None:
+    write_locked(locked(IMAGE), lock)
+    write_locked(locked(OTHER, "sb3"), lock)
+    for more, content in (("seed=1", IMAGE), ("algo.learner=sb3", OTHER)):
+        found, row = with_image(config("lock:auto", more))
+        assert found.golem.image == sha3(content)
+        assert row is not None and row.sha3 == sha3(content)
