@@ -11,7 +11,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -52,7 +52,9 @@ def lock_debian(purposes: Iterable[str], today: datetime | None = None) -> Debia
             wanted = DEBIAN_PURPOSES[purpose]
             rows = apt.closure(wanted.packages) if wanted.closed else apt.exactly(wanted.packages)
             sections[purpose] = tuple(sorted(rows, key=lambda one: one.name))
-    lock = DebianLock((today or datetime.now(UTC)).strftime("%Y%m%dT000000Z"), sections)
+    # at the day's end the archive, too, has what the mirror has now
+    end = (today or datetime.now(UTC)) + timedelta(days=1)
+    lock = DebianLock(end.strftime("%Y%m%dT000000Z"), sections)
     write_debian_lock(lock)
     return lock
 
@@ -119,10 +121,14 @@ class _IsolatedApt:
 
     def exactly(self, names: Sequence[str]) -> list[DebianPackage]:
         """Return these packages and nothing else."""
-        return [
-            _package(*found)
-            for found in _URI.findall(self._run("download", "--print-uris", *names))
-        ]
+        said = self._run("download", "--print-uris", *names)
+        found = [_package(*one) for one in _URI.findall(said)]
+        if len(found) != len(names):
+            raise MachineUnfit(
+                f"apt-get told the SHA-256 of {len(found)} of {len(names)} packages",
+                fix="use the apt of Debian 12, or one that prints SHA256 with --print-uris",
+            )
+        return found
 
     def _run(self, *arguments: str) -> str:
         try:

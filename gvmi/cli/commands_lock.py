@@ -15,6 +15,8 @@ _PURPOSES = sorted({*DEBIAN_PURPOSES, *PYTHON_PURPOSES})
 def lock(purposes: tuple[str, ...]) -> None:
     """Lock the newest fitting packages, by SHA-256, for PURPOSES (default: all).
 
+    Debian's packages are of one day, so those of all purposes are locked together.
+
     For developers of DeRL: it writes gvmi/locks, which belongs into git. Images built from the new
     locks have other hashes. Needs Debian or Ubuntu and a network.
     """
@@ -23,8 +25,8 @@ def lock(purposes: tuple[str, ...]) -> None:
         if purpose in PYTHON_PURPOSES:
             packages = lock_python(purpose)
             click.echo(f"{purpose}: {len(packages)} Python packages")
-    debian = [purpose for purpose in chosen if purpose in DEBIAN_PURPOSES]
-    if debian:
+    if not DEBIAN_PURPOSES.keys().isdisjoint(chosen):
+        debian = list(DEBIAN_PURPOSES)  # all are of one day, at which the archive has them
         sections = lock_debian(debian).sections
         for purpose in debian:
             size = sum(one.size_bytes for one in sections[purpose]) / 2**20

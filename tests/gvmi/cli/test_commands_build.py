@@ -1,4 +1,4 @@
-"""`derl-image build` and `derl-image lock` as programs: help, messages, exit codes, interruption."""
+"""`derl-image build` and `derl-image lock` as programs: help, messages, exit codes, Ctrl-C."""
 
 from __future__ import annotations
 
