@@ -91,6 +91,11 @@ def run_jailed(root: Path, jailed: Jailed) -> None:
     raise ImageToolError("\n".join([f"{name} failed in the build root:", *said[-_LAST_LINES:]]))
 
 
+def run_in_root(root: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Run a command with `root` as its whole world; raises as `run_jailed` does."""
+    run_jailed(root, Jailed(command, writable=frozenset({"/"}), environment=environment))
+
+
 def make_build_root(progress: Progress) -> Path:
     """Return the build root of the present locks, made if it is not kept yet."""
     lock = read_debian_lock()

@@ -20,12 +20,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gvmi.bill_of_materials import bill_of_materials
-from gvmi.build_root import make_build_root, require_bubblewrap
+from gvmi.build_root import Jailed, make_build_root, require_bubblewrap, run_in_root, run_jailed
 from gvmi.downloads import Progress, cache_folder, fetch_debian, fetch_wheels
 from gvmi.image_lock import LOCK_FILE, LockedImage, write_locked
 from gvmi.package_locks import DebianPackage, PythonPackage, read_debian_lock, read_python_lock
 from gvmi.provider_wheel import REPOSITORY, ProviderWheel, build_provider_wheel, version
-from gvmi.root_file_system import SHARE, SITE_PACKAGES, Ingredients, make_root, strip_modules
+from gvmi.root_file_system import SHARE, SITE_PACKAGES, Ingredients, make_root, strip_command
 from gvmi.squashing import Squeeze, write_gvmi
 from gvmi.variants import SPECS, Variant
 from requestor.mock_golem.images.gvmi_file import image_hash
@@ -131,8 +131,10 @@ def build(variant: Variant, options: BuildOptions, progress: Progress) -> BuiltI
         root = Path(scratch) / "root"
         root.mkdir()
         progress("laying out the root file system and compiling its modules")
-        make_root(contents.ingredients, root)
-        strip_modules(root, build_root)
+        make_root(contents.ingredients, root, run_in_root)
+        if command := strip_command(root):
+            strip = Jailed(command, {"/image": root}, writable=frozenset({"/image"}))
+            run_jailed(build_root, strip)
         bill = describe(contents, root)
         unpacked = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file())
         progress(f"compressing {unpacked / 2**20:.0f} MiB with {options.squeeze.compression}")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gvmi.build_root import Jailed, run_jailed
 from gvmi.debian_packages import unpack
 from gvmi.variants import ENVIRONMENT, PREFIX, PYTHON, SOURCE_DATE_EPOCH, WORK_VOLUME
 from gvmi.wheels import install_wheel
@@ -17,7 +16,7 @@ SITE_PACKAGES = f"{PREFIX}/lib/{PYTHON}/site-packages"
 STANDARD_LIBRARY = f"/usr/lib/{PYTHON}"
 SHARE = f"{PREFIX}/share"
 
-_FILES = {
+FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     "etc/group": "root:x:0:\nnogroup:x:65534:\n",
     "etc/hostname": "golem\n",
@@ -79,6 +78,10 @@ _UNSTRIPPED = ("zstandard/backend_c*.so",)
 _KINDS_UNWANTED_IN_WHEELS = (".a", ".h", ".hpp", ".cuh", ".pyi", ".pxd", ".pyx", ".lib")
 
 
+RunInRoot = Callable[[Path, Sequence[str], Mapping[str, str]], None]
+"""Runs a command, with the variables given, that has a folder as its whole world."""
+
+
 @dataclass(frozen=True)
 class Ingredients:
     """What a root file system is made of: files of Debian packages and of wheels, in order."""
@@ -87,7 +90,7 @@ class Ingredients:
     wheels: Sequence[Path]
 
 
-def make_root(ingredients: Ingredients, root: Path) -> None:
+def make_root(ingredients: Ingredients, root: Path, run: RunInRoot) -> None:
     """Make the root file system in an empty folder; it lacks the share folder's files.
 
     Raises:
@@ -100,16 +103,16 @@ def make_root(ingredients: Ingredients, root: Path) -> None:
     make_links_relative(root)
     for name in _FOLDERS:
         (root / name).mkdir(parents=True, exist_ok=True)
-    for name, text in _FILES.items():
+    for name, text in FILES.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).unlink(missing_ok=True)  # a package's link would be followed
         (root / name).write_text(text, encoding="utf-8")
     for name, target in _LINKS.items():
         (root / name).unlink(missing_ok=True)
         (root / name).symlink_to(target)
-    byte_compile(root)
+    byte_compile(root, run)
     set_modes(root)
-    check_imports(root)
+    check_imports(root, run)
 
 
 def is_wanted(path: str) -> bool:
@@ -136,21 +139,16 @@ def prune_wheels(packages: Path) -> None:
                 os.unlink(os.path.join(folder, name))
 
 
-def strip_modules(root: Path, build_root: Path) -> None:
-    """Take out what only debuggers read, from wheels that come with it.
+def strip_command(root: Path) -> list[str]:
+    """Return the command that takes out what only debuggers read, with `root` at /image.
 
-    Libraries that a wheel's maker has moved (`*.libs`) do not bear it.
-
-    Raises:
-        ImageToolError: `strip` failed.
+    Only wheels that come with it are meant: libraries that a wheel's maker has moved (`*.libs`) do
+    not bear it. Where there are none, nothing is returned.
     """
     packages = root / SITE_PACKAGES[1:]
     modules = [path for name in _UNSTRIPPED for path in sorted(packages.glob(name))]
-    if modules:
-        places = [f"/image{SITE_PACKAGES}/{path.relative_to(packages)}" for path in modules]
-        command = ["/usr/bin/strip", "--strip-unneeded", *places]
-        writable = frozenset({"/image"})
-        run_jailed(build_root, Jailed(command, {"/image": root}, writable=writable))
+    places = [f"/image/{path.relative_to(root)}" for path in modules]
+    return ["/usr/bin/strip", "--strip-unneeded", *places] if places else []
 
 
 def make_links_relative(root: Path) -> None:
@@ -169,7 +167,7 @@ def make_links_relative(root: Path) -> None:
             path.symlink_to(os.path.relpath(inside, folder))
 
 
-def byte_compile(root: Path) -> None:
+def byte_compile(root: Path, run: RunInRoot) -> None:
     """Compile all modules by the image's own Python, so that nothing is compiled at its start.
 
     The files hold the hash of their source, unchecked: they are the same at every build, and no
@@ -179,14 +177,14 @@ def byte_compile(root: Path) -> None:
     command = [f"/usr/bin/{PYTHON}", "-I", "-m", "compileall", "-q", "-f"]
     command += ["--invalidation-mode", "unchecked-hash", *folders]
     environment = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH)}
-    run_jailed(root, Jailed(command, writable=frozenset({"/"}), environment=environment))
+    run(root, command, environment)
 
 
-def check_imports(root: Path) -> None:
+def check_imports(root: Path, run: RunInRoot) -> None:
     """Have the image's Python import what a worker does first; raises `ImageToolError`."""
     program = "import native_kernels, provider_image.round_runner, provider_image.wire"
     environment = {**ENVIRONMENT, "HOME": "/tmp", "TMPDIR": "/tmp"}
-    run_jailed(root, Jailed([f"{PREFIX}/bin/python3", "-c", program], environment=environment))
+    run(root, [f"{PREFIX}/bin/python3", "-c", program], environment)
 
 
 def set_modes(root: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -35,13 +36,31 @@ class Squeeze:
 
 def container_settings(labels: dict[str, str]) -> bytes:
     """Return the settings behind the squashfs, as the `Config` object of a Docker image."""
+    return settings_json(ENVIRONMENT, labels, (WORK_VOLUME,), WORK_VOLUME)
+
+
+def settings_json(
+    environment: Mapping[str, str],
+    labels: Mapping[str, str],
+    volumes: Iterable[str],
+    working_dir: str,
+) -> bytes:
+    """Return settings as JSON: equal settings give equal bytes."""
     settings = {
-        "Env": [f"{name}={value}" for name, value in sorted(ENVIRONMENT.items())],
+        "Env": [f"{name}={value}" for name, value in sorted(environment.items())],
         "Labels": dict(sorted(labels.items())),
-        "Volumes": {WORK_VOLUME: {}},
-        "WorkingDir": WORK_VOLUME,
+        "Volumes": {volume: {} for volume in sorted(volumes)},
+        "WorkingDir": working_dir,
     }
     return json.dumps(settings, separators=(",", ":"), sort_keys=True).encode()
+
+
+def mksquashfs_options(how: Squeeze) -> list[str]:
+    """Return mksquashfs's options for an image; the file system depends on nothing else."""
+    options = ["-noappend", "-no-progress", "-all-root", "-no-xattrs", "-no-exports"]
+    options += ["-mkfs-time", str(SOURCE_DATE_EPOCH), "-all-time", str(SOURCE_DATE_EPOCH)]
+    options += ["-b", str(how.block_bytes), "-comp", how.compression]
+    return [*options, *_OPTIONS[how.compression]]
 
 
 def write_gvmi(root: Path, target: Path, build_root: Path, how: Squeeze) -> None:
@@ -53,10 +72,7 @@ def write_gvmi(root: Path, target: Path, build_root: Path, how: Squeeze) -> None
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         squash = Path(scratch) / "squashfs"
-        command = ["/usr/bin/mksquashfs", "/image", "/out/squashfs", "-noappend", "-no-progress"]
-        command += ["-all-root", "-no-xattrs", "-no-exports", "-b", str(how.block_bytes)]
-        command += ["-mkfs-time", str(SOURCE_DATE_EPOCH), "-all-time", str(SOURCE_DATE_EPOCH)]
-        command += ["-comp", how.compression, *_OPTIONS[how.compression]]
+        command = ["/usr/bin/mksquashfs", "/image", "/out/squashfs", *mksquashfs_options(how)]
         folders = {"/image": root, "/out": Path(scratch)}
         run_jailed(build_root, Jailed(command, folders, writable=frozenset({"/out"})))
         with squash.open("ab") as file:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import rich_click as click
 
 from gvmi.building import BuildOptions, BuiltImage
 from gvmi.building import build as build_image
+from gvmi.docker_engine import DEFAULT_BASE
+from gvmi.docker_way import build_with_docker
 from gvmi.squashing import COMPRESSIONS, Compression, Squeeze
 from gvmi.variants import SPECS, VARIANTS, Variant
 
@@ -33,6 +37,21 @@ _VARIANT_LINES = "\n\n".join(f"`{name}`: {SPECS[name].summary}." for name in VAR
     show_default=True,
     help="What Golem's runtime can read; gvmi/README.md has the sizes and start times of each.",
 )
+@click.option(
+    "--with",
+    "way",
+    type=click.Choice(["auto", "bubblewrap", "docker"]),
+    default="auto",
+    show_default=True,
+    help="How the root file system comes to be; auto takes Docker only if there is no bubblewrap.",
+)
+@click.option(
+    "--docker-base",
+    metavar="IMAGE",
+    default=DEFAULT_BASE,
+    show_default=True,
+    help="What unpacks the packages, with Docker; any Debian. Nothing of it is in the image.",
+)
 @click.option("--fresh", is_flag=True, help="Compile the kernels anew, even if they are kept.")
 @click.option("--no-lock", is_flag=True, help="Leave gvmi/image.lock.yaml as it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -40,6 +59,8 @@ def build(
     variant: Variant,
     output: Path | None,
     compression: Compression,
+    way: Literal["auto", "bubblewrap", "docker"],
+    docker_base: str,
     fresh: bool,
     no_lock: bool,
     as_json: bool,
@@ -57,7 +78,13 @@ def build(
     def progress(what: str) -> None:
         click.echo(f"{time.monotonic() - started:6.1f} s  {what}", err=True)
 
-    _show(build_image(variant, options, progress), as_json=as_json)
+    if way == "auto":
+        way = "bubblewrap" if shutil.which("bwrap") else "docker"
+    if way == "docker":
+        built = build_with_docker(variant, options, progress, docker_base)
+    else:
+        built = build_image(variant, options, progress)
+    _show(built, as_json=as_json)
 
 
 def _show(image: BuiltImage, *, as_json: bool) -> None:

@@ -1,0 +1,64 @@
+"""What runs inside `docker build`: the image's root is laid out by the same code as without Docker.
+
+It is run by the image's own Python, with nothing installed but what stands in the context.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gvmi.errors import ImageToolError
+from gvmi.root_file_system import SHARE, Ingredients, make_root, strip_command
+
+PACKAGES, WHEELS, SHARED = Path("/packages"), Path("/wheels"), Path("/share")
+IMAGE = Path("/image")
+MODULES = (
+    "__init__",
+    "container_recipe",
+    "debian_packages",
+    "errors",
+    "root_file_system",
+    "variants",
+    "wheels",
+)
+"""The modules of `gvmi` that this one needs; they import the standard library and `installer`."""
+
+
+def run_in_chroot(root: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Run a command with `root` as its root; raises `ImageToolError` if it fails."""
+    surroundings = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", **environment}
+
+    def enter() -> None:
+        os.chroot(root)
+        os.chdir("/")
+
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        env=surroundings,
+        preexec_fn=enter,
+        check=False,
+    )
+    if done.returncode:
+        raise ImageToolError(f"{command[0]} ended with code {done.returncode}")
+
+
+def main() -> None:
+    """Lay out the image's root from the context."""
+    IMAGE.mkdir()
+    ingredients = Ingredients(sorted(PACKAGES.iterdir()), sorted(WHEELS.glob("*/*.whl")))
+    make_root(ingredients, IMAGE, run_in_chroot)
+    if command := strip_command(IMAGE):
+        subprocess.run(command, stdin=subprocess.DEVNULL, check=True)
+    for path in sorted(SHARED.iterdir()):
+        target = IMAGE / SHARE[1:] / path.name
+        shutil.copyfile(path, target)
+        target.chmod(0o644)
+
+
+if __name__ == "__main__":
+    main()
