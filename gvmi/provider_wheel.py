@@ -102,11 +102,11 @@ def project_file() -> str:
     return _PROJECT.format(version=version())
 
 
-def sources_digest(folder: Path = REPOSITORY) -> str:
+def sources_digest(folder: Path | None = None) -> str:
     """Return the SHA-256 of the wheel's sources and of how they are compiled, 64 hex digits."""
     digest = hashlib.sha256(f"{project_file()}\n{_BUILD}\n{sorted(_ENVIRONMENT.items())}".encode())
     for path in source_files():
-        content = (folder / path).read_bytes()
+        content = ((folder or REPOSITORY) / path).read_bytes()
         digest.update(f"{path.as_posix()}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
 
