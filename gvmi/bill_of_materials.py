@@ -55,13 +55,15 @@ def bill_of_materials(
 
 
 def _debian(package: DebianPackage) -> Component:
+    is_ubuntu = package.path.startswith("ubuntu/")
+    maker, distro = ("ubuntu", "jammy") if is_ubuntu else ("debian", "bookworm")
     return Component(
         name=package.name,
         version=package.version,
         type=ComponentType.LIBRARY,
         bom_ref=f"deb/{package.name}",
         purl=PackageURL(
-            "deb", "debian", package.name, package.version, {"arch": "amd64", "distro": "bookworm"}
+            "deb", maker, package.name, package.version, {"arch": "amd64", "distro": distro}
         ),
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=package.sha256)],
         licenses=[DisjunctiveLicense(name=f"see /usr/share/doc/{package.name}/copyright")],

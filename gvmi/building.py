@@ -21,12 +21,14 @@ from pathlib import Path
 
 from gvmi.bill_of_materials import bill_of_materials
 from gvmi.build_root import Jailed, make_build_root, require_bubblewrap, run_in_root, run_jailed
+from gvmi.cuda_kernels import build_cuda_wheel, said_of_kernels
 from gvmi.downloads import Progress, cache_folder, fetch_debian, fetch_wheels
 from gvmi.image_lock import LOCK_FILE, LockedImage, write_locked
 from gvmi.package_locks import DebianPackage, PythonPackage, read_debian_lock, read_python_lock
 from gvmi.provider_wheel import REPOSITORY, ProviderWheel, build_provider_wheel, version
 from gvmi.root_file_system import SHARE, SITE_PACKAGES, Ingredients, make_root, strip_command
 from gvmi.squashing import Squeeze, write_gvmi
+from gvmi.ubuntu_packages import in_debians_form
 from gvmi.variants import SPECS, Variant
 from requestor.mock_golem.images.gvmi_file import image_hash
 
@@ -44,7 +46,7 @@ _RECIPE = (
 
 @dataclass(frozen=True)
 class Contents:
-    """All that goes into an image, fetched and built."""
+    """All that goes into an image, fetched and built; `cuda` says which CUDA kernels, in words."""
 
     variant: Variant
     sources: str
@@ -52,6 +54,7 @@ class Contents:
     debian: tuple[DebianPackage, ...]
     python: tuple[PythonPackage, ...]
     ingredients: Ingredients
+    cuda: str = "no"
 
     @property
     def labels(self) -> dict[str, str]:
@@ -68,11 +71,6 @@ class Contents:
             "org.opencontainers.image.version": version(),
         }
 
-    @property
-    def cuda(self) -> str:
-        """Which CUDA kernels are in it, in words."""
-        return "no"
-
 
 @dataclass(frozen=True)
 class BuiltImage:
@@ -86,15 +84,21 @@ class BuiltImage:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How to build; `fresh` uses nothing kept of our own, `locks` writes the image lock."""
+    """How to build; `fresh` uses nothing kept of our own, `locks` writes the image lock.
+
+    `nvcc` says whether the variant for GPUs gets the CUDA kernels.
+    """
 
     output: Path | None = None
     squeeze: Squeeze = field(default_factory=Squeeze)
     fresh: bool = False
     locks: bool = True
+    nvcc: bool = True
 
 
-def gather(variant: Variant, progress: Progress, *, fresh: bool = False) -> Contents:
+def gather(
+    variant: Variant, progress: Progress, *, fresh: bool = False, nvcc: bool = True
+) -> Contents:
     """Fetch and compile all that an image is made of.
 
     Raises:
@@ -104,11 +108,17 @@ def gather(variant: Variant, progress: Progress, *, fresh: bool = False) -> Cont
     debian = lock.section("root")
     python = read_python_lock(variant)
     wheel = build_provider_wheel(progress, fresh=fresh)
-    packages = fetch_debian(debian, lock.date, progress)
+    own, made_of, cuda = [wheel.path], wheel.sources, "no"
+    if SPECS[variant].runtime == "vm-nvidia":
+        debian += lock.section("root-cuda")
+        own += [build_cuda_wheel(progress, fresh=fresh)] if nvcc else []
+        cuda = said_of_kernels(built=nvcc)
+        made_of += f" {cuda}"
+    packages = [in_debians_form(one) for one in fetch_debian(debian, lock.date, progress)]
     wheels = fetch_wheels(python, progress)
-    sources = _digest(variant, wheel.sources, wheel.build_root, debian, python)
-    ingredients = Ingredients(packages, (*wheels, wheel.path))
-    return Contents(variant, sources, wheel, debian, python, ingredients)
+    sources = _digest(variant, made_of, wheel.build_root, debian, python)
+    ingredients = Ingredients(packages, (*wheels, *own))
+    return Contents(variant, sources, wheel, debian, python, ingredients, cuda)
 
 
 def build(variant: Variant, options: BuildOptions, progress: Progress) -> BuiltImage:
@@ -124,7 +134,7 @@ def build(variant: Variant, options: BuildOptions, progress: Progress) -> BuiltI
     if not os.access(target.parent, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target.parent))
     build_root = make_build_root(progress)
-    contents = gather(variant, progress, fresh=options.fresh)
+    contents = gather(variant, progress, fresh=options.fresh, nvcc=options.nvcc)
     scratch_parent = cache_folder() / "roots"
     scratch_parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch_parent) as scratch:

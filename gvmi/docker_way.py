@@ -80,7 +80,7 @@ def build_with_docker(
     started = time.monotonic()
     program = find_gvmkit_build()
     require_engine()
-    contents = gather(variant, progress, fresh=options.fresh)
+    contents = gather(variant, progress, fresh=options.fresh, nvcc=options.nvcc)
     base = provide_base(base, progress)
     target = options.output or IMAGES_FOLDER / f"derl-{variant}.gvmi"
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,8 @@ from gvmi.package_locks import DebianPackage, PythonPackage
 
 MIRROR = os.environ.get("DERL_DEBIAN_MIRROR", "http://deb.debian.org").rstrip("/")
 ARCHIVE = os.environ.get("DERL_DEBIAN_ARCHIVE", "https://snapshot.debian.org/archive").rstrip("/")
+UBUNTU_MIRROR = os.environ.get("DERL_UBUNTU_MIRROR", "http://archive.ubuntu.com").rstrip("/")
+UBUNTU_ARCHIVE = os.environ.get("DERL_UBUNTU_ARCHIVE", "https://snapshot.ubuntu.com").rstrip("/")
 TIMEOUT_SECONDS = 30.0  # without a byte
 _CONNECTIONS = 6
 _BLOCK_BYTES = 1 << 16
@@ -137,7 +139,9 @@ def _is_kept(path: Path, sha256: str) -> bool:
 
 def _fetch(package: DebianPackage, date: str, folder: Path, stopped: Event) -> None:
     archive, _, rest = package.path.partition("/")
-    urls = (f"{MIRROR}/{package.path}", f"{ARCHIVE}/{archive}/{date}/{rest}")
+    is_ubuntu = archive == "ubuntu"
+    mirror, keeper = (UBUNTU_MIRROR, UBUNTU_ARCHIVE) if is_ubuntu else (MIRROR, ARCHIVE)
+    urls = (f"{mirror}/{package.path}", f"{keeper}/{archive}/{date}/{rest}")
     failures = []
     for url in urls:
         try:
@@ -149,8 +153,8 @@ def _fetch(package: DebianPackage, date: str, folder: Path, stopped: Event) -> N
             failures.append(f"{url}: {error}")
     raise NotToBeHad(
         f"{package.name} {package.version} is not to be had: {'; '.join(failures)}",
-        fix="look at the network (DERL_DEBIAN_MIRROR names another mirror); where Debian has a "
-        "newer version by now, lock that: derl-image lock",
+        fix="look at the network (DERL_DEBIAN_MIRROR, DERL_UBUNTU_MIRROR name other mirrors); "
+        "where Debian has a newer version by now, lock that: derl-image lock",
     )
 
 

@@ -30,7 +30,6 @@ from gvmi.package_locks import (
 from gvmi.purposes import DEBIAN_PURPOSES, PYTHON_PURPOSES
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_SUITES = ("debian bookworm", "debian bookworm-updates", "debian-security bookworm-security")
 _URI = re.compile(r"'(\S+)' (\S+) (\d+) SHA256:([0-9a-f]{64})")
 
 
@@ -47,10 +46,15 @@ def lock_debian(purposes: Iterable[str], today: datetime | None = None) -> Debia
         )
     sections = dict(read_debian_lock().sections) if DEBIAN_LOCK.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
-        apt = _IsolatedApt(Path(scratch))
+        known: dict[tuple[str, ...], _IsolatedApt] = {}
         for purpose in purposes:
             wanted = DEBIAN_PURPOSES[purpose]
+            if wanted.sources not in known:
+                folder = Path(scratch) / str(len(known))
+                known[wanted.sources] = _IsolatedApt(folder, wanted.sources)
+            apt = known[wanted.sources]
             rows = apt.closure(wanted.packages) if wanted.closed else apt.exactly(wanted.packages)
+            rows += wanted.fixed
             sections[purpose] = tuple(sorted(rows, key=lambda one: one.name))
     # at the day's end the archive, too, has what the mirror has now
     end = (today or datetime.now(UTC)) + timedelta(days=1)
@@ -87,15 +91,15 @@ def lock_python(purpose: str) -> tuple[PythonPackage, ...]:
 class _IsolatedApt:
     """An apt that knows nothing of this machine's packages and settings."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lines: Sequence[str]) -> None:
         for name in ("state/lists/partial", "cache/archives/partial", "none"):
             (folder / name).mkdir(parents=True)
         (folder / "status").touch()
         sources = folder / "sources.list"
         sources.write_text(
             "".join(
-                f"deb [signed-by={KEYRING}] {MIRROR}/{archive} {suite} main\n"
-                for archive, suite in (line.split() for line in _SUITES)
+                f"deb [signed-by={KEYRING}] {MIRROR}/{archive} {suite} {section}\n"
+                for archive, suite, section in (line.split() for line in lines)
             )
         )
         settings = {

@@ -22,7 +22,7 @@ _VERSION = re.compile(r"[A-Za-z0-9.+:~-]+")
 _DATE = re.compile(r"\d{8}T\d{6}Z")
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.+!_-]+) --hash=sha256:([0-9a-f]{64})")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_POOL_PATH = re.compile(r"(debian|debian-security)/pool/[A-Za-z0-9+._~%/-]+\.deb")
+_POOL_PATH = re.compile(r"(debian|debian-security|ubuntu)/pool/[A-Za-z0-9+._~%/-]+\.deb")
 
 
 @dataclass(frozen=True)

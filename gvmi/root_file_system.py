@@ -35,9 +35,12 @@ _LINKS = {
 # of Debian's packages: what needs a desktop, a package manager or a reader
 _UNWANTED = (
     "etc/skel/",
+    "etc/OpenCL/",
     "etc/profile",
     "etc/update-motd.d/",
     "usr/lib/x86_64-linux-gnu/gconv/",
+    "usr/lib/x86_64-linux-gnu/libcudadebugger.so",
+    "usr/lib/x86_64-linux-gnu/libnvidia-opencl.so",
     "usr/lib/python3.11/ctypes/macholib/",
     "usr/lib/python3.11/idlelib/",
     "usr/lib/python3.11/lib2to3/",
@@ -68,13 +71,29 @@ _UNWANTED_IN_WHEELS = (
     "numpy/_core/lib/",
     "zstandard/_cffi.cpython-311-x86_64-linux-gnu.so",  # needs cffi, which is not there
     "Box2D/examples/",
-    "torch/bin/",
     "torch/include/",
     "torch/share/",
     "torch/test/",
     "torch/testing/_internal/",
 )
 _UNSTRIPPED = ("zstandard/backend_c*.so",)
+# of CUDA's libraries: for several cards at once or for profilers, second copies, other interfaces;
+# none is needed by another library, all are opened by name if at all
+_UNWANTED_CUDA_FILES = (
+    "cublas/lib/libnvblas.so.12",
+    "cuda_cupti/lib/libcheckpoint.so",
+    "cuda_cupti/lib/libnvperf_host.so",
+    "cuda_cupti/lib/libnvperf_target.so",
+    "cuda_cupti/lib/libpcsamplingutil.so",
+    "cuda_nvrtc/lib/libnvrtc-builtins.alt.so.12.8",
+    "cuda_nvrtc/lib/libnvrtc.alt.so.12",
+    "cufft/lib/libcufftw.so.11",
+    "cufile/lib/libcufile_rdma.so.1",
+    "cusolver/lib/libcusolverMg.so.11",
+    "nvshmem/lib/libnvshmem_device.bc",
+)
+# cupy compiles with these when it runs
+_KEPT_HEADERS = ("cupy/_core/include", "nvidia/cuda_runtime/include")
 _KINDS_UNWANTED_IN_WHEELS = (".a", ".h", ".hpp", ".cuh", ".pyi", ".pxd", ".pyx", ".lib")
 
 
@@ -97,8 +116,12 @@ def make_root(ingredients: Ingredients, root: Path, run: RunInRoot) -> None:
         ImageToolError: a package is broken, or a module does not compile.
     """
     unpack(ingredients.packages, root, is_wanted)
+    shared = root / SITE_PACKAGES[1:] / "nvidia/__init__.py"
     for wheel in ingredients.wheels:
+        shared.unlink(missing_ok=True)  # empty, and in most of NVIDIA's wheels
         install_wheel(wheel, root, SITE_PACKAGES, f"{PREFIX}/bin/python3")
+    if shared.parent.is_dir():
+        shared.touch()
     prune_wheels(root / SITE_PACKAGES[1:])
     make_links_relative(root)
     for name in _FOLDERS:
@@ -130,7 +153,17 @@ def prune_wheels(packages: Path) -> None:
             shutil.rmtree(packages / name, ignore_errors=True)
         else:
             (packages / name).unlink(missing_ok=True)
+    for path in (packages / "torch/bin").glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "torch_shm_manager":  # without it torch is not imported
+            path.unlink()
+    for name in _UNWANTED_CUDA_FILES:
+        (packages / "nvidia" / name).unlink(missing_ok=True)
     for folder, folders, names in os.walk(packages):
+        if os.path.relpath(folder, packages) in _KEPT_HEADERS:
+            folders.clear()
+            continue
         for name in [name for name in folders if name == "tests"]:
             shutil.rmtree(Path(folder) / name)
             folders.remove(name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from gvmi.build_root import Jailed, run_jailed
-from gvmi.variants import ENVIRONMENT, SOURCE_DATE_EPOCH, WORK_VOLUME
+from gvmi.variants import ENVIRONMENT, SOURCE_DATE_EPOCH, WORK_VOLUME, Variant
 from requestor.mock_golem.images.gvmi_file import trailer
 
 Compression = Literal["gzip", "lzo", "xz", "lz4"]
@@ -23,6 +23,11 @@ _OPTIONS: dict[Compression, tuple[str, ...]] = {
     "xz": ("-Xbcj", "x86"),
     "lz4": ("-Xhc",),
 }
+
+
+def usual_compression(variant: Variant) -> Compression:
+    """Return the one that starts soonest, but for CUDA's gigabytes the smaller one."""
+    return "gzip" if variant == "cuda" else Squeeze.compression
 
 
 @dataclass(frozen=True)

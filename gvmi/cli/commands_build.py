@@ -15,7 +15,7 @@ from gvmi.building import BuildOptions, BuiltImage
 from gvmi.building import build as build_image
 from gvmi.docker_engine import DEFAULT_BASE
 from gvmi.docker_way import build_with_docker
-from gvmi.squashing import COMPRESSIONS, Compression, Squeeze
+from gvmi.squashing import COMPRESSIONS, Compression, Squeeze, usual_compression
 from gvmi.variants import SPECS, VARIANTS, Variant
 
 _VARIANT_LINES = "\n\n".join(f"`{name}`: {SPECS[name].summary}." for name in VARIANTS)
@@ -33,9 +33,8 @@ _VARIANT_LINES = "\n\n".join(f"`{name}`: {SPECS[name].summary}." for name in VAR
 @click.option(
     "--compression",
     type=click.Choice(COMPRESSIONS),
-    default=Squeeze.compression,
-    show_default=True,
-    help="What Golem's runtime can read; gvmi/README.md has the sizes and start times of each.",
+    help="Default: lzo, for `cuda` gzip. What Golem's runtime can read; gvmi/README.md has the "
+    "sizes and start times of each.",
 )
 @click.option(
     "--with",
@@ -53,15 +52,17 @@ _VARIANT_LINES = "\n\n".join(f"`{name}`: {SPECS[name].summary}." for name in VAR
     help="What unpacks the packages, with Docker; any Debian. Nothing of it is in the image.",
 )
 @click.option("--fresh", is_flag=True, help="Compile the kernels anew, even if they are kept.")
+@click.option("--without-nvcc", is_flag=True, help="`cuda`: leave the CUDA kernels out.")
 @click.option("--no-lock", is_flag=True, help="Leave gvmi/image.lock.yaml as it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def build(
     variant: Variant,
     output: Path | None,
-    compression: Compression,
+    compression: Compression | None,
     way: Literal["auto", "bubblewrap", "docker"],
     docker_base: str,
     fresh: bool,
+    without_nvcc: bool,
     no_lock: bool,
     as_json: bool,
 ) -> None:
@@ -71,7 +72,11 @@ def build(
     those that gvmi/locks names, each held to its SHA-256.
     """
     options = BuildOptions(
-        output=output, squeeze=Squeeze(compression), fresh=fresh, locks=not no_lock
+        output=output,
+        squeeze=Squeeze(compression or usual_compression(variant)),
+        fresh=fresh,
+        locks=not no_lock,
+        nvcc=not without_nvcc,
     )
     started = time.monotonic()
 

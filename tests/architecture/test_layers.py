@@ -84,7 +84,7 @@ DOORS = {
     "gymnasium": ["provider_image.environments*", "provider_image.learners.sb3*"],
     "cupy": ["native_kernels.cuda*"],
     "safetensors": ["provider_image.wire*"],
-    "zstandard": ["provider_image.wire*"],
+    "zstandard": ["provider_image.wire*", "gvmi.ubuntu_packages"],
     "pydantic": ["requestor.config*", "requestor.mock_golem*"],
     "yaml": ["requestor.config*", "requestor.mock_golem*", "requestor.cli*", "gvmi.*lock*"],
     "cyclonedx": ["gvmi.bill_of_materials"],
