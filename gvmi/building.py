@@ -169,8 +169,10 @@ def describe(contents: Contents, root: Path) -> Path:
         contents.variant, contents.sources, contents.debian, contents.python, site_packages
     )
     bill.write_text(text + "\n")
-    for path in share.iterdir():
-        path.chmod(0o644)  # whatever the umask
+    for path in (*share.iterdir(), packages / "status"):  # whatever the umask
+        path.chmod(0o644)
+    for folder in (share, packages, packages.parent):
+        folder.chmod(0o755)
     return bill
 
 

@@ -56,7 +56,7 @@ def workplace(tmp_path: Path, build_root: Path, monkeypatch: pytest.MonkeyPatch)
     def gather(variant: Variant, progress: object, **options: object) -> Contents:
         return contents(variant, wheel)
 
-    def make_root(ingredients: Ingredients, root: Path) -> None:
+    def make_root(ingredients: Ingredients, root: Path, run: object) -> None:
         for one in ingredients.wheels:
             install_wheel(one, root, SITE_PACKAGES, "/opt/derl/bin/python3")
         for name in ("tmp", "var/tmp", SHARE[1:]):

@@ -166,9 +166,9 @@ def test_one_package_that_is_not_to_be_had_does_not_lose_the_others(mirror: Mirr
 
 
 def test_a_relative_cache_folder_is_not_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("HOME", "/var/somebody")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache_folder() == Path("/home/somebody/.cache/derl")
+    assert cache_folder() == Path("/var/somebody/.cache/derl")
     monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache/mine")
     assert cache_folder() == Path("/var/cache/mine/derl")
 

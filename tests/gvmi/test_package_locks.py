@@ -131,7 +131,7 @@ def test_python_packages_that_are_not_locked_are_named_with_the_way_to_them(fold
         "torch==2.13.0 --hash=sha256:" + "0c" * 31,
         "torch==2.13.0;python_version>'3' --hash=sha256:" + "0c" * 32,
         "torch==https://else.where/x.whl --hash=sha256:" + "0c" * 32,
-        "--index-url https://else.where",
+        "--index-url=else.where",
         "-r other.txt",
         "caf\xe9==1 --hash=sha256:" + "0c" * 32,
     ],

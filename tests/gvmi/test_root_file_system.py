@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gvmi import root_file_system
-from gvmi.build_root import Jailed, run_jailed
+from gvmi.build_root import Jailed, run_in_root, run_jailed
 from gvmi.debian_packages import unpack
 from gvmi.downloads import cache_folder
 from gvmi.errors import ImageToolError
@@ -153,20 +153,20 @@ def test_modules_are_compiled_by_the_images_python_and_never_checked(
     packages = debian_root / SITE_PACKAGES[1:]
     write(packages / "tiny" / "__init__.py", "NAMES = {'a', 'b', 'c'}\nx = 'abc'\n")
     compiled = packages / "tiny/__pycache__/__init__.cpython-311.pyc"
-    byte_compile(debian_root)
+    byte_compile(debian_root, run_in_root)
     raw = compiled.read_bytes()
     # PEP 552: after the magic number, 1 means a hash of the source that is not checked
     assert raw[4:8] == bytes([1, 0, 0, 0])
     compiled.unlink()
     os.utime(packages / "tiny" / "__init__.py", (1, 1))
-    byte_compile(debian_root)
+    byte_compile(debian_root, run_in_root)
     assert compiled.read_bytes() == raw
     write(packages / "tiny" / "__init__.py", "raise SystemExit('looked at')\n")
     program = f"import sys; sys.path.append({SITE_PACKAGES!r}); import tiny; print(tiny.x)"
     run_jailed(debian_root, Jailed(["/usr/bin/python3.11", "-I", "-c", program]))
     write(packages / "tiny" / "broken.py", "def\n")
     with pytest.raises(ImageToolError, match=r"(?s)failed in the build root:.*broken\.py") as error:
-        byte_compile(debian_root)
+        byte_compile(debian_root, run_in_root)
     assert "SyntaxError" in str(error.value)
     shutil.rmtree(packages / "tiny")
 

@@ -99,7 +99,7 @@ def test_wrong_usage_ends_with_2(
 def test_without_bubblewrap_the_way_to_it_is_told(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    done = run({**environment, "PATH": str(tmp_path)}, "build", "native")
+    done = run({**environment, "PATH": str(tmp_path)}, "build", "native", "--with", "bubblewrap")
     assert done.returncode == 4
     assert done.stderr.splitlines() == [
         "derl-image: there is no bubblewrap, in which the image is built",
