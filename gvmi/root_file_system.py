@@ -216,6 +216,9 @@ def byte_compile(root: Path, run: RunInRoot) -> None:
 def check_imports(root: Path, run: RunInRoot) -> None:
     """Have the image's Python import what a worker does first; raises `ImageToolError`."""
     program = "import native_kernels, provider_image.round_runner, provider_image.wire"
+    if (root / SITE_PACKAGES[1:] / "stable_baselines3").is_dir():
+        program += "; from provider_image.learners import load_learner"
+        program += "; load_learner('ppo', 'sb3').packages()"
     environment = {**ENVIRONMENT, "HOME": "/tmp", "TMPDIR": "/tmp"}
     run(root, [f"{PREFIX}/bin/python3", "-c", program], environment)
 

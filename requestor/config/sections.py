@@ -214,7 +214,7 @@ def _manifest(value: Any) -> Any:
 class GolemConfig(Section):
     """`golem`: where compute is rented, how much of it, and for how much.
 
-    `image` is a hash, a tag (`user/repo:tag`), `lock:<variant>` (the one in gvmi/image.lock.yaml) or
+    `image` is a hash, a tag (`user/repo:tag`), `lock:<variant>` (that of gvmi/image.lock.yaml), or
     `lock:auto` (the smallest of those that does the run's work). Tags and hashes are looked up at
     `registry_url`; null is Golem's registry in mode yagna, and the private daemon's own in the
     others. `fleet` (modes mock and testnet) and the files of
