@@ -13,6 +13,7 @@ from gvmi.errors import BadImage
 _AR_MAGIC = b"!<arch>\n"
 _HEADER_BYTES = 60
 _MAX_UNPACKED_BYTES = 1 << 30
+_BLOCK_BYTES = 16 << 10
 
 
 def in_debians_form(package: Path) -> Path:
@@ -47,11 +48,14 @@ def _header(name: bytes, size: int) -> bytes:
 
 
 def _decompressed(data: bytes, package: Path) -> bytes:
+    frame, unpacked = zstandard.ZstdDecompressor().decompressobj(), bytearray()
     try:
-        with zstandard.ZstdDecompressor().stream_reader(data) as reader:
-            unpacked = reader.read(_MAX_UNPACKED_BYTES + 1)
+        for start in range(0, len(data), _BLOCK_BYTES):
+            unpacked += frame.decompress(data[start : start + _BLOCK_BYTES])
+            if len(unpacked) > _MAX_UNPACKED_BYTES:
+                raise BadImage(f"{package}: unpacks to more than {_MAX_UNPACKED_BYTES >> 20} MiB")
     except zstandard.ZstdError as error:
         raise BadImage(f"{package}: a broken package: {error}") from error
-    if len(unpacked) > _MAX_UNPACKED_BYTES:
-        raise BadImage(f"{package}: unpacks to more than {_MAX_UNPACKED_BYTES >> 20} MiB")
-    return unpacked
+    if not frame.eof:
+        raise BadImage(f"{package}: a broken package: it ends too soon")
+    return bytes(unpacked)
