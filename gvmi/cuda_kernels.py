@@ -14,14 +14,13 @@ import re
 import shutil
 import tempfile
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 
 from gvmi.build_root import Jailed, make_build_root, run_jailed
 from gvmi.debian_packages import unpack
 from gvmi.downloads import Progress, cache_folder, fetch_debian, fetch_wheels
 from gvmi.package_locks import read_debian_lock, read_python_lock
-from gvmi.provider_wheel import REPOSITORY, source_files, sources_digest, version
+from gvmi.provider_wheel import REPOSITORY, keep_wheel, source_files, sources_digest, version
 from gvmi.purposes import NVIDIA_DRIVER
 from gvmi.variants import SOURCE_DATE_EPOCH
 
@@ -61,17 +60,14 @@ def build_cuda_wheel(progress: Progress, *, fresh: bool = False) -> Path:
     """
     root = make_cuda_root(progress)
     kept = cache_folder() / "wheels" / f"{sources_digest()[:16]}-{root.name}"
-    if fresh:
-        shutil.rmtree(kept, ignore_errors=True)
-    if not kept.exists():
+    if fresh or not kept.exists():
         progress("compiling the kernels for CUDA (about three CPU-minutes)")
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
             module = _compile(root, Path(scratch))
             (Path(scratch) / "kept").mkdir()
             _write_wheel(module, Path(scratch) / "kept")
-            with suppress(FileExistsError):  # another build was quicker
-                os.rename(Path(scratch) / "kept", kept)
+            keep_wheel(Path(scratch) / "kept", kept)
     return next(kept.glob("*.whl"))
 
 
@@ -102,8 +98,11 @@ def make_cuda_root(progress: Progress) -> Path:
         # nvcc links it always, and no other version than its own. Kernels that start kernels would
         # need it, of which there are none here.
         (draft / _LIBRARIES / "libcudadevrt.a").write_bytes(b"!<arch>\n")
-        with suppress(FileExistsError):
+        try:
             os.rename(draft, folder)
+        except OSError:
+            if not folder.exists():  # if it does, another build was quicker
+                raise
     return folder
 
 

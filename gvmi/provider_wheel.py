@@ -125,24 +125,25 @@ def build_provider_wheel(progress: Progress, *, fresh: bool = False) -> Provider
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
             _compile(root, Path(scratch), sources)
-            _keep(Path(scratch), kept)
+            keep_wheel(Path(scratch) / "out", kept)
     wheels = list(kept.glob("*.whl"))
     if len(wheels) != 1:
         raise ImageToolError(f"{kept} holds {len(wheels)} wheels", fix=f"rm -r {kept}")
     return ProviderWheel(wheels[0], sources, root.name)
 
 
-def _keep(scratch: Path, kept: Path) -> None:
+def keep_wheel(built: Path, kept: Path) -> None:
     """Put a built wheel's folder in its place, instead of one that is there."""
+    before = built.with_name("before")
     while True:
         with suppress(FileNotFoundError):
-            os.rename(kept, scratch / "before")
+            os.rename(kept, before)
         try:
-            os.rename(scratch / "out", kept)
+            os.rename(built, kept)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            shutil.rmtree(scratch / "before", ignore_errors=True)  # another build was quicker
+            shutil.rmtree(before, ignore_errors=True)  # another build was quicker
         else:
             return
 
