@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gvmi.errors import ImageToolError
-from gvmi.root_file_system import SHARE, Ingredients, make_root, strip_command
+from gvmi.root_file_system import Ingredients, make_root, strip_command
 
-PACKAGES, WHEELS, SHARED = Path("/packages"), Path("/wheels"), Path("/share")
+PACKAGES, WHEELS, DESCRIPTION = Path("/packages"), Path("/wheels"), Path("/description")
 IMAGE = Path("/image")
 MODULES = (
     "__init__",
@@ -54,10 +54,13 @@ def main() -> None:
     make_root(ingredients, IMAGE, run_in_chroot)
     if command := strip_command(IMAGE):
         subprocess.run(command, stdin=subprocess.DEVNULL, check=True)
-    for path in sorted(SHARED.iterdir()):
-        target = IMAGE / SHARE[1:] / path.name
-        shutil.copyfile(path, target)
-        target.chmod(0o644)
+    for path in sorted(DESCRIPTION.rglob("*")):
+        target = IMAGE / path.relative_to(DESCRIPTION)
+        if path.is_dir():
+            target.mkdir(exist_ok=True)
+        else:
+            shutil.copyfile(path, target)
+        target.chmod(0o755 if path.is_dir() else 0o644)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ from gvmi.package_locks import read_debian_lock
 from gvmi.provider_wheel import REPOSITORY
 from gvmi.root_file_system import FILES, SHARE, SITE_PACKAGES
 from gvmi.squashing import Squeeze, mksquashfs_options, settings_json
-from gvmi.variants import Variant
+from gvmi.variants import PREFIX, Variant
 from requestor.mock_golem.images.gvmi_file import ContainerSettings, read_gvmi, trailer
 
 DOCKERFILE = REPOSITORY / "provider_image" / "Dockerfile"
@@ -95,7 +95,7 @@ def build_with_docker(
         progress("docker build: the image")
         build_image(ImageBuild(context, "image", image, base, contents.labels))
         bill = target.with_name(target.name.removesuffix(".gvmi") + ".cdx.json")
-        shutil.copyfile(context / "share" / BILL_NAME, bill)
+        shutil.copyfile(context / "description" / SHARE[1:] / BILL_NAME, bill)
     progress("gvmkit-build")
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         draft = Path(scratch) / "image.gvmi"
@@ -142,7 +142,7 @@ def write_context(contents: Contents, how: Squeeze, context: Path, progress: Pro
         _put(wheel, context / "wheels" / f"{number:03}" / wheel.name)
     shutil.copyfile(DOCKERFILE, context / "Dockerfile")
     _write_recipe(how, context / "recipe")
-    _write_share(contents, context / "share")
+    _write_description(contents, context / "description")
 
 
 def mksquashfs_script(how: Squeeze) -> str:
@@ -201,19 +201,17 @@ def _write_recipe(how: Squeeze, recipe: Path) -> None:
     script.chmod(0o755)
 
 
-def _write_share(contents: Contents, share: Path) -> None:
+def _write_description(contents: Contents, root: Path) -> None:
     """Describe the image from the wheels' own descriptions, before anything is installed."""
-    with tempfile.TemporaryDirectory() as scratch:
-        root = Path(scratch)
-        packages = root / SITE_PACKAGES[1:]
-        packages.mkdir(parents=True)
-        for wheel in contents.ingredients.wheels:
-            with zipfile.ZipFile(wheel) as archive:
-                for name in archive.namelist():
-                    if name.split("/")[0].endswith(".dist-info"):
-                        archive.extract(name, packages)
-        describe(contents, root)
-        shutil.copytree(root / SHARE[1:], share)
+    packages = root / SITE_PACKAGES[1:]
+    packages.mkdir(parents=True)
+    for wheel in contents.ingredients.wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            for name in archive.namelist():
+                if name.split("/")[0].endswith(".dist-info"):
+                    archive.extract(name, packages)
+    describe(contents, root)
+    shutil.rmtree(root / PREFIX[1:] / "lib")
 
 
 def _put(file: Path, place: Path) -> None:
