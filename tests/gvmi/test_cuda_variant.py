@@ -44,6 +44,7 @@ def test_what_cupy_compiles_with_stays_and_what_serves_several_cards_goes(tmp_pa
         "nvidia/cuda_runtime/include/cuda_fp16.h",
         "nvidia/cusolver/lib/libcusolver.so.11",
         "torch/bin/torch_shm_manager",
+        "torch/testing/_internal/logging_tensor.py",
     )
     dropped = (
         "nvidia/cudnn/include/cudnn.h",
@@ -51,6 +52,7 @@ def test_what_cupy_compiles_with_stays_and_what_serves_several_cards_goes(tmp_pa
         "nvidia/nvshmem/lib/libnvshmem_device.a",
         "torch/bin/models/one.ptl",
         "torch/bin/protoc",
+        "torch/testing/_internal/common_cuda.py",
     )
     for name in (*kept, *dropped):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
