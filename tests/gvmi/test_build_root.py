@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gvmi import build_root
-from gvmi.build_root import make_build_root
-from gvmi.errors import BadImage
+from gvmi.build_root import Jailed, make_build_root, run_jailed
+from gvmi.errors import BadImage, ImageToolError, MachineUnfit
 from tests.gvmi.made_packages import entry, write_deb, write_wheel
 
 
@@ -91,3 +91,22 @@ def test_of_two_made_at_once_one_is_kept(
 
     monkeypatch.setattr(build_root, "fetch_wheels", slow)
     assert [make()] == others == kept(tmp_path)
+
+
+def test_a_bubblewrap_that_may_not_work_here_is_told_from_a_command_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bwrap"
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    program.write_text(
+        "#!/bin/sh\necho 'bwrap: No permissions to create a new namespace'; exit 1\n"
+    )
+    program.chmod(0o755)
+    with pytest.raises(MachineUnfit, match="bubblewrap does not work here: .*namespace") as error:
+        run_jailed(tmp_path, Jailed(["/usr/bin/tool"]))
+    assert "unprivileged_userns_clone" in (error.value.fix or "")
+    program.write_text("#!/bin/sh\nseq 100; echo 'tool: broken'; exit 3\n")
+    with pytest.raises(ImageToolError, match="tool failed in the build root") as failed:
+        run_jailed(tmp_path, Jailed(["/usr/bin/tool"]))
+    assert str(failed.value).splitlines()[1:3] == ["72", "73"]  # the last 30 lines
+    assert str(failed.value).endswith("tool: broken")
