@@ -98,11 +98,9 @@ def test_a_bubblewrap_that_may_not_work_here_is_told_from_a_command_that_fails(
 ) -> None:
     program = tmp_path / "bwrap"
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    program.write_text(
-        "#!/bin/sh\necho 'bwrap: No permissions to create a new namespace'; exit 1\n"
-    )
+    program.write_text("#!/bin/sh\necho 'bwrap: No permission for a namespace'; exit 1\n")
     program.chmod(0o755)
-    with pytest.raises(MachineUnfit, match="bubblewrap does not work here: .*namespace") as error:
+    with pytest.raises(MachineUnfit, match=r"bubblewrap does not work here: .*namespace") as error:
         run_jailed(tmp_path, Jailed(["/usr/bin/tool"]))
     assert "unprivileged_userns_clone" in (error.value.fix or "")
     program.write_text("#!/bin/sh\nseq 100; echo 'tool: broken'; exit 3\n")
