@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gvmi.debian_packages import unpack
-from gvmi.downloads import Progress, cache_folder, fetch_debian
 from gvmi.errors import NotToBeHad
-from gvmi.package_locks import read_debian_lock
+from gvmi.packages.debian_packages import unpack
+from gvmi.packages.downloads import Progress, cache_folder, fetch_debian
+from gvmi.packages.package_locks import read_debian_lock
 
 PURPOSE = "boot"
 BUSYBOX_PACKAGE = "busybox-static"

@@ -11,11 +11,11 @@ from typing import Literal
 
 import rich_click as click
 
-from gvmi.building import BuildOptions, BuiltImage
-from gvmi.building import build as build_image
-from gvmi.docker_engine import DEFAULT_BASE
-from gvmi.docker_way import build_with_docker
-from gvmi.squashing import COMPRESSIONS, Compression, Squeeze, usual_compression
+from gvmi.assembly.building import BuildOptions, BuiltImage
+from gvmi.assembly.building import build as build_image
+from gvmi.assembly.docker_engine import DEFAULT_BASE
+from gvmi.assembly.docker_way import build_with_docker
+from gvmi.assembly.squashing import COMPRESSIONS, Compression, Squeeze, usual_compression
 from gvmi.variants import SPECS, VARIANTS, Variant
 
 _VARIANT_LINES = "\n\n".join(f"`{name}`: {SPECS[name].summary}." for name in VARIANTS)
@@ -69,7 +69,7 @@ def build(
     """Build the image of a VARIANT, the same bytes on every machine.
 
     Needs bubblewrap and, the first time, a network. The packages, the compiler among them, are
-    those that gvmi/locks names, each held to its SHA-256.
+    those that gvmi/packages/locks names, each held to its SHA-256.
     """
     options = BuildOptions(
         output=output,

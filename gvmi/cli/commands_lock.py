@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import rich_click as click
 
-from gvmi.locking import lock_debian, lock_python
-from gvmi.purposes import DEBIAN_PURPOSES, PYTHON_PURPOSES
+from gvmi.packages.locking import lock_debian, lock_python
+from gvmi.packages.purposes import DEBIAN_PURPOSES, PYTHON_PURPOSES
 
 _PURPOSES = sorted({*DEBIAN_PURPOSES, *PYTHON_PURPOSES})
 
@@ -17,8 +17,8 @@ def lock(purposes: tuple[str, ...]) -> None:
 
     Debian's packages are of one day, so those of all purposes are locked together.
 
-    For developers of DeRL: it writes gvmi/locks, which belongs into git. Images built from the new
-    locks have other hashes. Needs Debian or Ubuntu and a network.
+    For developers of DeRL: it writes gvmi/packages/locks, which belongs into git. Images built
+    from the new locks have other hashes. Needs Debian or Ubuntu and a network.
     """
     chosen = purposes or tuple(_PURPOSES)
     for purpose in chosen:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from gvmi.gvmkit_build import Listener, find_gvmkit_build
 from gvmi.image_lock import LOCK_FILE
-from gvmi.registry_account import GOLEM_REGISTRY, credentials, target
+from gvmi.registry.gvmkit_build import Listener, find_gvmkit_build
+from gvmi.registry.registry_account import GOLEM_REGISTRY, credentials, target
 
 if TYPE_CHECKING:
-    from gvmi.pushing import PushedImage
+    from gvmi.registry.pushing import PushedImage
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -52,8 +52,8 @@ def push(
     What the registry has already is not sent again: after an interruption, run the same command.
     Credentials come from REGISTRY_USER and REGISTRY_TOKEN in the environment, from nowhere else.
     """
-    from gvmi.pushing import look_at, note_tag
-    from gvmi.pushing import push as push_image
+    from gvmi.registry.pushing import look_at, note_tag
+    from gvmi.registry.pushing import push as push_image
 
     if nologin == (tag is not None):
         raise click.UsageError("give either USER/REPO:TAG, or --nologin for a push without a tag")

@@ -9,7 +9,7 @@ import importlib.metadata
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -84,10 +84,16 @@ DOORS = {
     "gymnasium": ["provider_image.environments*", "provider_image.learners.sb3*"],
     "cupy": ["native_kernels.cuda*"],
     "safetensors": ["provider_image.wire*"],
-    "zstandard": ["provider_image.wire*", "gvmi.ubuntu_packages"],
+    "zstandard": ["provider_image.wire*", "gvmi.packages.ubuntu_packages"],
     "pydantic": ["requestor.config*", "requestor.mock_golem*"],
-    "yaml": ["requestor.config*", "requestor.mock_golem*", "requestor.cli*", "gvmi.*lock*"],
-    "cyclonedx": ["gvmi.bill_of_materials"],
+    "yaml": [
+        "requestor.config*",
+        "requestor.mock_golem*",
+        "requestor.cli*",
+        "gvmi.image_lock",
+        "gvmi.packages.package_locks",
+    ],
+    "cyclonedx": ["gvmi.assembly.bill_of_materials"],
     "flatbuffers": ["requestor.mock_golem.testnet*"],
     "eth_account": ["requestor.mock_golem.testnet.chain*"],
     "eth_abi": ["requestor.mock_golem.testnet.chain*"],
@@ -203,9 +209,11 @@ def _may_import(source: str, target: str) -> bool:
     return FLOORS[target] < FLOORS[source] or (source, target) in SIDEWAYS
 
 
-def room_violations(modules: Mapping[str, str]) -> list[str]:
+def room_violations(
+    modules: Mapping[str, str], rooms: Sequence[str] = MARKETPLACE_ROOMS
+) -> list[str]:
     def room(name: str) -> int | None:
-        return next((i for i, one in enumerate(MARKETPLACE_ROOMS) if is_below(name, one)), None)
+        return next((i for i, one in enumerate(rooms) if is_below(name, one)), None)
 
     return [
         f"{edge.importer} imports {edge.target}"
@@ -278,6 +286,11 @@ def test_the_rooms_of_the_marketplace_import_downward() -> None:
     assert room_violations(sources()) == []
     up = "from requestor.marketplace.golem.renting import rental"
     assert room_violations({"requestor.marketplace.money.x": up}) != []
+
+
+def test_the_parts_of_the_image_tool_import_downward() -> None:
+    order = ("gvmi.cli", "gvmi.verification", "gvmi.registry", "gvmi.booting", "gvmi.assembly")
+    assert room_violations(sources(), (*order, "gvmi.packages")) == []
 
 
 def test_libraries_come_in_through_their_doors() -> None:

@@ -73,7 +73,7 @@ def test_the_help_of_build_names_variants_and_options(environment: dict[str, str
         assert word in done.stdout
     done = run(environment, "lock", "--help")
     assert done.returncode == 0
-    assert "gvmi/locks" in done.stdout
+    assert "gvmi/packages/locks" in done.stdout
 
 
 @pytest.mark.parametrize(

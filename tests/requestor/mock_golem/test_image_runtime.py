@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -19,6 +19,7 @@ from yapapi import Golem, Task, WorkContext
 from yapapi.config import ApiConfig
 from yapapi.payload.package import Package
 from yapapi.props.builder import DemandBuilder
+from yapapi.script import Script
 
 from requestor.mock_golem.exe_unit import IsolationError, bubblewrap_problem
 from requestor.mock_golem.images.gvmi_file import image_hash
@@ -167,7 +168,9 @@ async def test_yapapi_s_tasks_run_in_the_image(
             demand.properties["golem.srv.comp.task_package"] = await self.resolve_url()
             demand.properties["golem.srv.comp.vm.package_format"] = "gvmkit-squash"
 
-    async def worker(context: WorkContext, tasks: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def worker(
+        context: WorkContext, tasks: AsyncIterator[Task[int, Any]]
+    ) -> AsyncGenerator[Script, Any]:
         async for task in tasks:
             target = tmp_path / f"back-{task.data}"
             script = context.new_script(timeout=timedelta(seconds=60))
@@ -180,7 +183,7 @@ async def test_yapapi_s_tasks_run_in_the_image(
     requestor = await serve(FLEET)
     address = requestor.address
     monkeypatch.setenv("PATH", f"{address.gftp_directory}{os.pathsep}{os.environ['PATH']}")
-    results = {}
+    results: dict[int, Any] = {}
     async with Golem(
         budget=Decimal(1),
         payment_driver="erc20",

@@ -52,7 +52,8 @@ def isolation() -> str:
 
 @pytest_asyncio.fixture
 async def ready(make_activity: MakeActivity, image: Path) -> Activity:
-    return await (await make_activity(image=image)).ready()
+    activity: Activity = await (await make_activity(image=image)).ready()
+    return activity
 
 
 class TestWhatIsSeen:

@@ -1,0 +1,1 @@
+"""How an image comes to be; start with `building.py`, or with `docker_way.py`."""

@@ -1,0 +1,1 @@
+"""Packages that images are made of: chosen, locked, fetched, unpacked; start with `purposes.py`."""

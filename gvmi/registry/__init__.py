@@ -1,0 +1,1 @@
+"""How an image gets to a registry, by unmodified gvmkit-build; start with `pushing.py`."""
