@@ -47,7 +47,7 @@ def require_bubblewrap() -> str:
     if found is None:
         raise MachineUnfit(
             "there is no bubblewrap, in which the image is built",
-            fix="sudo apt install bubblewrap (or with Docker: derl-image build --with docker)",
+            fix="sudo apt install bubblewrap",
         )
     return found
 
