@@ -16,6 +16,7 @@ from gvmi.assembly.building import build as build_image
 from gvmi.assembly.docker_engine import DEFAULT_BASE
 from gvmi.assembly.docker_way import build_with_docker
 from gvmi.assembly.squashing import COMPRESSIONS, Compression, Squeeze, usual_compression
+from gvmi.packages.cache_cleaning import cache_in_use
 from gvmi.variants import SPECS, VARIANTS, Variant
 
 _VARIANT_LINES = "\n\n".join(f"`{name}`: {SPECS[name].summary}." for name in VARIANTS)
@@ -85,10 +86,11 @@ def build(
 
     if way == "auto":
         way = "bubblewrap" if shutil.which("bwrap") else "docker"
-    if way == "docker":
-        built = build_with_docker(variant, options, progress, docker_base)
-    else:
-        built = build_image(variant, options, progress)
+    with cache_in_use():
+        if way == "docker":
+            built = build_with_docker(variant, options, progress, docker_base)
+        else:
+            built = build_image(variant, options, progress)
     _show(built, as_json=as_json)
 
 

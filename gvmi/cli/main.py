@@ -10,6 +10,7 @@ import rich_click as click
 
 from gvmi.cli.commands_boot import boot
 from gvmi.cli.commands_build import build
+from gvmi.cli.commands_clean import clean
 from gvmi.cli.commands_lock import lock
 from gvmi.cli.commands_push import push
 from gvmi.cli.commands_verify import verify
@@ -45,7 +46,7 @@ def cli() -> None:
     """
 
 
-for command in (boot, build, lock, push, verify):
+for command in (boot, build, clean, lock, push, verify):
     cli.add_command(command)
 
 

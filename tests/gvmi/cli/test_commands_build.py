@@ -103,7 +103,7 @@ def test_without_bubblewrap_the_way_to_it_is_told(
     assert done.returncode == 4
     assert done.stderr.splitlines() == [
         "derl-image: there is no bubblewrap, in which the image is built",
-        "fix: sudo apt install bubblewrap (or with Docker: derl-image build --with docker)",
+        "fix: sudo apt install bubblewrap",
     ]
 
 
