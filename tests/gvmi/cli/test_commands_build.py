@@ -48,7 +48,11 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
 
 
 def left_in(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "in-use"
+    )
 
 
 @pytest.fixture
