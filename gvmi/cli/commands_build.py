@@ -16,6 +16,7 @@ from gvmi.assembly.building import build as build_image
 from gvmi.assembly.docker_engine import DEFAULT_BASE
 from gvmi.assembly.docker_way import build_with_docker
 from gvmi.assembly.squashing import COMPRESSIONS, Compression, Squeeze, usual_compression
+from gvmi.image_lock import LockedImage, read_lock
 from gvmi.packages.cache_cleaning import cache_in_use
 from gvmi.variants import SPECS, VARIANTS, Variant
 
@@ -86,17 +87,28 @@ def build(
 
     if way == "auto":
         way = "bubblewrap" if shutil.which("bwrap") else "docker"
+    before = read_lock().get(variant)
     with cache_in_use():
         if way == "docker":
             built = build_with_docker(variant, options, progress, docker_base)
         else:
             built = build_image(variant, options, progress)
-    _show(built, as_json=as_json)
+    is_usual = options.squeeze == Squeeze(usual_compression(variant))
+    repeats = is_repeated(built.locked, before) if is_usual else None
+    _show(built, repeats, as_json=as_json)
 
 
-def _show(image: BuiltImage, *, as_json: bool) -> None:
+def is_repeated(built: LockedImage, before: LockedImage | None) -> bool | None:
+    """Say whether an image is the one that was locked; None if that was of other sources."""
+    if before is None or before.sources != built.sources:
+        return None
+    return before.sha3 == built.sha3
+
+
+def _show(image: BuiltImage, repeats: bool | None, *, as_json: bool) -> None:
+    """Tell what was built; `repeats` says whether the same sources gave the locked bytes again."""
     if as_json:
-        facts = {"path": str(image.path), "seconds": round(image.seconds, 1)}
+        facts = {"path": str(image.path), "seconds": round(image.seconds, 1), "repeats": repeats}
         facts |= {"unpacked_bytes": image.unpacked_bytes, **asdict(image.locked)}
         click.echo(json.dumps(facts))
         return
@@ -105,4 +117,10 @@ def _show(image: BuiltImage, *, as_json: bool) -> None:
     click.echo(f"  {size:.1f} MB, {image.unpacked_bytes / 1e6:.0f} MB unpacked")
     click.echo(f"  SHA3-224 {image.locked.sha3}")
     click.echo(f"  built in {image.seconds:.0f} s from {image.locked.commit}")
+    if repeats is not None:
+        click.echo(
+            "  the same bytes as the image that was locked"
+            if repeats
+            else "  NOT the bytes that were locked of the same sources: this should not happen"
+        )
     click.echo(f"next: derl-image verify {image.path}")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from gvmi.cli.commands_build import is_repeated
+from gvmi.image_lock import LockedImage
 from gvmi.variants import SPECS
 
 PROGRAM = """
@@ -170,3 +172,11 @@ def test_an_interrupted_build_ends_with_130_and_leaves_nothing_half_written(
     assert said.splitlines()[-1] == "derl-image: interrupted; nothing is half written"
     assert "Traceback" not in said
     assert left_in(tmp_path) == []
+
+
+def test_the_same_sources_must_give_the_locked_bytes() -> None:
+    built = LockedImage("native", "0a" * 28, 10, "5" * 64, "abc")
+    assert is_repeated(built, None) is None
+    assert is_repeated(built, LockedImage("native", "0a" * 28, 10, "6" * 64, "abc")) is None
+    assert is_repeated(built, LockedImage("native", "0a" * 28, 10, "5" * 64, "abd")) is True
+    assert is_repeated(built, LockedImage("native", "0b" * 28, 10, "5" * 64, "abc")) is False
