@@ -74,12 +74,9 @@ _UNWANTED_IN_WHEELS = (
     "torch/include/",
     "torch/share/",
     "torch/test/",
+    "torch/testing/_internal/py312_intrinsics.py",  # no Python 3.11
 )
-# all that one version of torch or the other asks for, of these folders, when it is imported
-_NEEDED_BY_TORCH = {
-    "torch/bin": ("torch_shm_manager",),
-    "torch/testing/_internal": ("__init__.py", "logging_tensor.py"),
-}
+_NEEDED_OF_TORCHS_PROGRAMS = "torch_shm_manager"  # torch is not imported without it
 _UNSTRIPPED = ("zstandard/backend_c*.so",)
 # of CUDA's libraries: for several cards at once or for profilers, second copies, other interfaces;
 # none is needed by another library, all are opened by name if at all
@@ -157,12 +154,11 @@ def prune_wheels(packages: Path) -> None:
             shutil.rmtree(packages / name, ignore_errors=True)
         else:
             (packages / name).unlink(missing_ok=True)
-    for folder_name, needed in _NEEDED_BY_TORCH.items():
-        for path in (packages / folder_name).glob("*"):
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name not in needed:
-                path.unlink()
+    for path in (packages / "torch/bin").glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != _NEEDED_OF_TORCHS_PROGRAMS:
+            path.unlink()
     for name in _UNWANTED_CUDA_FILES:
         (packages / "nvidia" / name).unlink(missing_ok=True)
     for folder, folders, names in os.walk(packages):
