@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import zipfile
@@ -21,6 +20,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from gvmi.assembly.build_root import require_bubblewrap
 from gvmi.assembly.building import (
     BILL_NAME,
     IMAGES_FOLDER,
@@ -44,7 +44,8 @@ from gvmi.assembly.docker_engine import (
 from gvmi.assembly.provider_wheel import REPOSITORY
 from gvmi.assembly.root_file_system import FILES, SHARE, SITE_PACKAGES
 from gvmi.assembly.squashing import Squeeze, mksquashfs_options, settings_json
-from gvmi.errors import ImageToolError, MachineUnfit
+from gvmi.errors import ImageToolError
+from gvmi.gvmkit_program import find_gvmkit_build
 from gvmi.packages.downloads import Progress, cache_folder, fetch_debian
 from gvmi.packages.package_locks import read_debian_lock
 from gvmi.variants import PREFIX, Variant
@@ -78,7 +79,8 @@ def build_with_docker(
         ImageToolError: it cannot be built; nothing of an earlier image is lost.
     """
     started = time.monotonic()
-    program = find_gvmkit_build()
+    require_bubblewrap()  # the kernels' wheel is compiled in it
+    program = os.fspath(find_gvmkit_build())
     require_engine()
     contents = gather(variant, progress, fresh=options.fresh, nvcc=options.nvcc)
     base = provide_base(base, progress)
@@ -109,21 +111,6 @@ def build_with_docker(
     locked = record(contents, target, locks=options.locks)
     return BuiltImage(target, locked, image_bytes(image), time.monotonic() - started)
 
-
-def find_gvmkit_build() -> str:
-    """Return the path of gvmkit-build, which comes with DeRL.
-
-    Raises:
-        MachineUnfit: it is not there.
-    """
-    beside = Path(sys.executable).with_name("gvmkit-build")
-    found = str(beside) if beside.exists() else shutil.which("gvmkit-build")
-    if found is None:
-        raise MachineUnfit(
-            "there is no gvmkit-build (its wheel is for Linux on x86-64)",
-            fix=f"{sys.executable} -m pip install gvmkit-build==0.3.19",
-        )
-    return found
 
 
 def write_context(contents: Contents, how: Squeeze, context: Path, progress: Progress) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -44,7 +43,7 @@ _VARIANT_LINES = "\n\n".join(f"`{name}`: {SPECS[name].summary}." for name in VAR
     type=click.Choice(["auto", "bubblewrap", "docker"]),
     default="auto",
     show_default=True,
-    help="How the root file system comes to be; auto takes Docker only if there is no bubblewrap.",
+    help="How the root file system comes to be; auto is bubblewrap, which both ways need.",
 )
 @click.option(
     "--docker-base",
@@ -86,7 +85,7 @@ def build(
         click.echo(f"{time.monotonic() - started:6.1f} s  {what}", err=True)
 
     if way == "auto":
-        way = "bubblewrap" if shutil.which("bwrap") else "docker"
+        way = "bubblewrap"
     before = read_lock().get(variant)
     with cache_in_use():
         if way == "docker":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import rich_click as click
 
+from gvmi.assembly.building import IMAGES_FOLDER
 from gvmi.packages.cache_cleaning import clean_cache
 from gvmi.packages.downloads import cache_folder
 
@@ -15,5 +16,5 @@ def clean(downloads: bool) -> None:
 
     The next build makes them again. Built images stay.
     """
-    freed = clean_cache(downloads=downloads)
+    freed = clean_cache(IMAGES_FOLDER, downloads=downloads)
     click.echo(f"{freed / 1e6:,.0f} MB freed in {cache_folder()}")

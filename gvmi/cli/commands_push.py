@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from gvmi.gvmkit_program import find_gvmkit_build
 from gvmi.image_lock import LOCK_FILE
-from gvmi.registry.gvmkit_build import Listener, find_gvmkit_build
+from gvmi.registry.gvmkit_build import Listener
 from gvmi.registry.registry_account import GOLEM_REGISTRY, credentials, target
 
 if TYPE_CHECKING:

@@ -33,19 +33,24 @@ def cache_in_use(*, alone: bool = False) -> Iterator[None]:
         yield
 
 
-def clean_cache(*, downloads: bool) -> int:
+def clean_cache(images: Path, *, downloads: bool) -> int:
     """Delete what builds have kept, downloads too if `downloads`; return the bytes that were freed.
+
+    In the folder of `images` only the drafts of killed builds go.
 
     Raises:
         MachineUnfit: a build is at work.
     """
     freed_bytes = 0
     with cache_in_use(alone=True):
-        for path in sorted(cache_folder().iterdir()):
-            is_draft = path.name.startswith("tmp") and path.is_dir()
-            if path.name in _MADE_AGAIN or is_draft or (downloads and path.name in _FETCHED):
-                freed_bytes += _size_bytes(path)
-                shutil.rmtree(path)
+        cached = [*cache_folder().iterdir()]
+        stale = [path for path in cached if path.name in _MADE_AGAIN]
+        stale += [path for path in cached if downloads and path.name in _FETCHED]
+        drafts = [*cached, *(images.iterdir() if images.is_dir() else ())]
+        stale += [path for path in drafts if path.name.startswith("tmp") and path.is_dir()]
+        for path in stale:
+            freed_bytes += _size_bytes(path)
+            shutil.rmtree(path)
     return freed_bytes
 
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import urllib.request
@@ -21,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from gvmi.errors import MachineUnfit
+from gvmi.gvmkit_program import find_gvmkit_build
 from gvmi.registry.registry_account import Credentials, Target
 from requestor.mock_golem.images.descriptor import (
     MAX_CHUNKS,
@@ -55,23 +53,6 @@ class Ending:
     code: int
     said: tuple[str, ...]
 
-
-def find_gvmkit_build() -> Path:
-    """Return where the program is.
-
-    Raises:
-        MachineUnfit: it is nowhere.
-    """
-    beside = Path(sys.executable).parent / "gvmkit-build"
-    if os.access(beside, os.X_OK):
-        return beside
-    found = shutil.which("gvmkit-build")
-    if found is None:
-        raise MachineUnfit(
-            "gvmkit-build, which pushes images, is not installed",
-            fix=f"{sys.executable} -m pip install gvmkit-build==0.3.19 (Linux on x86-64)",
-        )
-    return Path(found)
 
 
 def run_gvmkit_build(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gvmi.errors import ImageToolError
 from gvmi.image_lock import LOCK_FILE, LockedImage, locked_image
-from gvmi.variants import Variant
+from gvmi.variants import SPECS, Variant
 from native_kernels.environments import ENVIRONMENTS
 from requestor.config import GolemConfig, RunConfig
 from requestor.errors import ConfigError
@@ -37,11 +37,18 @@ def with_image(config: RunConfig) -> tuple[RunConfig, LockedImage | None]:
         image = locked_image(variant, LOCK_FILE)
     except ImageToolError as error:
         raise ConfigError(f"golem.image: {reference}: {error}", fix=error.fix) from error
-    if image.variant == "native" and (config.algo.name != "ppo" or config.algo.learner == "sb3"):
+    if SPECS[image.variant].runtime != config.golem.runtime:
         raise ConfigError(
-            f"golem.image: {reference}: that image has no Stable-Baselines3, which "
-            f"{config.algo.name} with algo.learner: {config.algo.learner} needs",
-            fix="golem.image: lock:sb3, or algo.learner: native where that fits",
+            f"golem.image: {reference}: that image is for {SPECS[image.variant].runtime}, "
+            f"golem.runtime is {config.golem.runtime}",
+            fix="golem.image: lock:auto, or another golem.runtime",
+        )
+    if image.variant == "native" and smallest_variant(config) != "native":
+        raise ConfigError(
+            f"golem.image: {reference}: that image has no Stable-Baselines3 and no Gymnasium, "
+            f"which {config.algo.name} with algo.learner: {config.algo.learner} in {config.env.id} "
+            "with these settings of env needs",
+            fix="golem.image: lock:sb3",
         )
     golem = config.golem.model_copy(update={"image": image.sha3})
     return config.model_copy(update={"golem": golem}), image

@@ -171,7 +171,8 @@ class Dispatcher:
         if waited >= self._options.startup_timeout_seconds:
             raise RunFailed(
                 f"no provider was at work for {waited:.0f} s ({self._pool.market_view})",
-                fix="raise golem.max_price, lower golem.memory_gib or golem.threads, or check "
+                fix="where leases failed above, mend their reason (golem.image?); else "
+                "raise golem.max_price, lower golem.memory_gib or golem.threads, or check "
                 "golem.subnet and golem.payment_network; `derl-request resume` then goes on",
             )
 

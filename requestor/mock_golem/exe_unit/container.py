@@ -83,6 +83,7 @@ class Container:
 
         Raises `CommandFailed`.
         """
+        self._mounted, self._spec = None, self._given
         if self._given.image is None:
             progress.say("Deployed image from cache")
         else:
@@ -121,6 +122,8 @@ class Container:
 
     async def start(self) -> GuestProcess:
         """Start the guest; raises `CommandFailed`."""
+        if self._given.image is not None and self._mounted is None:
+            raise CommandFailed("Runtime error: there is no image to start: its deploy has failed")
         networks = () if devices_problem(self._isolation) else self.networks
         volumes, with_devices = self._volumes.items(), bool(networks)
         if self._mounted is not None:

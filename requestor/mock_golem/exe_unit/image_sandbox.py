@@ -88,7 +88,7 @@ def _options(
     if with_devices:
         words += ["--dev-bind", TUN_DEVICE, TUN_DEVICE]
     room = str(temporary_bytes(spec))
-    words += ["--size", room, "--tmpfs", "/dev/shm"]
+    words += ["--perms", "1777", "--size", room, "--tmpfs", "/dev/shm"]
     words += ["--size", str(ROOT_BYTES), "--tmpfs", f"{stage}"]
     words += ["--ro-bind", f"{mounted.folder}", f"{stage}/image"]
     words += [word for name in ("upper", "work", "root") for word in ("--dir", f"{stage}/{name}")]

@@ -128,7 +128,7 @@ def agent_config(
         "pace": spec.pace,
         "memory_bytes": spec.memory_bytes,
         "output_limit_bytes": spec.output_limit_bytes,
-        "memory_folders": ["/", "/tmp", "/dev/shm"] if isolation == "bubblewrap" else [],
+        "memory_folders": ["/", "/tmp", "/dev", "/dev/shm"] if isolation == "bubblewrap" else [],
         "image": None if spec.root is None else IMAGE_FOLDER,
         "volumes": [path for path, _ in volumes],
     }

@@ -242,7 +242,11 @@ def main(arguments: list[str]) -> None:
         _stand_guard()
     if config.get("image") is not None:
         lay_over(config["image"], "/", config["volumes"])
-    user = _enter_own_root(config) if config.get("own_root") is not None else None
+    user = None
+    if config.get("own_root") is not None:
+        user = _enter_own_root(config)
+    elif config["is_init"]:
+        mounting.forbid_what_has_no_namespace()
     agent = Agent(config, user)
     with contextlib.suppress(BrokenPipeError):
         agent.serve()

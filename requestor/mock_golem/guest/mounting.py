@@ -18,9 +18,17 @@ SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_ADMIN, SYS_ADMIN = 6, 7, 8, 10, 1
 _CAPABILITY_VERSION = 0x20080522
 _MNT_DETACH = 2
 _OPEN_TREE, _MOVE_MOUNT = 428, 429
+_AF_VSOCK = 40
+# of linux/audit.h: the architecture; add_key, request_key, keyctl, io_uring_setup; socket
+_CALLS = {
+    "x86_64": (0xC000003E, (248, 249, 250, 425), 41),
+    "aarch64": (0xC00000B7, (217, 218, 219, 425), 198),
+}
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
-_OPEN_TREE_CLONE, _AT_RECURSIVE, _MOVE_MOUNT_F_EMPTY_PATH = 1, 0x8000, 4
+_OPEN_TREE_CLONE, _AT_RECURSIVE = 1, 0x8000
+_MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_SYMLINKS = 4, 0x10
 _AT_FDCWD = -100
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -52,7 +60,7 @@ def attach_tree(descriptor: int, target: str) -> None:
         b"",
         _AT_FDCWD,
         os.fsencode(target),
-        _MOVE_MOUNT_F_EMPTY_PATH,
+        _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_SYMLINKS,
     )
     _check(moved, target)
 
@@ -94,6 +102,43 @@ def set_capabilities(kept: Sequence[int]) -> None:
     mask = sum(1 << number for number in kept)
     header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
     _check(_libc.capset(header, struct.pack("=6I", mask, mask, 0, 0, 0, 0)))
+
+
+def forbid_what_has_no_namespace() -> None:
+    """Refuse keyrings and sockets to the machine's host, which no namespace keeps apart.
+
+    io_uring, too, by which such sockets could be made. Needs `no_new_privs`.
+    """
+    known = _CALLS.get(os.uname().machine)
+    if known is None:
+        return
+    architecture, refused, make_socket = known
+    # classic BPF: operation, steps if true, steps if false, number; None stands for the last row
+    rows: list[tuple[int, int | None, int | None, int]] = [
+        (0x20, 0, 0, 4),
+        (0x15, 0, None, architecture),
+        (0x20, 0, 0, 0),
+        (0x35, None, 0, 0x40000000),  # the calls of x32
+        *((0x15, None, 0, number) for number in refused),
+        (0x15, 0, 2, make_socket),
+        (0x20, 0, 0, 16),
+        (0x15, None, 0, _AF_VSOCK),
+        (0x06, 0, 0, 0x7FFF0000),  # allowed
+        (0x06, 0, 0, 0x00050001),  # EPERM
+    ]
+    last = len(rows) - 1
+    code = b"".join(
+        struct.pack(
+            "=HBBI",
+            operation,
+            *(last - place - 1 if steps is None else steps for steps in (if_true, if_false)),
+            number,
+        )
+        for place, (operation, if_true, if_false, number) in enumerate(rows)
+    )
+    kept = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("@HP", len(rows), ctypes.addressof(kept))
+    _check(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, program, 0, 0))
 
 
 def _call(number: int, *arguments: int | bytes) -> int:

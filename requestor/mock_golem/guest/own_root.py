@@ -74,6 +74,11 @@ def enter(config: dict[str, Any]) -> User | None:
         trees[path] = mounting.detached_tree(f"volumes/{number}")
     mounting.make_root("root")
     user = _user(config["user"])
+    if user is not None and config["in_user_namespace"]:
+        raise ValueError(
+            f"the image's User is {config['user']}, and only root can start commands as another; "
+            "run as root"
+        )
     _write_names()
     for path, tree in trees.items():
         os.makedirs(path, _MOUNT_POINT, exist_ok=True)
@@ -89,6 +94,7 @@ def enter(config: dict[str, Any]) -> User | None:
 def close_the_door_behind(more_capabilities: tuple[int, ...] = ()) -> None:
     """Give up the rights that `enter` needed, and let nobody look at what is left of the way."""
     mounting.renounce_capabilities((*KEPT_CAPABILITIES, *more_capabilities))
+    mounting.forbid_what_has_no_namespace()
     mounting.hide_from_children()
 
 

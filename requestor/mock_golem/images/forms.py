@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from requestor.mock_golem.answers import TextRefusal
 
@@ -62,7 +63,7 @@ async def read_form(request: web.Request) -> Form:
             if part.name == "file":
                 return Form(texts, part)
             texts[part.name] = (await read_bounded(part, MAX_TEXT_BYTES)).decode()
-    except (ValueError, AssertionError, LookupError) as error:
+    except (HttpProcessingError, ValueError, AssertionError, LookupError) as error:
         raise TextRefusal(400, f"not a multipart form: {str(error)[:200]}") from error
     raise TextRefusal(400, f"the form has more than {MAX_PARTS} parts")
 
@@ -90,7 +91,7 @@ async def blocks_of(part: BodyPartReader) -> AsyncIterator[bytes]:
     while not part.at_eof():
         try:
             block = await part.read_chunk(_BLOCK_BYTES)
-        except (ValueError, AssertionError) as error:
+        except (HttpProcessingError, ValueError, AssertionError) as error:
             raise TextRefusal(400, f"the form breaks off: {str(error)[:200]}") from error
         if block:
             yield block

@@ -122,6 +122,8 @@ class ImageMounts:
             config["program"] = program
         else:
             folder = self._folder / f"{_name(path)}.unpacked"
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.chmod(0o700)  # an image's set-id programs are not for others here
             await unpack(path, folder)
         folder.mkdir(parents=True, exist_ok=True)
         process = await _start({**config, "folder": os.fspath(folder.resolve())})

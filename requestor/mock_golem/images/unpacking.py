@@ -62,6 +62,7 @@ async def _check_size(program: str, image: Path, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     room = min(MOST_BYTES, shutil.disk_usage(folder.parent).free - _KEPT_FREE_BYTES)
     process = await asyncio.create_subprocess_exec(
+        *_confined(),
         *(program, "-lln", os.fspath(image)),
         stdin=DEVNULL,
         stdout=PIPE,
@@ -89,8 +90,8 @@ async def _check_size(program: str, image: Path, folder: Path) -> None:
             await process.wait()
 
 
-def _confined(folder: Path) -> list[str]:
-    """Words that let a program write below one folder only."""
+def _confined(folder: Path | None = None) -> list[str]:
+    """Words that let a program write below one folder only, or nowhere."""
     program = shutil.which("bwrap")
     if program is None:
         raise ImageError("there is no `bwrap` program on PATH; apt install bubblewrap")
@@ -101,4 +102,6 @@ def _confined(folder: Path) -> list[str]:
     else:
         words += ["--unshare-user", "--uid", "0", "--gid", "0"]
     words += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    return [*words, "--bind", os.fspath(folder), os.fspath(folder), "--"]
+    if folder is not None:
+        words += ["--bind", os.fspath(folder), os.fspath(folder)]
+    return [*words, "--"]

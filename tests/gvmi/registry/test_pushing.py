@@ -17,8 +17,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gvmi.errors import MachineUnfit
+from gvmi.gvmkit_program import find_gvmkit_build
 from gvmi.image_lock import LockedImage, read_lock, write_locked
-from gvmi.registry.gvmkit_build import find_gvmkit_build
 from requestor.mock_golem.answers import Refusal
 from requestor.mock_golem.images.registry import RegistryApi
 from requestor.mock_golem.images.registry_push import PushApi
@@ -361,7 +361,7 @@ class TestRefusals:
     ) -> None:
         monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
         monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(MachineUnfit, match="gvmkit-build, which pushes images") as raised:
+        with pytest.raises(MachineUnfit, match="gvmkit-build is not installed") as raised:
             find_gvmkit_build()
         assert raised.value.fix is not None and "pip install gvmkit-build" in raised.value.fix
 

@@ -87,6 +87,17 @@ class TestReference:
             with_image(config("lock:native", learner))
         assert "lock:sb3" in str(caught.value.fix)
 
+    def test_the_native_image_has_no_gymnasium(self, lock: Path) -> None:
+        write_locked(locked(IMAGE), lock)
+        for more in ("env.id=LunarLander-v3", "env.kwargs={sutton_barto_reward: true}"):
+            with pytest.raises(ConfigError, match="no Gymnasium"):
+                with_image(config("lock:native", more))
+
+    def test_an_image_is_for_one_runtime(self, lock: Path) -> None:
+        write_locked(locked(IMAGE, "sb3"), lock)
+        with pytest.raises(ConfigError, match="that image is for vm,"):
+            with_image(config("lock:sb3", "golem.runtime=vm-nvidia"))
+
     def test_real_money_takes_a_locked_one(self) -> None:
         text = "golem={mode: yagna, payment_network: polygon, budget_glm: 1, image: 'lock:native'}"
         assert parse_config(TINY, [text]).golem.image == "lock:native"

@@ -246,6 +246,12 @@ class TestWhatIsOutOfReach:
         )
 
 
+    async def test_calls_that_no_namespace_keeps_apart_are_filtered(self, ready: Activity) -> None:
+        """tests/…/test_sandbox.py makes such calls; the filter is the same."""
+        result = await ready.shell("cat /proc/self/status")
+        assert "Seccomp:\t2" in result["stdout"], result
+
+
 class TestWhatIsWritten:
     async def test_the_root_takes_as_much_as_a_vm_s(self, ready: Activity) -> None:
         assert (await ready.shell("head -c 100000000 /dev/zero > /most"))["result"] == "Ok"
@@ -270,6 +276,7 @@ class TestWhatIsWritten:
         "script",
         [
             "head -c 90000000 /dev/zero > /big",
+            "head -c 90000000 /dev/zero > /dev/big",
             "n=0; while test $n -lt 70000; do : > /tmp/$n; n=$((n + 1)); done",
         ],
     )
@@ -343,6 +350,8 @@ class TestLife:
         (deployed,) = await activity.execute({"deploy": {}})
         assert deployed["result"] == "Error"
         assert deployed["message"].startswith(f"Runtime error: {tmp_path / 'no.gvmi'}: ")
+        (started,) = await activity.execute({"start": {}})  # nor is it started without its image
+        assert started["result"] == "Error" and "its deploy has failed" in started["message"]
 
     @pytest.mark.parametrize("way", ALL_WAYS)
     async def test_nothing_survives_kill_9_of_the_daemon(

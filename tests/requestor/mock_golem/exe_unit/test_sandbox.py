@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,6 +125,23 @@ class TestBubblewrap:
         count, *devices = result["stdout"].split()
         assert int(count) < 10
         assert devices == ["lo"]
+
+    @pytest.mark.parametrize(
+        "program",
+        [
+            "import socket; socket.socket(40, socket.SOCK_STREAM)",  # AF_VSOCK
+            "import ctypes; c = ctypes.CDLL(None, use_errno=True); "
+            "c.syscall(250, 0, -4, 1); raise OSError(ctypes.get_errno(), 'keyctl')",
+        ],
+    )
+    async def test_the_machine_s_host_and_keys_are_out_of_reach(
+        self, make_activity: MakeActivity, program: str
+    ) -> None:
+        if platform.machine() != "x86_64":
+            pytest.skip("the numbers of calls are those of x86-64")
+        activity = await (await make_activity()).ready()
+        result = await activity.shell(f'python3 -c "{program}"')
+        assert "PermissionError: [Errno 1]" in result["stderr"], result
 
     async def test_volumes_may_lie_among_the_host_s_folders(
         self, make_activity: MakeActivity
