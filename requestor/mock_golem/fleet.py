@@ -155,7 +155,10 @@ class Runtime(_Section):
 
 
 class Registry(_Section):
-    """The daemon's image registry: `store` is its folder, relative to the fleet file."""
+    """The daemon's image registry: `store` is its folder, relative to the fleet file.
+
+    It is made where it does not exist.
+    """
 
     store: Path
 
@@ -243,7 +246,7 @@ def _with_folders(fleet: Fleet, path: Path) -> Fleet:
     registry = fleet.registry
     if registry is not None:
         store = (path.parent / registry.store).resolve()
-        if not store.is_dir():
+        if store.exists() and not store.is_dir():
             raise FleetError(f"{path}: {store} is not a folder @ registry.store")
         registry = registry.model_copy(update={"store": store})
     return fleet.model_copy(update={"images": tuple(images), "registry": registry})

@@ -20,9 +20,10 @@ def program(path: Path, *lines: str) -> None:
 
 def run(path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a script to its end."""
+    programs = path.parents[1] / "bin"
     return subprocess.run(
         ["bash", str(path)],
-        env={"PATH": os.environ["PATH"], **environment},
+        env={"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -39,6 +40,10 @@ def checkout(tmp_path: Path) -> Path:
         shutil.copy(ROOT / name, folder / name)
     program(folder / "scripts" / "setup")
     program(folder / "scripts" / "prove")
+    program(folder / "scripts" / "image", 'echo "image $@"', "exit ${IMAGE_CODE:-0}")
+    program(folder / ".venv" / "bin" / "derl-image", 'echo "derl-image $@"')
+    for name in ("bwrap", "mksquashfs"):  # nothing is installed by a test
+        program(folder / "bin" / name)
     program(folder / "scripts" / "test", "exit ${TEST_CODE:-0}")
     program(
         folder / ".venv" / "bin" / "python",
@@ -65,6 +70,21 @@ def test_no_yagna_has_a_code_of_its_own(checkout: Path) -> None:
     done = run(checkout / ".ci" / "run", MISSING="there is none")
     assert done.returncode == 0
     assert "NOT RUN on the real daemon" in done.stderr
+
+
+def test_images_are_built_from_a_new_lock_where_the_old_one_is_not_to_be_had(
+    checkout: Path,
+) -> None:
+    done = run(checkout / ".ci" / "run")
+    assert done.returncode == 0 and "image native sb3" in done.stdout.splitlines()
+    assert run(checkout / ".ci" / "run", IMAGE_CODE="3").returncode == 3
+    done = run(checkout / ".ci" / "run", IMAGE_CODE="5")  # twice: the stand-in never has it
+    assert done.returncode == 5
+    assert [line for line in done.stdout.splitlines() if "image" in line] == [
+        "image native sb3",
+        "derl-image lock root build",
+        "image native sb3",
+    ]
 
 
 @pytest.mark.parametrize("code", [1, 2, 3, 4, 5])

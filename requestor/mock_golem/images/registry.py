@@ -125,5 +125,7 @@ class RegistryApi:
 
 def fleet_registry(fleet: Fleet) -> RegistryApi:
     """Return the registry that a fleet file describes."""
-    store = None if fleet.registry is None else ImageStore(fleet.registry.store)
-    return RegistryApi(fleet.images, store)
+    if fleet.registry is None:
+        return RegistryApi(fleet.images)
+    fleet.registry.store.mkdir(parents=True, exist_ok=True)
+    return RegistryApi(fleet.images, ImageStore(fleet.registry.store))

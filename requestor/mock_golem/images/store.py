@@ -89,7 +89,7 @@ class ImageStore:
                 if sha3 in row.former or sha3 == Path(name).stem:
                     now = row.problem or f"it has the hash {row.sha3}"
                     raise NotStored(f"{name} is no longer image {sha3[:56]}: {now}")
-        raise NotStored(f"no image with hash {sha3[:64]}")
+        raise NotStored(f"no image with hash {sha3[:64]} in {self.folder}")
 
     def refused(self) -> Mapping[str, str]:
         """Return the files that are not served, each with the reason."""

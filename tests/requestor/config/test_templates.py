@@ -29,7 +29,7 @@ def test_what_is_commented_out_can_be_switched_on(algo: str) -> None:
     assert len(kept) == len(shown) - 1
     text = "\n".join(line.replace("  # ", "  ", 1) if line in kept else line for line in lines)
     config = parse_config(text)
-    assert config.golem.image == "<hash>"
+    assert config.golem.image == "lock:auto"
     assert config.federation.quorum == 6
     assert config.algo.policy_kwargs.net_arch == [64, 64]
 

@@ -14,6 +14,7 @@ from yapapi.payload import vm
 from requestor.mock_golem.exe_unit import bubblewrap_problem
 from requestor.mock_golem.fleet import FleetError, load_fleet, parse_fleet
 from requestor.mock_golem.images.description import ANY_IMAGE, Image, image_of
+from requestor.mock_golem.images.registry import fleet_registry
 from tests.requestor.mock_golem.conftest import MARKET, shell
 from tests.requestor.mock_golem.images.registry_client import Client, descriptor, gvmi, sha3
 
@@ -82,8 +83,11 @@ class TestFleetFile:
         file.write_text("registry: {store: images}\nproviders: [{name: oak}]")
         registry = load_fleet(file).registry
         assert registry is not None and registry.store == tmp_path / "images"
-        file.write_text("registry: {store: gone}\nproviders: [{name: oak}]")
-        with pytest.raises(FleetError, match=r"/gone is not a folder @ registry\.store"):
+        file.write_text("registry: {store: made}\nproviders: [{name: oak}]")
+        assert fleet_registry(load_fleet(file)) and (tmp_path / "made").is_dir()
+        (tmp_path / "file").touch()
+        file.write_text("registry: {store: file}\nproviders: [{name: oak}]")
+        with pytest.raises(FleetError, match=r"/file is not a folder @ registry\.store"):
             load_fleet(file)
         file.write_text("registry: {folder: gone}\nproviders: [{name: oak}]")
         with pytest.raises(FleetError, match=r"unknown key `folder` @ registry\.folder"):
