@@ -84,7 +84,8 @@ class TestFleetFile:
         registry = load_fleet(file).registry
         assert registry is not None and registry.store == tmp_path / "images"
         file.write_text("registry: {store: made}\nproviders: [{name: oak}]")
-        assert fleet_registry(load_fleet(file)) and (tmp_path / "made").is_dir()
+        fleet_registry(load_fleet(file))
+        assert (tmp_path / "made").is_dir()
         (tmp_path / "file").touch()
         file.write_text("registry: {store: file}\nproviders: [{name: oak}]")
         with pytest.raises(FleetError, match=r"/file is not a folder @ registry\.store"):

@@ -248,8 +248,8 @@ class GolemPool:
             where = self._terms.image_url or f"the registry {self._terms.registry_url}"
             raise PreflightError(
                 f"the image {self._terms.image!r} can't be resolved: {where} says: {said}",
-                fix="build it (`derl-image build`) and push it (`derl-image push`), check golem.image "
-                "and golem.registry_url, or give golem.image_url beside the hash",
+                fix="build it (`derl-image build`) and push it (`derl-image push`), check "
+                "golem.image and golem.registry_url, or give golem.image_url beside the hash",
             ) from error
 
     def _engine(self, amount_glm: Decimal) -> Golem:
