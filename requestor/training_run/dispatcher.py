@@ -171,9 +171,9 @@ class Dispatcher:
         if waited >= self._options.startup_timeout_seconds:
             raise RunFailed(
                 f"no provider was at work for {waited:.0f} s ({self._pool.market_view})",
-                fix="where leases failed above, mend their reason (golem.image?); else "
-                "raise golem.max_price, lower golem.memory_gib or golem.threads, or check "
-                "golem.subnet and golem.payment_network; `derl-request resume` then goes on",
+                fix="raise golem.max_price, lower golem.memory_gib or golem.threads, check "
+                "golem.subnet and golem.payment_network, or, where leases failed above, mend "
+                "their reason (golem.image?); `derl-request resume` then goes on",
             )
 
     def _may_dispatch(self) -> bool:
