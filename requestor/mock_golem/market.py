@@ -27,6 +27,7 @@ from requestor.mock_golem.records import Agreement
 from requestor.mock_golem.surroundings import Surroundings
 
 PREFIX = "/market-api/v1"
+_MOST_EVENTS = 100
 _DEFAULT_EVENTS = 20
 _APPROVAL_SECONDS = 15.0
 
@@ -272,6 +273,10 @@ class MarketApi:
         after = query_instant(request, "afterTimestamp")
         session = request.query.get("appSessionId")
         limit = query_count(request, "maxEvents")
+        if limit is not None and not 1 <= limit <= _MOST_EVENTS:
+            raise Refusal(
+                400, f"Invalid maxEvents '{limit}', should be between 1 and {_MOST_EVENTS}."
+            )
 
         def look() -> list[dict[str, Any]]:
             found = [

@@ -287,3 +287,11 @@ async def test_a_provider_of_before_july_2023_takes_the_only_platform_there_is(s
     await requestor.terminate(agreement)
     (invoice,) = await requestor.invoices(agreement)
     assert invoice["paymentPlatform"] == "erc20-hoodi-tglm"
+
+
+async def test_no_more_than_a_hundred_events_of_agreements_at_once(serve: Any) -> None:
+    """As yagna 0.17.6 answers."""
+    requestor = await serve()
+    for count in (0, 101, 500):
+        status, body = await requestor.call("GET", f"{MARKET}/agreementEvents?maxEvents={count}")
+        assert status == 400 and "should be between 1 and 100" in str(body)

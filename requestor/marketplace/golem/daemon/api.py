@@ -28,6 +28,7 @@ __all__ = ["DaemonAddress", "DaemonApi", "DaemonError", "message_of"]
 
 MAX_ANSWER_BYTES = 8 << 20
 PAGE_ROWS = 500
+PAGE_EVENTS = 100  # yagna refuses to tell more of agreements' events at once
 _INSTANT = timedelta(microseconds=1)
 
 
@@ -174,19 +175,26 @@ class DaemonApi:
 
     async def agreement_endings(self, since_unix_seconds: float) -> dict[str, float]:
         """Return when agreements were terminated after that, in Unix seconds by their ids."""
-        url, count = f"{self._address.market_url}/agreementEvents", PAGE_ROWS
-        after = moment_of(since_unix_seconds).isoformat(timespec="microseconds")
+        url, endings = f"{self._address.market_url}/agreementEvents", dict[str, float]()
+        after, seen = moment_of(since_unix_seconds), set[tuple[str, ...]]()
         while True:
-            query = {"timeout": 0, "maxEvents": count, "afterTimestamp": after}
+            instant = after.isoformat(timespec="microseconds")
+            query = {"timeout": 0, "maxEvents": PAGE_EVENTS, "afterTimestamp": instant}
             rows = await self._list(f"{url}?{urlencode(query)}")
-            if len(rows) < count:
-                break
-            count *= 2
-        return {
-            str(row.get("agreementId")): read_timestamp(row, "eventDate").timestamp()
-            for row in rows
-            if row.get("eventType") == "AgreementTerminatedEvent"
-        }
+            names = {
+                tuple(str(row.get(key)) for key in ("agreementId", "eventType", "eventDate"))
+                for row in rows
+            }
+            endings |= {
+                str(row.get("agreementId")): read_timestamp(row, "eventDate").timestamp()
+                for row in rows
+                if row.get("eventType") == "AgreementTerminatedEvent"
+            }
+            if len(rows) < PAGE_EVENTS or names <= seen:
+                return endings
+            seen |= names
+            # others may be of the same instant
+            after = read_timestamp(rows[-1], "eventDate") - _INSTANT
 
     async def terminate_agreement(self, agreement_id: str, message: str) -> None:
         """Terminate an agreement; one that is over already is fine."""
