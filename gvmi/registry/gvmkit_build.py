@@ -54,7 +54,6 @@ class Ending:
     said: tuple[str, ...]
 
 
-
 def run_gvmkit_build(
     image: Path,
     target: Target,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gvmi.image_lock import locked_image
+
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import RunFolder, Workbench
 
@@ -76,4 +78,5 @@ def test_an_image_with_one_changed_byte_is_refused_by_name(bench: Workbench) -> 
         *("golem.image=lock:native", "golem.invoice_timeout_seconds=4"),
     )
     assert done.code == 4
-    assert "registry" in done.text and "image" in done.text
+    locked = locked_image("native").sha3
+    assert f"no image with hash {locked} in {store}" in done.text

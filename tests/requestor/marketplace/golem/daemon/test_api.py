@@ -17,6 +17,7 @@ from yarl import URL
 
 from requestor.marketplace.golem.daemon.answers import is_passing
 from requestor.marketplace.golem.daemon.api import (
+    PAGE_EVENTS,
     PAGE_ROWS,
     DaemonAddress,
     DaemonApi,
@@ -93,6 +94,41 @@ def test_more_bills_than_an_answer_can_hold() -> None:
     assert len(listing.read()) == 3 * MAX_ROWS
     assert listing.largest == PAGE_ROWS
     assert listing.calls < 1.1 * 3 * MAX_ROWS / PAGE_ROWS
+
+
+class Endings(DaemonApi):
+    """A daemon that tells of agreements' events as yagna does: at most 100, oldest first."""
+
+    def __init__(self, offsets: list[int]) -> None:
+        super().__init__(DaemonAddress.from_environment({}))
+        moments = sorted(START + timedelta(microseconds=offset) for offset in offsets)
+        self.events = [(moment, f"agreement-{k}") for k, moment in enumerate(moments)]
+
+    async def _call(self, method: str, url: str, body: Any = None) -> Any:
+        query = parse_qs(urlsplit(url).query)
+        count = int(query["maxEvents"][0])
+        assert 1 <= count <= 100
+        after = datetime.fromisoformat(query["afterTimestamp"][0])
+        kinds = ("AgreementTerminatedEvent", "AgreementApprovedEvent")
+        return [
+            {
+                "eventType": kinds[int(name.rpartition("-")[2]) % 2],
+                "agreementId": name,
+                "eventDate": f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z",
+            }
+            for moment, name in self.events
+            if moment > after
+        ][:count]
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(1, PAGE_EVENTS - 2)), max_size=9))
+def test_every_agreement_s_end_is_told(crowds: list[tuple[int, int]]) -> None:
+    """However many there were, as long as a page is not all of one instant."""
+    spread = {10 * offset: count for offset, count in crowds}  # crowds do not meet in an instant
+    daemon = Endings([offset for offset, count in spread.items() for _ in range(count)])
+    told = asyncio.run(daemon.agreement_endings(START.timestamp() - 1))
+    ended = {name: moment for k, (moment, name) in enumerate(daemon.events) if k % 2 == 0}
+    assert told == {name: pytest.approx(moment.timestamp()) for name, moment in ended.items()}
 
 
 def test_bills_of_before_the_run_are_not_read() -> None:
