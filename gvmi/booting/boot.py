@@ -7,10 +7,8 @@ ours: some machines have a /dev/kvm that takes no guest of this kind.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import selectors
-import signal
 import subprocess
 import tempfile
 import time
@@ -39,12 +37,12 @@ from gvmi.booting.machine import (
     why_no_kvm,
 )
 from gvmi.errors import BadImage, ImageToolError, MachineUnfit
+from requestor.mock_golem.testnet.keeper import die_with
 
 UP_SECONDS = 30.0
 """How long a machine with KVM may take until our script runs; seconds are usual."""
 _LAST_BYTES = 8 << 10
 _BLOCK_BYTES = 1 << 16
-_PR_SET_PDEATHSIG = 1
 _CONSOLE = "console"
 
 
@@ -198,24 +196,13 @@ def _running(command: list[str], machine: Machine) -> Iterator[subprocess.Popen[
         stdout=subprocess.DEVNULL,
         stderr=machine.console,  # its own messages stand with the kernel's
         pass_fds=inherited(machine),
-        preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 (boots are run by one thread)
+        preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 (boots are run by one thread)
     )
     try:
         yield process
     finally:
         process.kill()
         process.wait()
-
-
-def _die_with(parent: int) -> Callable[[], None]:
-    libc = ctypes.CDLL(None)
-
-    def prepare() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died in between
-            os._exit(1)
-
-    return prepare
 
 
 def _attend(

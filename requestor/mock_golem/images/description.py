@@ -64,11 +64,16 @@ def _package_hash(package: Any) -> str | None:
 
 
 def _manifest_hash(manifest: Any) -> str | None:
-    """Return the hash that a computation manifest (base64 of JSON) names."""
-    if not isinstance(manifest, str):
-        return None
-    try:
-        found = json.loads(base64.b64decode(manifest, validate=True))["payload"][0]["hash"]
-    except (binascii.Error, ValueError, LookupError, TypeError, RecursionError):
-        return None
+    found = first_payload(manifest).get("hash")
     return found.removeprefix("sha3:") if isinstance(found, str) else None
+
+
+def first_payload(manifest: Any) -> Mapping[str, Any]:
+    """Return the first payload of a computation manifest (base64 of JSON), or nothing."""
+    if not isinstance(manifest, str):
+        return {}
+    try:
+        found = json.loads(base64.b64decode(manifest, validate=True))["payload"][0]
+    except (binascii.Error, ValueError, LookupError, TypeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from requestor.mock_golem.images.description import HASH, MANIFEST, TASK_PACKAGE
+from requestor.mock_golem.images.description import (
+    HASH,
+    MANIFEST,
+    TASK_PACKAGE,
+    first_payload,
+)
 
 _MOST_ADDRESSES = 16
 _LONGEST_ADDRESS = 4096
@@ -39,14 +41,8 @@ def _named(text: Any) -> Package | None:
 
 
 def _in_manifest(manifest: Any) -> Package | None:
-    """Take the first payload of a computation manifest (base64 of JSON)."""
-    if not isinstance(manifest, str):
-        return None
-    try:
-        payload = json.loads(base64.b64decode(manifest, validate=True))["payload"][0]
-        found, addresses = payload["hash"], payload["urls"]
-    except (binascii.Error, ValueError, LookupError, TypeError, RecursionError):
-        return None
+    payload = first_payload(manifest)
+    found, addresses = payload.get("hash"), payload.get("urls")
     if not isinstance(found, str) or not isinstance(addresses, list):
         return None
     return _checked(found.removeprefix("sha3:"), addresses)
