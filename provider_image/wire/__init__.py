@@ -1,7 +1,7 @@
 """The contract between requestor and provider: orders go in, tensor bundles come out.
 
 `FORMAT.md` beside this file is normative. In code, read `specs.py` (what shall be trained),
-`orders.py` (the four orders), `results.py` (what comes back), `tensors.py` (the file format) and
+`orders.py` (the orders), `results.py` (what comes back), `tensors.py` (the file format) and
 `model_layout.py` (the names of the tensors), in this order. This package needs NumPy, msgspec,
 safetensors, zstandard and `native_kernels` alone; the requestor imports nothing else of the
 provider image.
@@ -16,8 +16,10 @@ from provider_image.wire.compression import (
     result_bytes,
     split_feedback,
 )
+from provider_image.wire.digests import tensors_digest
 from provider_image.wire.errors import WireError
 from provider_image.wire.model_layout import (
+    CONTROL_PREFIX,
     MOMENTS_PREFIX,
     NORMALIZER_PREFIX,
     OPTIMIZER_PREFIX,
@@ -28,6 +30,7 @@ from provider_image.wire.model_layout import (
 from provider_image.wire.orders import (
     FORMAT_VERSION,
     MAX_FILE_BYTES,
+    MAX_LINKS,
     MAX_ORDER_BYTES,
     MAX_SEED,
     EvaluateOrder,
@@ -35,8 +38,11 @@ from provider_image.wire.orders import (
     FileRef,
     ImportOrder,
     InitialiseOrder,
+    LinkRange,
     Order,
+    ProbeOrder,
     TrainOrder,
+    base_digest,
     client_has_state,
     decode_order,
     encode_order,
@@ -45,7 +51,9 @@ from provider_image.wire.orders import (
 from provider_image.wire.results import (
     ClientStateMetadata,
     EvaluateResult,
+    LinkState,
     ModelMetadata,
+    ProbeResult,
     TrainResult,
     decode_metadata,
     settled,
@@ -79,10 +87,12 @@ from provider_image.wire.tensors import (
 )
 
 __all__ = [
+    "CONTROL_PREFIX",
     "ENCODED_NAME",
     "FEEDBACK_NAME",
     "FORMAT_VERSION",
     "MAX_FILE_BYTES",
+    "MAX_LINKS",
     "MAX_METADATA_BYTES",
     "MAX_ORDER_BYTES",
     "MAX_SEED",
@@ -105,9 +115,13 @@ __all__ = [
     "JsonObject",
     "LearnerName",
     "LearnerSpec",
+    "LinkRange",
+    "LinkState",
     "ModelMetadata",
     "NormalizeSpec",
     "Order",
+    "ProbeOrder",
+    "ProbeResult",
     "Schedule",
     "ScheduledName",
     "StateRules",
@@ -118,6 +132,7 @@ __all__ = [
     "WireError",
     "WrapperSpec",
     "atomic_writer",
+    "base_digest",
     "bundle_bytes",
     "check_tensors",
     "client_has_state",
@@ -136,5 +151,6 @@ __all__ = [
     "sha256_file",
     "specs_of",
     "split_feedback",
+    "tensors_digest",
     "write_bundle",
 ]

@@ -1,9 +1,9 @@
 """Which tensors a model consists of, and which a train result must therefore contain.
 
-Model: `policy/…`, `extra/…`, `optimizer/…` (float32) and `normalizer/<what>/{mean,var,count}`
-(float64). Result: the same `policy/`, `extra/` and `optimizer/` tensors as updates (trained minus
-received), and `moments/<what>/…`, the statistics of this round's samples alone, in place of
-`normalizer/<what>/…`. `FORMAT.md` says what each tensor means. On the provider's side read
+Model: `policy/…`, `extra/…`, `optimizer/…`, `control/…` (float32) and
+`normalizer/<what>/{mean,var,count}` (float64). Result: the same float32 tensors as updates
+(trained minus received), and `moments/<what>/…`, the statistics of this round's samples alone, in
+place of `normalizer/<what>/…`. `FORMAT.md` says what each tensor means. On the provider's side read
 `provider_image/round_runner.py` next; on the requestor's, `requestor/federation`.
 """
 
@@ -16,7 +16,8 @@ from provider_image.wire.tensors import TensorSpec
 
 POLICY_PREFIX = "policy/"
 OPTIMIZER_PREFIX = "optimizer/"
-UPDATED_PREFIXES = (POLICY_PREFIX, "extra/", OPTIMIZER_PREFIX)
+CONTROL_PREFIX = "control/"
+UPDATED_PREFIXES = (POLICY_PREFIX, "extra/", OPTIMIZER_PREFIX, CONTROL_PREFIX)
 NORMALIZER_PREFIX = "normalizer/"
 MOMENTS_PREFIX = "moments/"
 

@@ -15,10 +15,12 @@ from msgspec import Meta
 from provider_image.wire.errors import WireError
 from provider_image.wire.specs import CompressionSpec, EnvironmentSpec, LearnerSpec, StateRules
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MAX_ORDER_BYTES = 256 * 1024
 MAX_FILE_BYTES = 1 << 31
 MAX_SEED = 2**31 - 1
+MAX_LINKS = 64
+"""So many links a hash chain has at most; where there are more updates, a link is several."""
 
 FileName: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\Z")]
 Sha256: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
@@ -65,8 +67,30 @@ class InitialiseOrder(_Order, frozen=True, kw_only=True, tag="initialise"):
     output: FileName
 
 
+class LinkRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The links of a hash chain that an order does: those after link `first`, up to link `last`.
+
+    `state` is what stood after link `first`; a range from 0 begins with the model and has none.
+    `state_output` is where to leave what stands after link `last`.
+    """
+
+    first: Annotated[int, Meta(ge=0, lt=MAX_LINKS)] = 0
+    last: Annotated[int, Meta(ge=1, le=MAX_LINKS)]
+    state: FileRef | None = None
+    state_output: FileName | None = None
+
+    def __post_init__(self) -> None:
+        if self.first >= self.last:
+            raise ValueError(f"links.first {self.first} is not before links.last {self.last}")
+        if (self.first == 0) != (self.state is None):
+            raise ValueError("links.state must be given exactly when links.first is not 0")
+
+
 class TrainOrder(_Order, frozen=True, kw_only=True, tag="train"):
     """Train the given model for exactly `local_steps` environment steps and write the update.
+
+    `links` asks for a part of the work only, to settle a dispute; the result is then that of the
+    part, and its update what was trained until `links.last`.
 
     `steps_done` and `steps_total` count the steps of one client over the whole run; they drive
     the schedules. `compression` says how the update is written (None: as it is). `client_state`
@@ -90,9 +114,12 @@ class TrainOrder(_Order, frozen=True, kw_only=True, tag="train"):
     client_state: FileRef | None = None
     output: FileName
     client_state_output: FileName | None = None
+    links: LinkRange | None = None
 
     def __post_init__(self) -> None:
         _check_settled(self.learner)
+        if self.links is not None and self.output == self.links.state_output:
+            raise ValueError(f"output and links.state_output are the same file {self.output}")
         if self.steps_done + self.local_steps > self.steps_total:
             raise ValueError(
                 f"steps_done {self.steps_done} + local_steps {self.local_steps} is more than "
@@ -120,6 +147,29 @@ class EvaluateOrder(_Order, frozen=True, kw_only=True, tag="evaluate"):
     model: FileRef
     seeds: Annotated[tuple[Seed, ...], Meta(min_length=1, max_length=10_000)]
     deterministic: bool = True
+    output: FileName
+
+    def __post_init__(self) -> None:
+        _check_settled(self.learner)
+
+
+class ProbeOrder(_Order, frozen=True, kw_only=True, tag="probe"):
+    """Measure how far each of N updates moves the policy, on observations that no update chose.
+
+    The observations are the first `samples` that the given model meets in episodes of the given
+    seeds, played with the noise of training. `updates` is a bundle with the one tensor `updates`,
+    float32[N, P]: the policy's arrays in the order of their sorted names. Only ever given to a
+    worker on the requestor's own machine.
+    """
+
+    format: FormatVersion = FORMAT_VERSION
+    environment: EnvironmentSpec
+    learner: LearnerSpec
+    rules: StateRules = StateRules()
+    model: FileRef
+    updates: FileRef
+    seeds: Annotated[tuple[Seed, ...], Meta(min_length=1, max_length=64)]
+    samples: Annotated[int, Meta(ge=1, le=65_536)]
     output: FileName
 
     def __post_init__(self) -> None:
@@ -162,7 +212,9 @@ class ImportOrder(_Order, frozen=True, kw_only=True, tag="import"):
     output: FileName
 
 
-Order: TypeAlias = InitialiseOrder | TrainOrder | EvaluateOrder | ExportOrder | ImportOrder
+Order: TypeAlias = (
+    InitialiseOrder | TrainOrder | EvaluateOrder | ProbeOrder | ExportOrder | ImportOrder
+)
 
 _DECODER: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 
@@ -210,3 +262,8 @@ def decode_order(data: bytes) -> Order:
 def order_digest(order: Order) -> str:
     """SHA-256 of the canonical form, lower-case hex."""
     return hashlib.sha256(encode_order(order)).hexdigest()
+
+
+def base_digest(order: TrainOrder) -> str:
+    """The digest of the whole work that an order with `links` asks a part of; its own without."""
+    return order_digest(msgspec.structs.replace(order, links=None))

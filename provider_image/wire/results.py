@@ -6,13 +6,20 @@ to its order; nothing in it decides. Read `tensors.py` next: the file format its
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from provider_image.wire.errors import WireError
-from provider_image.wire.orders import FORMAT_VERSION, Count, FormatVersion, RunId, Sha256
+from provider_image.wire.orders import (
+    FORMAT_VERSION,
+    MAX_LINKS,
+    Count,
+    FormatVersion,
+    RunId,
+    Sha256,
+)
 from provider_image.wire.specs import Algorithm, LearnerName, LearnerSpec
 from provider_image.wire.tensors import Bundle
 
@@ -41,7 +48,10 @@ class ModelMetadata(_Metadata, frozen=True, kw_only=True, tag="model"):
 
 
 class TrainResult(_Metadata, frozen=True, kw_only=True, tag="train_result"):
-    """Beside a client update. `metrics` has SB3's logger names; non-finite values are left out."""
+    """Beside a client update. `metrics` has SB3's logger names; non-finite values are left out.
+
+    `links` is the hash chain of the work, or the part of it that was ordered: see FORMAT.md.
+    """
 
     format: FormatVersion = FORMAT_VERSION
     order_sha256: Sha256
@@ -51,6 +61,21 @@ class TrainResult(_Metadata, frozen=True, kw_only=True, tag="train_result"):
     wall_seconds: _Seconds
     cpu_seconds: _Seconds
     packages: Annotated[dict[_ShortText, _ShortText], Meta(max_length=100)] = {}
+    links: Annotated[tuple[Sha256, ...], Meta(max_length=MAX_LINKS)] = ()
+
+
+class ProbeResult(_Metadata, frozen=True, kw_only=True, tag="probe_result"):
+    """Beside the tensor `divergences` float64[N], one per update, not negative.
+
+    `measure`: `kl` is the mean Kullback-Leibler divergence, in nats, of the moved policy from the
+    given one (on-policy learners); `actions` the share of observations with another greedy action
+    (DQN), or the mean distance of actions in half widths of the action space (SAC, TD3, DDPG).
+    """
+
+    format: FormatVersion = FORMAT_VERSION
+    order_sha256: Sha256
+    measure: Literal["kl", "actions"]
+    samples: Count
 
 
 class EvaluateResult(_Metadata, frozen=True, kw_only=True, tag="evaluate_result"):
@@ -71,8 +96,26 @@ class ClientStateMetadata(_Metadata, frozen=True, kw_only=True, tag="client_stat
     algorithm: Algorithm
 
 
-Metadata: TypeAlias = ModelMetadata | TrainResult | EvaluateResult | ClientStateMetadata
-MetadataT = TypeVar("MetadataT", ModelMetadata, TrainResult, EvaluateResult, ClientStateMetadata)
+class LinkState(_Metadata, frozen=True, kw_only=True, tag="link_state"):
+    """Beside what stands after link `link` of the chain of the work `base_sha256`."""
+
+    format: FormatVersion = FORMAT_VERSION
+    base_sha256: Sha256
+    link: Annotated[int, Meta(ge=1, le=MAX_LINKS)]
+
+
+Metadata: TypeAlias = (
+    ModelMetadata | TrainResult | ProbeResult | EvaluateResult | ClientStateMetadata | LinkState
+)
+MetadataT = TypeVar(
+    "MetadataT",
+    ModelMetadata,
+    TrainResult,
+    ProbeResult,
+    EvaluateResult,
+    ClientStateMetadata,
+    LinkState,
+)
 
 
 def settled(learner: LearnerSpec, model: ModelMetadata) -> LearnerSpec:

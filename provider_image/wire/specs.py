@@ -97,16 +97,26 @@ class StateRules(_Spec, frozen=True):
 
     `optimizer`: forgotten, averaged with the model, or kept by the client. `replay`: forgotten or
     kept by the client. `normalizer`: statistics merged exactly, or frozen at what was received.
+    `drift` is what holds a client near the others: `fedprox` adds `proximal` * (y - w) to every
+    gradient, w being the received and y the present parameters (Li et al. 2020, arXiv 1812.06127);
+    `scaffold` adds c - c_i, the model's control variate minus the client's (Karimireddy et al.
+    2020, arXiv 1910.06378).
     """
 
     optimizer: Literal["reset", "merged", "kept"] = "reset"
     replay: Literal["reset", "kept"] = "reset"
     normalizer: Literal["merged", "frozen"] = "merged"
+    drift: Literal["none", "fedprox", "scaffold"] = "none"
+    proximal: Annotated[float, Meta(ge=0)] = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.drift == "fedprox") != (self.proximal > 0):
+            raise ValueError("rules.proximal must be above 0 for drift fedprox, and for no other")
 
     @property
     def client_has_state(self) -> bool:
         """True where a client carries something of its own from round to round."""
-        return self.optimizer == "kept" or self.replay == "kept"
+        return "kept" in (self.optimizer, self.replay) or self.drift == "scaffold"
 
 
 class CompressionSpec(_Spec, frozen=True):

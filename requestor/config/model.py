@@ -1,6 +1,6 @@
 """`RunConfig`: everything that describes one run.
 
-Its parts are in `sections.py` and `algorithms.py`, checks that span several of them in
+Its parts are in `sections.py`, `trust.py` and `algorithms.py`, checks that span several of them in
 `checks.py`, reading files in `loading.py`, conversion into orders in `orders.py`.
 """
 
@@ -20,6 +20,7 @@ from requestor.config.sections import (
     FederationConfig,
     GolemConfig,
 )
+from requestor.config.trust import TrustConfig
 from requestor.config.values import NonNegativeWhole, Section
 
 MAX_SEED = 2**31 - 2
@@ -35,6 +36,7 @@ class RunConfig(Section):
     federation: FederationConfig = FederationConfig()
     golem: GolemConfig = GolemConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    trust: TrustConfig = TrustConfig()
 
     @model_validator(mode="before")
     @classmethod

@@ -87,7 +87,7 @@ def screen_client_state(
     """Raise `UpdateRejected` unless the state is one that the order could have led to.
 
     Checks what the metadata says of run, client, round and algorithm, the names, dtypes and shapes
-    of FORMAT.md section 8, finiteness, and that beside a growing replay buffer nothing has another
+    of FORMAT.md section 9, finiteness, and that beside a growing replay buffer nothing has another
     layout than the state that the order handed out.
     """
     said = (metadata.run_id, metadata.client, metadata.round, metadata.algorithm)

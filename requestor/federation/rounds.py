@@ -70,11 +70,13 @@ class ClientUpdate:
     """A screened answer to one work item.
 
     `tensors` hold the update (trained minus received, float32) of every averaged array of the
-    model, and the normaliser moments of this round's own samples (float64).
+    model, and the normaliser moments of this round's own samples (float64). `voice` is who it
+    counts as: the wallet of the provider that did the work, or its node.
     """
 
     item: WorkItem
     tensors: Tensors
+    voice: str = ""
 
 
 @dataclass(frozen=True)

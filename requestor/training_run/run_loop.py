@@ -30,7 +30,7 @@ from provider_image.wire import (
 from requestor.errors import BudgetReached, DerlError, Interrupted, RunFailed
 from requestor.evaluation.judge import Judge
 from requestor.evaluation.local_worker import LocalWorker
-from requestor.federation.rounds import close_round, plan_round
+from requestor.federation.rounds import plan_round
 from requestor.marketplace.money.ledger import Ledger
 from requestor.marketplace.ports import (
     Marketplace,
@@ -44,6 +44,7 @@ from requestor.training_run.dispatcher import STOP_MARGIN_SECONDS, Dispatcher
 from requestor.training_run.open_round import Delivery
 from requestor.training_run.order_desk import RoundDesk, RoundFiles, state_reference
 from requestor.training_run.referee import Candidate, Referee
+from requestor.training_run.round_closing import RoundCloser
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.settings import RunSettings, RunSummary
 from requestor.training_run.spending_reports import SpendingReporter, amount_texts
@@ -270,13 +271,7 @@ class TrainingRun:
         plan = plan_round(self._settings.federation, before.round)
         desk = self._desk(model)
         deliveries = await dispatcher.run_round(plan, desk)
-        outcome = close_round(
-            plan,
-            model,
-            [delivery.update for delivery in deliveries],
-            self._settings.rule,
-            self._settings.optimizer,
-        )
+        outcome = await RoundCloser(self._settings).close(plan, model, deliveries)
         total = before.total_steps + outcome.steps
         spending.tell()  # a row of the metrics has the cost of its own round
         self._emit(

@@ -135,7 +135,7 @@ def _sha256(content: bytes) -> str:
 
 def test_it_is_ready_without_torch_and_says_what_computes(tmp_path: Path) -> None:
     with working(tmp_path) as ready:
-        assert (ready["format"], ready["learner"], ready["threads"]) == (2, "native", 1)
+        assert (ready["format"], ready["learner"], ready["threads"]) == (3, "native", 1)
         assert ready["packages"].keys() == {"python", "numpy", "native_kernels"}
         assert ready["packages"]["native_kernels"] == _native.levels.in_force()
         round_of(tmp_path, ENVIRONMENTS["fused"], "a")

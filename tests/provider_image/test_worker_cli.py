@@ -118,7 +118,7 @@ def test_starting_twice_gives_one_worker(worker: Path) -> None:
     again = run(worker, "start")
     ready = json.loads(again.stdout)
     assert again.returncode == 0
-    assert (ready["format"], ready["learner"], ready["threads"]) == (2, "sb3", 1)
+    assert (ready["format"], ready["learner"], ready["threads"]) == (3, "sb3", 1)
     assert {"torch", "stable_baselines3", "numpy"} <= set(ready["packages"])
     assert worker_process(worker) == process
 
@@ -250,7 +250,7 @@ def test_in_the_foreground_it_ends_with_its_stdin(tmp_path: Path) -> None:
     ) as server:
         assert server.stdin is not None
         assert server.stdout is not None
-        assert json.loads(server.stdout.readline())["format"] == 2
+        assert json.loads(server.stdout.readline())["format"] == 3
         assert worker_process(tmp_path) == server.pid
         assert handed(tmp_path, "order.json", initialise_order()).returncode == 0
         second = run(tmp_path, "serve")

@@ -142,7 +142,7 @@ def changed(**fields: Any) -> bytes:
         (b'{"a":' * 50_000, "order: "),
         (b" " * (MAX_ORDER_BYTES + 1), f"the limit is {MAX_ORDER_BYTES}"),
         (changed(type="shell"), "type 'shell', known are"),
-        (changed(format=1), "format 1, this worker reads format 2; use an image"),
+        (changed(format=1), "format 1, this worker reads format 3; use an image"),
         (changed(surplus=1), "unknown field `surplus`"),
         (changed(output="worker/../x"), r"\$\.output"),
         (changed(learner={"algorithm": "rm -rf"}), r"\$\.learner\.algorithm"),

@@ -43,7 +43,7 @@ def test_metadata_is_read_back(tmp_path: Path) -> None:
         b"[]",
         b"{" * 10_000,
         msgspec.json.encode(EvaluateResult(order_sha256="ab" * 32, episodes=1)),
-        msgspec.json.encode(RESULT).replace(b'"format":2', b'"format":1'),
+        msgspec.json.encode(RESULT).replace(b'"format":3', b'"format":1'),
         msgspec.json.encode(RESULT).replace(b"0.25", b"null"),
         msgspec.json.encode(RESULT).replace(b'"steps":2048', b'"steps":-1'),
         msgspec.json.encode(RESULT).replace(b'"steps":', b'"stepz":'),

@@ -58,7 +58,7 @@ WORKER = f"""#!/bin/sh
 digest() {{ sha256sum "$1" | cut -c 1-64; }}
 case "$1" in
 start)
-    echo '{{"format": 2, "packages": {{}}, "threads": 1}}' ;;
+    echo '{{"format": 3, "packages": {{}}, "threads": 1}}' ;;
 work)
     if grep -q poison order.json; then echo 'order.json: no such environment' >&2; exit 3; fi
     if grep -q silent order.json; then exit 0; fi

@@ -1,0 +1,55 @@
+"""The section `trust`: what is done about providers that may lie."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from requestor.config.values import Bool, NonNegative, Number, Positive, PositiveWhole, Section
+
+
+class ScreeningConfig(Section):
+    """`trust.screening`: what an update must be like, beside the others of its round.
+
+    `norm_z`: the most robust standard deviations above the cohort's median norm; null: any.
+    `divergence`: the most that an update may move the policy, in multiples of the cohort's median
+    divergence; null: not measured. `copies`: refuse updates that are nothing, an echo, or a copy.
+    `speed`: the most steps per second, in multiples of the cohort's fastest other provider.
+    """
+
+    norm_z: Positive | None = 8.0
+    divergence: Positive | None = 20.0
+    samples: Annotated[PositiveWhole, Field(le=65_536)] = 256
+    copies: Bool = True
+    speed: Positive | None = 20.0
+
+
+class AuditsConfig(Section):
+    """`trust.audits`: secretly drawn items are done again and compared bit for bit.
+
+    `first`: the chance that an item of an unknown wallet is drawn; it falls as its record grows,
+    to `least`; 0 and 0 turn audits off. `by`: who repeats the work: this machine, another provider
+    of the same fingerprint, or this machine where it can and else a provider. `when`: the merge
+    waits for the verdict, or goes on meanwhile; `on_fraud` says what becomes of rounds that were
+    merged with a fake before it was found out: they are marked, or done again.
+    """
+
+    first: Annotated[Number, Field(ge=0, le=1)] = 1.0
+    least: Annotated[Number, Field(ge=0, le=1)] = 0.03
+    by: Literal["requestor", "providers", "auto"] = "auto"
+    when: Literal["before_merge", "background"] = "before_merge"
+    on_fraud: Literal["mark", "redo"] = "mark"
+    refuse_bills: Bool = True
+
+
+class TrustConfig(Section):
+    """`trust`: screening, audits, and for how many rounds what audits need is kept.
+
+    `keep_rounds`: of so many last rounds the models are kept, so that `derl-request audit` can do
+    their items again; null: of all.
+    """
+
+    screening: ScreeningConfig = ScreeningConfig()
+    audits: AuditsConfig = AuditsConfig()
+    keep_rounds: Annotated[NonNegative, Field(le=1e9)] | None = None
