@@ -15,11 +15,37 @@ REFUSALS_TO_BLAME_THE_STATE = 2
 
 
 @dataclass(frozen=True)
+class Source:
+    """Who delivered a result, under which agreement, and how long the order took."""
+
+    lease: str
+    provider_id: str
+    provider_name: str
+    agreement_id: str
+    wallet: str | None
+    seconds: float
+
+    @property
+    def voice(self) -> str:
+        """Who it counts as where providers are counted: all nodes of a wallet are one."""
+        return self.wallet or self.provider_id
+
+
+@dataclass(frozen=True)
 class Delivery:
-    """A screened result: the update, the claimed metrics, and the order's digest."""
+    """A screened result: the update, the claimed metrics, and what its sender is committed to.
+
+    `order_sha256` is the order's digest, `result_sha256` that of the update as it was decoded
+    (`wire.tensors_digest`), `links` the hash chain that came with it. `source` is who sent it;
+    None where that is not known.
+    """
 
     update: ClientUpdate
     metrics: Mapping[str, float]
+    order_sha256: str = ""
+    result_sha256: str = ""
+    links: tuple[str, ...] = ()
+    source: Source | None = None
 
 
 class OrderDesk(Protocol):
