@@ -19,12 +19,14 @@ from typing import Self
 
 from provider_image.wire import LearnerSpec, Order, encode_order
 from requestor.errors import RunFailed
+from requestor.evaluation.worker_socket import SOCKET_NAME, OrderRefused, WorkerGone, ask
 from requestor.secrecy import without_secrets
 
 START_SECONDS = 120.0
+POLL_SECONDS = 0.01
 ORDER_NAME = "order.json"
-SOCKET_NAME = "worker.sock"
-EXIT_ORDER_FAILED = 3
+LOG_NAME = "serve.log"
+LOG_TAIL_BYTES = 2000
 _PROGRAM = (sys.executable, "-m", "provider_image.worker_cli")
 
 
@@ -64,7 +66,7 @@ class LocalWorker:
         return self
 
     async def _start(self) -> None:
-        with (self.folder / "serve.log").open("wb") as log:
+        with (self.folder / LOG_NAME).open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *_PROGRAM,
                 "serve",
@@ -86,15 +88,12 @@ class LocalWorker:
         trace: TracebackType | None,
     ) -> None:
         """Stop the worker; its socket goes too, so that the run's folder can be copied."""
-        process = self._process
-        if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-        (self.folder / SOCKET_NAME).unlink(missing_ok=True)
+        await self._stop()
 
     async def execute(self, order: Order, inputs: Mapping[str, Path]) -> None:
         """Do an order; `inputs` are put into the folder under their names, outputs appear in it.
+
+        A worker that dies of an order, or whose order is cancelled, is replaced for the next one.
 
         Raises:
             LocalOrderFailed: the order cannot be done.
@@ -107,28 +106,16 @@ class LocalWorker:
             for name, path in inputs.items():
                 shutil.copyfile(path, self.folder / name)
             await self._wait_until_ready()
-            client = await asyncio.create_subprocess_exec(
-                *_PROGRAM,
-                "work",
-                ORDER_NAME,
-                cwd=self.folder,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-                env=without_secrets(os.environ),
-            )
             try:
-                _, stderr = await client.communicate()
+                await ask(self.folder, ORDER_NAME)
+            except OrderRefused as refused:
+                raise LocalOrderFailed(str(refused)) from refused
+            except WorkerGone as gone:
+                await self._stop()
+                raise LocalOrderFailed(f"{gone}: {self._log_tail()}") from gone
             except BaseException:
-                with contextlib.suppress(ProcessLookupError):
-                    client.kill()
+                await self._stop()
                 raise
-            if client.returncode != 0:
-                said = stderr.decode(errors="replace").strip()[-2000:]
-                is_order = client.returncode == EXIT_ORDER_FAILED
-                kind = LocalOrderFailed if is_order else LocalWorkerError
-                raise kind(said.removeprefix(f"derl-worker: {ORDER_NAME}: "))
 
     async def _wait_until_ready(self) -> None:
         assert self._process is not None
@@ -136,8 +123,22 @@ class LocalWorker:
         deadline = asyncio.get_running_loop().time() + START_SECONDS
         while not socket.exists():
             if self._process.returncode is not None:
-                log = (self.folder / "serve.log").read_text(errors="replace")
-                raise LocalWorkerError(f"the local worker does not start:\n{log[-2000:]}")
+                raise LocalWorkerError(f"the local worker does not start:\n{self._log_tail()}")
             if asyncio.get_running_loop().time() > deadline:
                 raise LocalWorkerError(f"the local worker is not ready after {START_SECONDS:g} s")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _stop(self) -> None:
+        """End the worker, if there is one; its socket goes too."""
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        (self.folder / SOCKET_NAME).unlink(missing_ok=True)
+
+    def _log_tail(self) -> str:
+        """The end of what the worker said."""
+        with (self.folder / LOG_NAME).open("rb") as log:
+            log.seek(max(0, os.fstat(log.fileno()).st_size - LOG_TAIL_BYTES))
+            return log.read(LOG_TAIL_BYTES).decode(errors="replace").strip()
