@@ -12,10 +12,18 @@ from pathlib import Path
 
 import msgspec
 
-from provider_image.learners import Choice, InitialModel, Learner, choose_learner, load_learner
+from provider_image.learners import (
+    Choice,
+    InitialModel,
+    Learner,
+    check_link_state,
+    choose_learner,
+    load_learner,
+)
 from provider_image.wire import (
     FEEDBACK_NAME,
     MAX_FILE_BYTES,
+    Bundle,
     ClientStateMetadata,
     EvaluateOrder,
     EvaluateResult,
@@ -24,12 +32,16 @@ from provider_image.wire import (
     ImportOrder,
     InitialiseOrder,
     LearnerName,
+    LinkRange,
+    LinkState,
     Order,
     Tensors,
     TrainOrder,
     TrainResult,
     WireError,
+    base_digest,
     compress,
+    decode_metadata,
     order_digest,
     read_bundle,
     sha256_file,
@@ -87,14 +99,19 @@ def _train(learner: Learner, order: TrainOrder, directory: Path) -> list[FileRef
     feedback = None
     if spec is not None and spec.feedback and state is not None:
         state, feedback = split_feedback(state, model)
-    outcome = learner.train(order, model, state if order.rules.client_has_state else None)
+    link_state = _link_state(order, directory)
+    outcome = learner.train(
+        order, model, state if order.rules.client_has_state else None, link_state
+    )
     update, kept = outcome.tensors, outcome.client_state
     if spec is not None:
         update, feedback = compress(update, spec, order.seed, feedback)
         if feedback is not None:
             kept = {**(kept or {}), FEEDBACK_NAME: feedback}
     written = []
-    if order.client_state_output is not None and kept is not None:
+    if order.links is not None:
+        written += _written_link_state(order.links, outcome.link_state, order, directory)
+    elif order.client_state_output is not None and kept is not None:
         metadata = ClientStateMetadata(
             run_id=order.run_id,
             client=order.client,
@@ -111,8 +128,29 @@ def _train(learner: Learner, order: TrainOrder, directory: Path) -> list[FileRef
         wall_seconds=time.monotonic() - wall_start,
         cpu_seconds=time.process_time() - cpu_start,
         packages=learner.packages(),
+        links=outcome.links,
     )
     return [write_bundle(directory / order.output, update, result), *written]
+
+
+def _link_state(order: TrainOrder, directory: Path) -> Tensors | None:
+    if order.links is None or order.links.state is None:
+        return None
+    bundle = _bundle(directory, order.links.state)
+    metadata = decode_metadata(bundle, LinkState)
+    if (metadata.base_sha256, metadata.link) != (base_digest(order), order.links.first):
+        raise WireError(f"{bundle.source}: is link {metadata.link} of another work")
+    check_link_state(order, bundle.tensors)
+    return bundle.tensors
+
+
+def _written_link_state(
+    links: LinkRange, state: Tensors | None, order: TrainOrder, directory: Path
+) -> list[FileRef]:
+    if links.state_output is None or state is None:
+        return []
+    metadata = LinkState(base_sha256=base_digest(order), link=links.last)
+    return [write_bundle(directory / links.state_output, state, metadata)]
 
 
 def _evaluate(learner: Learner, order: EvaluateOrder, directory: Path) -> FileRef:
@@ -131,5 +169,9 @@ def _export(learner: Learner, order: ExportOrder, directory: Path) -> dict[str, 
 
 
 def _read(directory: Path, reference: FileRef) -> Tensors:
+    return _bundle(directory, reference).tensors
+
+
+def _bundle(directory: Path, reference: FileRef) -> Bundle:
     path = directory / os.fspath(reference.name)
-    return read_bundle(path, max_bytes=reference.bytes, sha256=reference.sha256).tensors
+    return read_bundle(path, max_bytes=reference.bytes, sha256=reference.sha256)

@@ -13,6 +13,7 @@ from provider_image.learners.base import (
     TrainingFailed,
     TrainOutcome,
 )
+from provider_image.learners.hash_chain import check_link_state
 from provider_image.learners.registry import choose_learner, load_learner
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "LearnerRefused",
     "TrainOutcome",
     "TrainingFailed",
+    "check_link_state",
     "choose_learner",
     "load_learner",
 ]

@@ -50,13 +50,19 @@ class InitialModel(NamedTuple):
 
 
 class TrainOutcome(NamedTuple):
-    """What training produced: `tensors` is the update and the moments, ready to be sent."""
+    """What training produced: `tensors` is the update and the moments, ready to be sent.
+
+    `links` is the hash chain of what was done, `link_state` what stands after its last link, where
+    the order asks for it: see `hash_chain.py`.
+    """
 
     tensors: Tensors
     client_state: Tensors | None
     steps: int
     episodes: int
     metrics: Mapping[str, float]
+    links: tuple[str, ...] = ()
+    link_state: Tensors | None = None
 
 
 class Evaluation(NamedTuple):
@@ -78,9 +84,16 @@ class Learner(Protocol):
         ...
 
     def train(
-        self, order: TrainOrder, model: Tensors, client_state: Tensors | None
+        self,
+        order: TrainOrder,
+        model: Tensors,
+        client_state: Tensors | None,
+        link_state: Tensors | None = None,
     ) -> TrainOutcome:
-        """Train for exactly `order.local_steps` environment steps."""
+        """Train for exactly `order.local_steps` environment steps, or the part `order.links`.
+
+        `link_state` is what stood after link `order.links.first`, its digest checked.
+        """
         ...
 
     def evaluate(self, order: EvaluateOrder, model: Tensors) -> Evaluation:

@@ -52,10 +52,14 @@ class NativeLearner:
         return InitialModel(model.tensors(order.rules), metadata)
 
     def train(
-        self, order: TrainOrder, model: Tensors, client_state: Tensors | None
+        self,
+        order: TrainOrder,
+        model: Tensors,
+        client_state: Tensors | None,
+        link_state: Tensors | None = None,
     ) -> TrainOutcome:
         """See `native_training.train`."""
-        return train(order, model, client_state)
+        return train(order, model, client_state, link_state)
 
     def evaluate(self, order: EvaluateOrder, model: Tensors) -> Evaluation:
         """See `native_evaluation.evaluate`."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from native_kernels.ppo import Rollout, UpdateReport
 from provider_image.learners.base import LearnerRefused, TrainingFailed, TrainOutcome
+from provider_image.learners.hash_chain import HashChain
 from provider_image.learners.native_choice import Stepping, stepping_of
 from provider_image.learners.native_model import NativeModel, open_model, spaces_for
 from provider_image.learners.native_plan import NativePlan
@@ -18,6 +19,7 @@ from provider_image.learners.native_state import (
     load_optimizer,
     optimizer_specs,
     optimizer_tensors,
+    policy_tensors,
 )
 from provider_image.wire import UPDATED_PREFIXES, Tensors, TrainOrder, check_tensors
 
@@ -47,7 +49,12 @@ class Collector(Protocol):
         ...
 
 
-def train(order: TrainOrder, received: Tensors, client_state: Tensors | None) -> TrainOutcome:
+def train(
+    order: TrainOrder,
+    received: Tensors,
+    client_state: Tensors | None,
+    link_state: Tensors | None = None,
+) -> TrainOutcome:
     """Load, learn, subtract. See `base.Learner.train`."""
     if order.rules.replay == "kept":
         raise LearnerRefused(
@@ -69,9 +76,12 @@ def _train_on(
     stepper: VectorStepper | None, model: NativeModel, order: TrainOrder, received: Tensors
 ) -> TrainOutcome:
     journal = Journal(model.plan, order)
+    given = model.plan.hyperparameters
+    updates = order.local_steps // (given.n_steps * order.environment.n_envs)
+    chain = HashChain(order, updates, can_resume=False)
     try:
         collector = _collector(stepper, model, order)
-        _learn(collector, model, order, journal)
+        _learn(collector, model, order, journal, chain)
     except (ArithmeticError, AssertionError, RuntimeError, ValueError) as error:
         raise TrainingFailed(
             f"training broke off: {type(error).__name__}: {str(error)[:_ERROR_LETTERS]}; where "
@@ -80,20 +90,25 @@ def _train_on(
     trained = model.tensors(order.rules)
     moments = model.normalizer.round_moments() if model.normalizer is not None else {}
     kept = order.rules.optimizer == "kept"
+    done = chain.last_update - chain.first_update
     return TrainOutcome(
         tensors=_update(trained, received) | moments,
         client_state=optimizer_tensors(model.ppo, model.plan.shape) if kept else None,
-        steps=order.local_steps,
+        steps=done * given.n_steps * order.environment.n_envs,
         episodes=journal.episodes,
         metrics=journal.metrics(model.ppo.parameters),
+        links=chain.links,
+        link_state=chain.state,
     )
 
 
-def _learn(collector: Collector, model: NativeModel, order: TrainOrder, journal: Journal) -> None:
+def _learn(
+    collector: Collector, model: NativeModel, order: TrainOrder, journal: Journal, chain: HashChain
+) -> None:
     plan, ppo = model.plan, model.ppo
     given = plan.hyperparameters
     rollout_steps = given.n_steps * order.environment.n_envs
-    for number in range(1, order.local_steps // rollout_steps + 1):
+    for number in range(chain.first_update + 1, chain.last_update + 1):
         rollout = collector.collect(given.n_steps, gamma=given.gamma, gae_lambda=given.gae_lambda)
         done = order.steps_done + number * rollout_steps
         settings = plan.settings_at(done / order.steps_total)
@@ -101,6 +116,14 @@ def _learn(collector: Collector, model: NativeModel, order: TrainOrder, journal:
         journal.note(collector, report, number)
         if not np.isfinite(ppo.parameters).all():
             raise FloatingPointError(f"weights are not finite after {done} steps")
+        chain.note(number, lambda: _standing(model))
+
+
+def _standing(model: NativeModel) -> Tensors:
+    """The tensors of a link."""
+    tensors = policy_tensors(model.ppo.parameters, model.plan.shape)
+    tensors |= optimizer_tensors(model.ppo, model.plan.shape)
+    return tensors | (model.normalizer.round_moments() if model.normalizer is not None else {})
 
 
 class Journal:

@@ -20,6 +20,7 @@ from provider_image.learners.base import (
     METADATA_TEXT_LETTERS,
     Evaluation,
     InitialModel,
+    LearnerRefused,
     TrainOutcome,
 )
 from provider_image.learners.sb3_environments import training_environment
@@ -66,9 +67,15 @@ class Sb3Learner:
         return InitialModel(tensors, metadata)
 
     def train(
-        self, order: TrainOrder, model: Tensors, client_state: Tensors | None
+        self,
+        order: TrainOrder,
+        model: Tensors,
+        client_state: Tensors | None,
+        link_state: Tensors | None = None,
     ) -> TrainOutcome:
         """See `sb3_training.train`."""
+        if order.links is not None:
+            raise LearnerRefused("links: learner sb3 does whole orders alone")
         return train(order, model, client_state)
 
     def evaluate(self, order: EvaluateOrder, model: Tensors) -> Evaluation:

@@ -70,27 +70,31 @@ class InitialiseOrder(_Order, frozen=True, kw_only=True, tag="initialise"):
 class LinkRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The links of a hash chain that an order does: those after link `first`, up to link `last`.
 
-    `state` is what stood after link `first`; a range from 0 begins with the model and has none.
-    `state_output` is where to leave what stands after link `last`.
+    `state` is what stood after link `first`, `state_link` that link and `state_previous` the one
+    before it, by which the state is checked; a range from 0 begins with the model and has none of
+    the three. `state_output` is where to leave what stands after link `last`.
     """
 
     first: Annotated[int, Meta(ge=0, lt=MAX_LINKS)] = 0
     last: Annotated[int, Meta(ge=1, le=MAX_LINKS)]
     state: FileRef | None = None
+    state_link: Sha256 | None = None
+    state_previous: Sha256 | None = None
     state_output: FileName | None = None
 
     def __post_init__(self) -> None:
         if self.first >= self.last:
             raise ValueError(f"links.first {self.first} is not before links.last {self.last}")
-        if (self.first == 0) != (self.state is None):
-            raise ValueError("links.state must be given exactly when links.first is not 0")
+        for name in ("state", "state_link", "state_previous"):
+            if (self.first == 0) != (getattr(self, name) is None):
+                raise ValueError(f"links.{name} must be given exactly when links.first is not 0")
 
 
 class TrainOrder(_Order, frozen=True, kw_only=True, tag="train"):
     """Train the given model for exactly `local_steps` environment steps and write the update.
 
     `links` asks for a part of the work only, to settle a dispute; the result is then that of the
-    part, and its update what was trained until `links.last`.
+    part, its update what was trained until `links.last`, and no client state is written.
 
     `steps_done` and `steps_total` count the steps of one client over the whole run; they drive
     the schedules. `compression` says how the update is written (None: as it is). `client_state`
@@ -118,8 +122,9 @@ class TrainOrder(_Order, frozen=True, kw_only=True, tag="train"):
 
     def __post_init__(self) -> None:
         _check_settled(self.learner)
-        if self.links is not None and self.output == self.links.state_output:
-            raise ValueError(f"output and links.state_output are the same file {self.output}")
+        left = None if self.links is None else self.links.state_output
+        if left is not None and left in (self.output, self.client_state_output):
+            raise ValueError(f"links.state_output and another output are the same file {left}")
         if self.steps_done + self.local_steps > self.steps_total:
             raise ValueError(
                 f"steps_done {self.steps_done} + local_steps {self.local_steps} is more than "
