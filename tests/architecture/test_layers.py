@@ -31,6 +31,7 @@ FLOORS = {
     "requestor.marketplace": 2,
     "requestor.federation": 2,
     "requestor.scheduling": 2,
+    "requestor.trust": 2,
     "requestor.config": 2,
     "requestor.errors": 1,
     "requestor.networks": 1,

@@ -1,0 +1,137 @@
+"""Two did the same work and came to different ends: who of them is wrong, found by bisection.
+
+Work is a hash chain (FORMAT.md, section 6): each link commits to all before it. Both chains are
+known, so the first link in which they differ is too, and only what leads up to that is done once
+more. A provider is convicted when two executions that know nothing of each other agree against
+it, and never otherwise: one machine may err, and ours too. (Refereed delegation: Canetti, Riva,
+Rothblum 2011; Verde, arXiv 2502.19405.)
+
+The state before a link is never taken from one party alone: its link commits to weights,
+optimizer and moments, not to the random numbers and environments to go on with, so that a liar
+could hand over a state from which an honest replay ends in its lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Outcome = Literal["verified", "convicted", "undecided"]
+
+
+@dataclass(frozen=True)
+class Account:
+    """How one execution of an order went: by whom, the chain so far, and the update's digest.
+
+    `by` is a voice, or None for this machine. `links` are those that it did, from the first;
+    `result_sha256` is empty where it did not do all of the order.
+    """
+
+    by: str | None
+    links: tuple[str, ...]
+    result_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What is to be done once more, by an execution of its own: the first `last` links, or all."""
+
+    last: int | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of it. `convicted` are voices; `link` (from 1) is where they are wrong, or None."""
+
+    outcome: Outcome
+    convicted: tuple[str, ...] = ()
+    link: int | None = None
+    reason: str = ""
+
+
+def first_difference(one: Sequence[str], two: Sequence[str]) -> int | None:
+    """Return the number (from 1) of the first link in which two chains differ, None if in none."""
+    pairs = zip(one, two, strict=False)
+    found = next((i for i, (a, b) in enumerate(pairs, 1) if a != b), None)
+    if found is None and len(one) != len(two):
+        return min(len(one), len(two)) + 1
+    return found
+
+
+def agree(one: Account, two: Account) -> bool:
+    """Tell whether two whole accounts are the same to the last bit."""
+    return one.result_sha256 == two.result_sha256 and one.links == two.links
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """Two whole accounts of one order, `accused` first, and what others say of it.
+
+    `witness` may be this machine or a provider of the same fingerprint as the accused. Ask
+    `next_replay` for what to do, `heard` it, until there is a `verdict`.
+    """
+
+    accused: Account
+    witness: Account
+    referee: Account | None = None
+    is_hopeless: bool = False
+    """No independent execution is to be had any more."""
+
+    @property
+    def link(self) -> int | None:
+        """The first link (from 1) in which the two differ; None if it is only in the update."""
+        return first_difference(self.accused.links, self.witness.links)
+
+    @property
+    def next_replay(self) -> Replay | None:
+        """What has to be done once more; None when nothing has."""
+        if self.verdict is not None:
+            return None
+        shorter = min(len(self.accused.links), len(self.witness.links))
+        # where one of the two has no such link, only the whole work can tell
+        is_common = self.link is not None and self.link <= shorter
+        return Replay(self.link if is_common else None)
+
+    def heard(self, account: Account) -> Dispute:
+        """Return the dispute with the account of a referee."""
+        return replace(self, referee=account)
+
+    def given_up(self) -> Dispute:
+        """Return the dispute with nobody left to ask."""
+        return replace(self, is_hopeless=True)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Who is wrong; None while that is open."""
+        if agree(self.accused, self.witness):
+            return Verdict("verified")
+        if self.referee is None:
+            if self.is_hopeless:
+                return Verdict("undecided", link=self.link, reason="nobody else could do it again")
+            return None
+        backs_accused = self._backs(self.accused, self.referee)
+        backs_witness = self._backs(self.witness, self.referee)
+        if backs_witness and not backs_accused:
+            return self._against(self.accused)
+        if backs_accused and not backs_witness:
+            return self._against(self.witness)
+        return Verdict(
+            "undecided", link=self.link, reason="three executions came to three different ends"
+        )
+
+    def _backs(self, party: Account, referee: Account) -> bool:
+        """Tell whether a referee's account is that of a party, as far as it was asked for."""
+        if party.by is not None and party.by == referee.by:
+            return False  # its own word once more
+        link = self.link
+        if link is None or link > min(len(party.links), len(referee.links)):
+            return agree(party, referee)
+        return party.links[:link] == referee.links[:link]
+
+    def _against(self, party: Account) -> Verdict:
+        if party.by is None:  # this machine erred: nobody is to blame, and it is no judge
+            return Verdict("undecided", link=self.link, reason="this machine contradicts itself")
+        where = "in its update" if self.link is None else f"from link {self.link} on"
+        others = "two independent executions agree on another result"
+        return Verdict("convicted", (party.by,), self.link, f"{others}, {where}")

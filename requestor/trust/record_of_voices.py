@@ -1,0 +1,76 @@
+"""How far each provider's work was looked at in a run, and what it would have taken to hide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from requestor.trust.catching import SHARES, caught
+from requestor.trust.provenance import RoundRecord
+
+
+@dataclass(frozen=True)
+class VoiceRecord:
+    """What a voice has done in a run: items merged or refused, by what is known of them.
+
+    `caught` says, for each of `catching.SHARES`, with which chance a cheat who fakes that share
+    of its items would have been found out.
+    """
+
+    voice: str
+    names: tuple[str, ...]
+    items: int
+    audited: int
+    verified: int
+    faked: int
+    refused: int
+    caught: tuple[float, ...]
+
+
+def voice_records(rounds: Iterable[RoundRecord]) -> tuple[VoiceRecord, ...]:
+    """Return one entry for each voice that sent something, in the order of the voices."""
+    found: dict[str, _Tally] = {}
+    for one in rounds:
+        for work in one.work:
+            tally = found.setdefault(work.wallet or work.provider_id, _Tally())
+            tally.names[work.provider_name] = None
+            tally.rates.append(work.chance)
+            tally.audited += work.standing in ("verified", "faked", "undecided")
+            tally.verified += work.standing == "verified"
+            tally.faked += work.standing == "faked"
+        for refused in one.refused:
+            tally = found.setdefault(refused.wallet or refused.provider_id, _Tally())
+            tally.refused += 1
+            tally.audited += refused.kind == "fraud"
+            tally.faked += refused.kind == "fraud"
+            tally.rates.append(refused.chance)
+            tally.names[refused.provider_name] = None
+    return tuple(found[voice].record(voice) for voice in sorted(found))
+
+
+def overall(rounds: Iterable[RoundRecord]) -> tuple[float, ...]:
+    """Return the chances to have caught a cheat that stood behind every provider."""
+    rates: list[float] = []
+    for one in rounds:
+        rates += [work.chance for work in one.work]
+        rates += [refused.chance for refused in one.refused]
+    return tuple(caught(rates, share) for share in SHARES)
+
+
+class _Tally:
+    def __init__(self) -> None:
+        self.names: dict[str, None] = {}
+        self.rates: list[float] = []
+        self.audited = self.verified = self.faked = self.refused = 0
+
+    def record(self, voice: str) -> VoiceRecord:
+        return VoiceRecord(
+            voice=voice,
+            names=tuple(name for name in self.names if name),
+            items=len(self.rates),
+            audited=self.audited,
+            verified=self.verified,
+            faked=self.faked,
+            refused=self.refused,
+            caught=tuple(caught(self.rates, share) for share in SHARES),
+        )
