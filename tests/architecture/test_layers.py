@@ -33,6 +33,7 @@ FLOORS = {
     "requestor.scheduling": 2,
     "requestor.trust": 2,
     "requestor.config": 2,
+    "requestor.attacks": 1,
     "requestor.errors": 1,
     "requestor.networks": 1,
     "requestor.secrecy": 1,
@@ -82,7 +83,11 @@ DOORS = {
     "tensorboard": ["requestor.reporting*"],
     "stable_baselines3": ["provider_image.learners.sb3*"],
     "torch": ["provider_image.learners*"],
-    "gymnasium": ["provider_image.environments*", "provider_image.learners.sb3*"],
+    "gymnasium": [
+        "provider_image.environments*",
+        "provider_image.learners.sb3*",
+        "requestor.attacks.wrong_worlds",  # worlds in which liars train
+    ],
     "cupy": ["native_kernels.cuda*"],
     "safetensors": ["provider_image.wire*"],
     "zstandard": ["provider_image.wire*", "gvmi.packages.ubuntu_packages"],
