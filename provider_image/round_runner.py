@@ -35,6 +35,8 @@ from provider_image.wire import (
     LinkRange,
     LinkState,
     Order,
+    ProbeOrder,
+    ProbeResult,
     Tensors,
     TrainOrder,
     TrainResult,
@@ -70,6 +72,8 @@ def execute(order: Order, directory: Path) -> dict[str, str]:
             written = _train(learner, order, directory)
         case EvaluateOrder():
             written = [_evaluate(learner, order, directory)]
+        case ProbeOrder():
+            written = [_probe(learner, order, directory)]
         case ExportOrder():
             return _export(learner, order, directory)
     return {reference.name: reference.sha256 for reference in written}
@@ -159,6 +163,15 @@ def _evaluate(learner: Learner, order: EvaluateOrder, directory: Path) -> FileRe
         directory / order.output,
         {"returns": evaluation.returns, "lengths": evaluation.lengths},
         EvaluateResult(order_sha256=order_digest(order), episodes=len(evaluation.returns)),
+    )
+
+
+def _probe(learner: Learner, order: ProbeOrder, directory: Path) -> FileRef:
+    found = learner.probe(order, _read(directory, order.model), _read(directory, order.updates))
+    return write_bundle(
+        directory / order.output,
+        {"divergences": found.divergences},
+        ProbeResult(order_sha256=order_digest(order), measure=found.measure, samples=order.samples),
     )
 
 

@@ -10,6 +10,7 @@ from provider_image.learners.base import (
     InitialModel,
     Learner,
     LearnerRefused,
+    Probe,
     TrainingFailed,
     TrainOutcome,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "InitialModel",
     "Learner",
     "LearnerRefused",
+    "Probe",
     "TrainOutcome",
     "TrainingFailed",
     "check_link_state",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from provider_image.wire import (
     InitialiseOrder,
     LearnerName,
     ModelMetadata,
+    ProbeOrder,
     Tensors,
     TrainOrder,
 )
@@ -72,6 +73,13 @@ class Evaluation(NamedTuple):
     lengths: npt.NDArray[np.int64]
 
 
+class Probe(NamedTuple):
+    """How far each of N updates moves the policy: `divergences` float64[N], see `ProbeResult`."""
+
+    divergences: npt.NDArray[np.float64]
+    measure: Literal["kl", "actions"]
+
+
 class Learner(Protocol):
     """Results depend on the arguments alone: no state survives a call.
 
@@ -98,6 +106,10 @@ class Learner(Protocol):
 
     def evaluate(self, order: EvaluateOrder, model: Tensors) -> Evaluation:
         """One episode per seed, each from `env.reset(seed=…)`, normaliser frozen."""
+        ...
+
+    def probe(self, order: ProbeOrder, model: Tensors, updates: Tensors) -> Probe:
+        """Measure how far each row of `updates` float32[N, P] moves the policy."""
         ...
 
     def export(self, order: ExportOrder, model: Tensors, directory: Path) -> None:

@@ -3,7 +3,8 @@
 Its parts, to be read in this order: `native_plan.py` (an order checked and typed),
 `native_choice.py` (whether it fits, and how it steps), `native_model.py`, `native_state.py`
 (tensors in and out), `native_training.py`, `native_stepping.py`, `native_collecting.py`,
-`native_normalizer.py`, `native_evaluation.py`. SB3's files are written and read by `sb3.py`.
+`native_normalizer.py`, `native_evaluation.py`, `native_probe.py`. SB3's files are written and read
+by `sb3.py`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from provider_image.learners.base import (
     Evaluation,
     InitialModel,
     Learner,
+    Probe,
     TrainOutcome,
 )
 from provider_image.learners.native_model import fresh_model
@@ -30,6 +32,7 @@ from provider_image.wire import (
     ImportOrder,
     InitialiseOrder,
     ModelMetadata,
+    ProbeOrder,
     Tensors,
     TrainOrder,
 )
@@ -66,6 +69,12 @@ class NativeLearner:
         from provider_image.learners.native_evaluation import evaluate
 
         return evaluate(order, model)
+
+    def probe(self, order: ProbeOrder, model: Tensors, updates: Tensors) -> Probe:
+        """See `native_probe.probe_native`."""
+        from provider_image.learners.native_probe import probe_native
+
+        return probe_native(order, model, updates)
 
     def export(self, order: ExportOrder, model: Tensors, directory: Path) -> None:
         """See `sb3_export.export`: the weights have SB3's names and shapes."""

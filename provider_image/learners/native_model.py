@@ -26,6 +26,7 @@ from provider_image.wire import (
     EvaluateOrder,
     InitialiseOrder,
     LearnerSpec,
+    ProbeOrder,
     StateRules,
     Tensors,
     TrainOrder,
@@ -84,7 +85,9 @@ def fresh_model(order: InitialiseOrder, spaces: Spaces) -> NativeModel:
     return _assembled(plan, Ppo(plan.shape, parameters), order)
 
 
-def open_model(order: TrainOrder | EvaluateOrder, received: Tensors, spaces: Spaces) -> NativeModel:
+def open_model(
+    order: TrainOrder | EvaluateOrder | ProbeOrder, received: Tensors, spaces: Spaces
+) -> NativeModel:
     """The model that was received; WireError if its tensors are not exactly what they must be."""
     plan = _plan(order.learner, spaces)
     specs = policy_specs(plan.shape)
@@ -116,7 +119,7 @@ def _plan(learner: LearnerSpec, spaces: Spaces) -> NativePlan:
 
 
 def _normalizer(
-    plan: NativePlan, order: InitialiseOrder | TrainOrder | EvaluateOrder
+    plan: NativePlan, order: InitialiseOrder | TrainOrder | EvaluateOrder | ProbeOrder
 ) -> Normalizer | None:
     spec = order.environment.normalize
     if spec is None:

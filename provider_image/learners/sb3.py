@@ -2,8 +2,8 @@
 
 Its parts, to be read in this order: `sb3_models.py` (an SB3 model from a LearnerSpec),
 `sb3_environments.py` (vectorised environments, normaliser, moments), `sb3_state.py` (a model's
-tensors in and out), `sb3_replay.py`, `sb3_training.py`, `sb3_evaluation.py`, `sb3_export.py`,
-`sb3_import.py`.
+tensors in and out), `sb3_replay.py`, `sb3_training.py`, `sb3_evaluation.py`, `sb3_probe.py`,
+`sb3_export.py`, `sb3_import.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from provider_image.learners.base import (
     Evaluation,
     InitialModel,
     LearnerRefused,
+    Probe,
     TrainOutcome,
 )
 from provider_image.learners.sb3_environments import training_environment
@@ -28,6 +29,7 @@ from provider_image.learners.sb3_evaluation import evaluate
 from provider_image.learners.sb3_export import export
 from provider_image.learners.sb3_import import read_archive
 from provider_image.learners.sb3_models import ModelPlan, build_model
+from provider_image.learners.sb3_probe import probe_sb3
 from provider_image.learners.sb3_state import model_tensors
 from provider_image.learners.sb3_training import train
 from provider_image.learners.torch_startup import prepare_torch
@@ -37,6 +39,7 @@ from provider_image.wire import (
     ImportOrder,
     InitialiseOrder,
     ModelMetadata,
+    ProbeOrder,
     Tensors,
     TrainOrder,
 )
@@ -81,6 +84,10 @@ class Sb3Learner:
     def evaluate(self, order: EvaluateOrder, model: Tensors) -> Evaluation:
         """See `sb3_evaluation.evaluate`."""
         return evaluate(order, model)
+
+    def probe(self, order: ProbeOrder, model: Tensors, updates: Tensors) -> Probe:
+        """See `sb3_probe.probe_sb3`."""
+        return probe_sb3(order, model, updates)
 
     def export(self, order: ExportOrder, model: Tensors, directory: Path) -> None:
         """See `sb3_export.export`."""

@@ -48,6 +48,17 @@ def load_model(
 ) -> None:
     """Put received tensors into a freshly built model; WireError if they are not exactly its."""
     check_tensors(tensors, specs_of(model_tensors(model, rules, normalizer)), source="model")
+    load_policy(model, tensors)
+    entropy = _entropy_parameter(model)
+    if entropy is not None:
+        entropy.data = torch.from_numpy(np.array(tensors[ENTROPY_NAME]))
+    if rules.optimizer == "merged":
+        load_optimizers(model, tensors)
+    load_normalizer(normalizer, tensors)
+
+
+def load_policy(model: BaseAlgorithm, tensors: Tensors) -> None:
+    """Set the policy from `policy/…`, already checked; other tensors are passed over."""
     model.policy.load_state_dict(
         {
             name.removeprefix(POLICY_PREFIX): torch.from_numpy(np.array(tensor))
@@ -55,12 +66,6 @@ def load_model(
             if name.startswith(POLICY_PREFIX)
         }
     )
-    entropy = _entropy_parameter(model)
-    if entropy is not None:
-        entropy.data = torch.from_numpy(np.array(tensors[ENTROPY_NAME]))
-    if rules.optimizer == "merged":
-        load_optimizers(model, tensors)
-    load_normalizer(normalizer, tensors)
 
 
 def optimizer_tensors(model: BaseAlgorithm) -> Tensors:

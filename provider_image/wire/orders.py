@@ -22,6 +22,9 @@ MAX_SEED = 2**31 - 1
 MAX_LINKS = 64
 """So many links a hash chain has at most; where there are more updates, a link is several."""
 
+MAX_PROBED_UPDATES = 1024
+"""So many updates one probe measures at most."""
+
 FileName: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\Z")]
 Sha256: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Seed: TypeAlias = Annotated[int, Meta(ge=0, lt=MAX_SEED)]
@@ -161,10 +164,11 @@ class EvaluateOrder(_Order, frozen=True, kw_only=True, tag="evaluate"):
 class ProbeOrder(_Order, frozen=True, kw_only=True, tag="probe"):
     """Measure how far each of N updates moves the policy, on observations that no update chose.
 
-    The observations are the first `samples` that the given model meets in episodes of the given
-    seeds, played with the noise of training. `updates` is a bundle with the one tensor `updates`,
-    float32[N, P]: the policy's arrays in the order of their sorted names. Only ever given to a
-    worker on the requestor's own machine.
+    The observations are the first `samples` that the given model meets in environments that were
+    reset with the given seeds and are stepped side by side, with the noise of training and the
+    normaliser as received: step by step, in each step by seed. `updates` is a bundle with the one
+    tensor `updates`, float32[N, P]: the policy's arrays in the order of their sorted names. Only
+    ever given to a worker on the requestor's own machine.
     """
 
     format: FormatVersion = FORMAT_VERSION

@@ -69,13 +69,21 @@ class ProbeResult(_Metadata, frozen=True, kw_only=True, tag="probe_result"):
 
     `measure`: `kl` is the mean Kullback-Leibler divergence, in nats, of the moved policy from the
     given one (on-policy learners); `actions` the share of observations with another greedy action
-    (DQN), or the mean distance of actions in half widths of the action space (SAC, TD3, DDPG).
+    (DQN), or the mean distance of an action's components, without noise, in half widths of the
+    action space (SAC, TD3, DDPG). 1e9 stands for every larger value, and for an update after which
+    the policy gives values that are not finite.
     """
 
     format: FormatVersion = FORMAT_VERSION
     order_sha256: Sha256
     measure: Literal["kl", "actions"]
     samples: Count
+
+
+class ProbedUpdates(_Metadata, frozen=True, kw_only=True, tag="updates"):
+    """Beside the tensor `updates` float32[N, P] that a probe order names."""
+
+    format: FormatVersion = FORMAT_VERSION
 
 
 class EvaluateResult(_Metadata, frozen=True, kw_only=True, tag="evaluate_result"):
@@ -105,13 +113,20 @@ class LinkState(_Metadata, frozen=True, kw_only=True, tag="link_state"):
 
 
 Metadata: TypeAlias = (
-    ModelMetadata | TrainResult | ProbeResult | EvaluateResult | ClientStateMetadata | LinkState
+    ModelMetadata
+    | TrainResult
+    | ProbeResult
+    | ProbedUpdates
+    | EvaluateResult
+    | ClientStateMetadata
+    | LinkState
 )
 MetadataT = TypeVar(
     "MetadataT",
     ModelMetadata,
     TrainResult,
     ProbeResult,
+    ProbedUpdates,
     EvaluateResult,
     ClientStateMetadata,
     LinkState,

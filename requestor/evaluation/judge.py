@@ -1,13 +1,18 @@
-"""Fresh models, evaluations and exports, each as one order to the local worker."""
+"""Fresh models, evaluations, probes and exports, each as one order to the local worker."""
 
 from __future__ import annotations
 
 import math
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, pstdev
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from provider_image.wire import (
     MAX_FILE_BYTES,
@@ -20,17 +25,22 @@ from provider_image.wire import (
     InitialiseOrder,
     LearnerSpec,
     ModelMetadata,
+    ProbedUpdates,
+    ProbeOrder,
+    ProbeResult,
     StateRules,
     decode_metadata,
     read_bundle,
     settled,
     sha256_file,
+    write_bundle,
 )
 from requestor.evaluation.local_worker import LocalOrderFailed, LocalWorker, LocalWorkerError
 
 MODEL_NAME = "model.safetensors"
 OUTPUT_NAME = "output.safetensors"
 ARCHIVE_NAME = "archive.zip"
+UPDATES_NAME = "updates.safetensors"
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,17 @@ class Evaluation:
     def mean_length(self) -> float:
         """Mean episode length in steps."""
         return fmean(self.lengths)
+
+
+@dataclass(frozen=True)
+class Divergences:
+    """How far each of N updates moves the policy: `values` float64[N], not negative.
+
+    `measure` as in `provider_image.wire.ProbeResult`; 1e9 is what has no measure any more.
+    """
+
+    values: npt.NDArray[np.float64]
+    measure: Literal["kl", "actions"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +132,39 @@ class Judge:
             if not math.isfinite(value):
                 raise LocalOrderFailed(f"the episode with seed {seed} returned {value}")
         return Evaluation(returns, lengths)
+
+    async def probe(
+        self, model: Path, updates: npt.NDArray[np.float32], seeds: Sequence[int], *, samples: int
+    ) -> Divergences:
+        """Measure how far each of `updates` float32[N, P] moves the policy of the bundle `model`.
+
+        N is 1 to 1024; a row is the policy's arrays in the order of their sorted names, finite.
+        The observations are the first `samples` that the model meets in environments reset with
+        `seeds` (1 to 64), stepped side by side: fewer seeds look deeper into an episode.
+
+        Raises:
+            LocalOrderFailed: the updates do not fit the model, or nothing can be played with it.
+            LocalWorkerError: the worker failed.
+        """
+        with tempfile.TemporaryDirectory(prefix="derl-probe-") as folder:
+            path = Path(folder, UPDATES_NAME)
+            reference = write_bundle(path, {"updates": updates}, ProbedUpdates())
+            order = ProbeOrder(
+                environment=self.environment,
+                learner=self._learner_of(model),
+                rules=self.rules,
+                model=_reference(model),
+                updates=reference,
+                seeds=tuple(seeds),
+                samples=samples,
+                output=OUTPUT_NAME,
+            )
+            await self.worker.execute(order, {MODEL_NAME: model, UPDATES_NAME: path})
+        bundle = read_bundle(self.worker.folder / OUTPUT_NAME, max_bytes=MAX_FILE_BYTES)
+        values = bundle.tensors["divergences"]
+        if len(values) != len(updates):
+            raise LocalWorkerError(f"{len(values)} divergences instead of {len(updates)}")
+        return Divergences(values, decode_metadata(bundle, ProbeResult).measure)
 
     async def import_archive(self, archive: Path, model: Path) -> None:
         """Write the weights in SB3's zip `archive` as a model bundle to `model`."""

@@ -22,8 +22,11 @@ from provider_image.wire import (
     ModelMetadata,
     NormalizeSpec,
     Order,
+    ProbeOrder,
+    ProbeResult,
     StateRules,
     encode_order,
+    read_bundle,
     write_bundle,
 )
 from requestor.evaluation.judge import Evaluation, Judge
@@ -54,6 +57,11 @@ class FakeWorker(LocalWorker):
             }
             result = EvaluateResult(order_sha256="0" * 64, episodes=len(self.returns))
             write_bundle(self.folder / order.output, played, result)
+        elif isinstance(order, ProbeOrder):
+            updates = read_bundle(inputs[order.updates.name], max_bytes=order.updates.bytes)
+            sizes = {"divergences": np.abs(updates.tensors["updates"]).sum(axis=1, dtype=float)}
+            about = ProbeResult(order_sha256="0" * 64, measure="kl", samples=order.samples)
+            write_bundle(self.folder / order.output, sizes, about)
         elif isinstance(order, InitialiseOrder):
             metadata = ModelMetadata(
                 algorithm="dqn", environment_id="E", observation_space="", action_space=""
@@ -92,6 +100,17 @@ def test_an_evaluation_is_one_episode_for_each_seed_in_their_order(tmp_path: Pat
     assert order.model.sha256 == hashlib.sha256(b"a model").hexdigest()
     assert order.model.bytes == 7
     assert worker.inputs == [{order.model.name: path}]
+
+
+def test_a_probe_hands_the_worker_the_updates_as_they_are(tmp_path: Path) -> None:
+    worker = FakeWorker(tmp_path / "w")
+    updates = np.array([[1.0, -2.0], [0.5, 0.0]], np.float32)
+    found = asyncio.run(judge(worker).probe(model(tmp_path), updates, [3, 4], samples=32))
+    assert (found.values.tolist(), found.measure) == ([3.0, 0.5], "kl")
+    (order,) = worker.orders
+    assert isinstance(order, ProbeOrder)
+    assert (order.seeds, order.samples, order.learner) == ((3, 4), 32, LEARNER)
+    assert order.model.sha256 == hashlib.sha256(b"a model").hexdigest()
 
 
 def test_the_numbers_of_an_evaluation() -> None:
