@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from requestor.marketplace.choice.failures import FailureKind
+from requestor.marketplace.choice.history import Who
 from requestor.marketplace.choice.selection import Preferences
 from requestor.marketplace.money.spending import Prices, SpendingGuard
 from requestor.networks import payment_platform
@@ -202,7 +203,6 @@ class Terms:
     daemon_patience_seconds: float = 120.0
     """How long the daemon may be away at a time before the session is given up."""
 
-
     @property
     def payment_platform(self) -> str:
         """The platform by which providers are paid, e.g. `erc20-hoodi-tglm`."""
@@ -218,5 +218,16 @@ class Marketplace(Protocol):
         """Open a pool under `terms`; leaving the context ends everything and settles the bills.
 
         `notice` receives one-line messages for the person at the terminal.
+        """
+        ...
+
+
+class Sanctions(Protocol):
+    """What can be done about who was convicted; a marketplace offers it."""
+
+    def convict(self, who: Who, reason: str, *, refuse_bills: bool) -> None:
+        """Ban a provider that faked work, and its wallet, at once; end all of its leases.
+
+        With `refuse_bills` nothing more is paid under its agreements; what was accepted stays.
         """
         ...

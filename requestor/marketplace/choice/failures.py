@@ -17,10 +17,14 @@ weighs `share` times as much on all others of its wallet.
 | note_flood      | it sent more debit notes than were agreed         | 1      | 72 h      | 1     |
 | bad_result      | what it delivered was not what was ordered        | 2      | 168 h     | 1     |
 | overbilled      | it asked for more than can be due                 | 2      | 168 h     | 1     |
+| faked_work      | two others did its order again, and not as it did | 6      | 2160 h    | 1     |
 | other           | not named; all that files of older versions know  | 1      | 24 h      | 0.5   |
 
 So one `vanished` is avoided for 24 h * log2(1 / 0.9) = 3 h 39 min; one `bad_result` for 8 days,
-two on one day are banned for 2 days 22 hours and avoided for a fortnight.
+two on one day are banned for 2 days 22 hours and avoided for a fortnight. One `faked_work` is
+banned, with all of its wallet, for 90 days, and avoided for eight months.
+
+`SUSPICIOUS` are those after which nothing that was verified before counts any more.
 """
 
 from __future__ import annotations
@@ -43,6 +47,7 @@ FailureKind = Literal[
     "note_flood",
     "bad_result",
     "overbilled",
+    "faked_work",
     "other",
 ]
 
@@ -71,8 +76,12 @@ RULES: Mapping[FailureKind, FailureRule] = {
     "note_flood": FailureRule(1.0, 72.0, 1.0),
     "bad_result": FailureRule(2.0, 168.0, 1.0),
     "overbilled": FailureRule(2.0, 168.0, 1.0),
+    "faked_work": FailureRule(6.0, 2160.0, 1.0),
     "other": FailureRule(1.0, 24.0, 0.5),
 }
+
+SUSPICIOUS: frozenset[FailureKind] = frozenset({"bad_result", "overbilled", "faked_work"})
+"""Failures that no honest provider has by accident: its work is looked at as if it were new."""
 
 
 def known_kind(name: str) -> FailureKind:

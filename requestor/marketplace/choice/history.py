@@ -15,7 +15,13 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock
 
-from requestor.marketplace.choice.failures import AVOID_ABOVE, RULES, FailureKind, known_kind
+from requestor.marketplace.choice.failures import (
+    AVOID_ABOVE,
+    RULES,
+    SUSPICIOUS,
+    FailureKind,
+    known_kind,
+)
 
 SPEED_HALF_LIFE_SECONDS = 7 * 24 * 3600.0
 """Evidence of speed counts half after this long: machines get busier, or other machines."""
@@ -95,7 +101,10 @@ class Start(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """All that is known of one node. `failures` (as of `at_seconds`) is from older versions."""
+    """All that is known of one node. `failures` (as of `at_seconds`) is from older versions.
+
+    verified: items that were done again and found right since its last suspicious failure.
+    """
 
     name: str
     successes: int = 0
@@ -106,6 +115,7 @@ class Record(msgspec.Struct, frozen=True):
     speeds: dict[str, Evidence] = {}
     start: Start | None = None
     failures: float = 0.0
+    verified: int = 0
 
     def weight(self, now_seconds: float) -> float:
         """Return what all its own failures weigh now."""
@@ -142,8 +152,20 @@ class ProviderHistory:
         weights = standing_weights(self.records(), self._clock())
         return frozenset(node for node, weight in weights.items() if weight > AVOID_ABOVE)
 
+    def verified(self, voice: str) -> int:
+        """Return how many items of a voice (a wallet, or a node without one) were verified."""
+        return sum(
+            record.verified
+            for node, record in self.records().items()
+            if (record.wallet or node) == voice
+        )
+
+    def audited(self, who: Who) -> None:
+        """Note that an item was done again and found right."""
+        self._update(who, lambda old: msgspec.structs.replace(old, verified=old.verified + 1))
+
     def failed(self, who: Who, kind: FailureKind, reason: str) -> None:
-        """Note a failure."""
+        """Note a failure; after a suspicious one nothing of its wallet counts as verified."""
         now = self._clock()
 
         def change(old: Record) -> Record:
@@ -154,7 +176,7 @@ class ProviderHistory:
                 old, faults={**old.faults, kind: fault}, last_reason=reason or kind
             )
 
-        self._update(who, change)
+        self._update(who, change, is_suspicious=kind in SUSPICIOUS)
 
     def worked(
         self,
@@ -201,7 +223,9 @@ class ProviderHistory:
             return {}
         return {node: record for node, record in found.items() if _is_sound(record)}
 
-    def _update(self, who: Who, change: Callable[[Record], Record]) -> None:
+    def _update(
+        self, who: Who, change: Callable[[Record], Record], *, is_suspicious: bool = False
+    ) -> None:
         now = self._clock()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(str(self._path) + ".lock"):
@@ -210,6 +234,8 @@ class ProviderHistory:
             records[who.node_id] = msgspec.structs.replace(
                 change(old), name=who.name, wallet=who.wallet or old.wallet, at_seconds=now
             )
+            if is_suspicious:
+                records = _distrusted(records, who)
             newest = sorted(records.items(), key=lambda entry: -entry[1].at_seconds)
             content = msgspec.json.format(
                 msgspec.json.encode(dict(newest[:MAX_PROVIDERS])), indent=1
@@ -270,6 +296,17 @@ class Suspicions:
         self._held = [one for one in self._held if one[0] > until_seconds]
 
 
+def _distrusted(records: Mapping[str, Record], who: Who) -> dict[str, Record]:
+    """Let nothing count as verified of a provider and of all others of its wallet."""
+    wallet = records[who.node_id].wallet
+    return {
+        node: msgspec.structs.replace(record, verified=0)
+        if node == who.node_id or (wallet is not None and record.wallet == wallet)
+        else record
+        for node, record in records.items()
+    }
+
+
 def _modern(record: Record) -> Record:
     """Put what an older version has noted among the failures without a name."""
     if not record.failures:
@@ -280,7 +317,7 @@ def _modern(record: Record) -> Record:
 
 def _is_sound(record: Record) -> bool:
     """Say whether all numbers can have been written by us: finite and not negative."""
-    numbers = [record.at_seconds, record.failures]
+    numbers = [record.at_seconds, record.failures, float(record.verified)]
     for fault in record.faults.values():
         numbers += [fault.weight, fault.at_seconds]
     for evidence in record.speeds.values():

@@ -227,10 +227,14 @@ class Selection:
         return wallet_weights(records, now).get(who.wallet or "", 0.0)
 
     def failed(self, who: Who, kind: FailureKind) -> None:
-        """Note a failure in this session; its wallet shares it unless it is only slow."""
-        self._failures[who.node_id] += 1
+        """Note a failure in this session; its wallet shares it unless it is only slow.
+
+        Who faked work is barred at once, even if `golem.allow` names it.
+        """
+        times = FAILURES_UNTIL_BARRED if kind == "faked_work" else 1
+        self._failures[who.node_id] += times
         if RULES[kind].share > 0:
-            self._voice_failures[who.voice] += 1
+            self._voice_failures[who.voice] += times
 
     def declined(self, node_id: str) -> None:
         """Note that a provider did not want an agreement.

@@ -106,6 +106,24 @@ class Ledger:
             payee=payee,
         )
 
+    def refuse_work(self, provider_id: str, voice: str, reason: str) -> list[str]:
+        """Enter that a voice faked work: nothing more is paid under its unsettled agreements.
+
+        `voice` is its wallet, or its node id; `provider_id` the node that did it. Return the
+        agreements.
+        """
+        meant = {voice.lower(), provider_id.lower()}
+        summary = self._summary
+        found = [
+            agreement_id
+            for agreement_id, entry in summary.approvals.items()
+            if agreement_id in summary.unsettled
+            and meant & {entry.provider_id.lower(), (entry.payee or "").lower()}
+        ]
+        for agreement_id in found:
+            self.write("work_refused", agreement_id=agreement_id, reason=reason)
+        return found
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -183,6 +201,9 @@ class LedgerSummary:
 
     refused_agreements: set[str] = field(default_factory=set)
     """Agreements whose final invoice was refused, or could not be paid and never will be."""
+
+    refused_work: dict[str, str] = field(default_factory=dict)
+    """Agreements whose bills are all refused because work was faked, and why."""
 
     put_off_glm: dict[str, Decimal] = field(default_factory=dict)
     """What right invoices ask that are not paid yet for want of budget, by agreement."""
@@ -289,6 +310,11 @@ class LedgerSummary:
                 self.put_off_glm[entry.agreement_id] = entry.asked_glm
             case entries.BillRefused():
                 self._add_refusal(entry)
+            case entries.WorkRefused():
+                self.refused_work[entry.agreement_id] = entry.reason
+                if entry.agreement_id not in self.invoiced:
+                    self.refused_agreements.add(entry.agreement_id)
+                self.put_off_glm.pop(entry.agreement_id, None)
             case entries.PaymentFailed():
                 self.failed_payments.append(entry)
                 if entry.bill == "invoice" and not entry.is_passing:

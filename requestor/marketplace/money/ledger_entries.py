@@ -26,6 +26,7 @@ EntryKind = Literal[
     "bill_refused",
     "bill_put_off",
     "payment_failed",
+    "work_refused",
     "work_done",
 ]
 
@@ -177,6 +178,16 @@ class PaymentFailed(Entry, frozen=True, kw_only=True, tag="payment_failed"):
     is_passing: bool = False
 
 
+class WorkRefused(Entry, frozen=True, kw_only=True, tag="work_refused"):
+    """No bill of this agreement is accepted any more: its provider was convicted of fakes.
+
+    What was accepted before stays paid: an acceptance is final.
+    """
+
+    agreement_id: str
+    reason: str = ""
+
+
 class WorkDone(Entry, frozen=True, kw_only=True, tag="work_done"):
     """What an agreement's money was for: one order, `seconds` of wall time from sent to answered.
 
@@ -206,6 +217,7 @@ LedgerEntry: TypeAlias = (
     | BillRefused
     | BillPutOff
     | PaymentFailed
+    | WorkRefused
     | WorkDone
 )
 

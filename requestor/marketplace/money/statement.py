@@ -236,5 +236,7 @@ def _add(agreement: AgreementStatement, entry: LedgerEntry) -> None:
                 agreement.asked_glm = entry.asked_glm
         case entries.PaymentFailed():
             agreement.is_refused |= entry.bill == "invoice" and not entry.is_passing
+        case entries.WorkRefused():
+            agreement.is_refused = True
         case entries.WorkDone():
             agreement.work.add(entry)

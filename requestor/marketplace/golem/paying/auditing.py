@@ -93,6 +93,11 @@ class BillAuditor:
             )
             claims.skipped = 0
 
+    def refuse_work(self, agreement_id: str) -> None:
+        """Accept no bill of an agreement any more, as its ledger entry says; wait for none."""
+        if agreement_id in self._spending.accounts:
+            self._spending.refuse(agreement_id)
+
     def is_closed(self, agreement_id: str) -> bool:
         """Say whether no invoice is waited for: it is paid, refused, or cannot be paid now."""
         claims = self._claims.get(agreement_id)
@@ -114,7 +119,7 @@ class BillAuditor:
         claims = self._claims.get(bill.agreement_id)
         if claims is None or claims.is_refused:
             return REFUSED_GLM
-        fault = find_fault(bill, claims.parties)
+        fault = find_fault(bill, claims.parties) or self._work_fault(bill)
         bound = self._bound_glm(bill.agreement_id)
         if fault is not None or bill.asked_glm > bound:
             self._refuse(claims, bill, bound, fault)
@@ -263,7 +268,13 @@ class BillAuditor:
             )
         return True
 
+    def _work_fault(self, bill: Bill) -> str | None:
+        """Return why nothing at all is paid under an agreement; None if bills are."""
+        return self._ledger.summary.refused_work.get(bill.agreement_id)
+
     def _note_fault(self, claims: _Claims, bill: Bill) -> str | None:
+        if (refused := self._work_fault(bill)) is not None:
+            return refused
         if self._spending.accounts[bill.agreement_id].is_settled:
             return "the agreement is settled"
         if claims.activities and bill.activity_id not in claims.activities:

@@ -6,7 +6,13 @@ import logging
 from collections.abc import Callable, Iterable
 
 from requestor.marketplace.choice.failures import FailureKind
-from requestor.marketplace.choice.history import Evidence, ProviderHistory, Start, Suspicions
+from requestor.marketplace.choice.history import (
+    Evidence,
+    ProviderHistory,
+    Start,
+    Suspicions,
+    Who,
+)
 from requestor.marketplace.choice.selection import Selection
 from requestor.marketplace.golem.daemon.api import DaemonApi, DaemonError
 from requestor.marketplace.golem.paying.bookkeeping import Bookkeeper
@@ -75,6 +81,10 @@ class ProviderRecords:
         who = self._selection.who(agreement_id)
         self._selection.failed(who, failure)
         self.suspicions.add(who, failure, reason)
+
+    def convicted(self, who: Who) -> None:
+        """Rent a voice no more in this session; the history knows why."""
+        self._selection.failed(who, "faked_work")
 
     def came_to_ceiling(self, agreement_id: str, seconds: float, *, was_ready: bool) -> bool:
         """See `Selection.came_to_ceiling`."""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,7 +20,7 @@ from yapapi import Golem, events
 from yapapi.services import Cluster
 
 from requestor.errors import BudgetReached, PreflightError
-from requestor.marketplace.choice.history import ProviderHistory
+from requestor.marketplace.choice.history import ProviderHistory, Who
 from requestor.marketplace.choice.selection import Offered, Selection
 from requestor.marketplace.golem.daemon.api import DaemonAddress, DaemonApi, DaemonError
 from requestor.marketplace.golem.daemon.patient_calls import PatientDaemonApi
@@ -69,6 +69,15 @@ class GolemMarketplace:
     def offers(self) -> tuple[Offered, ...]:
         """What could be rented, as far as the last session has seen."""
         return () if self._pool is None else self._pool.offers
+
+    def convict(self, who: Who, reason: str, *, refuse_bills: bool) -> None:
+        """Ban a voice and end its leases; see `ports.Sanctions`."""
+        self._history.failed(who, "faked_work", reason)
+        refused: list[str] = []
+        if refuse_bills:
+            refused = self._ledger.refuse_work(who.node_id, who.voice, reason)
+        if self._pool is not None:
+            self._pool.convict(who, reason, refused)
 
     @asynccontextmanager
     async def rent(self, terms: Terms, notice: Callable[[str], None]) -> AsyncIterator[GolemPool]:
@@ -182,6 +191,15 @@ class GolemPool:
                 )
                 lease.release(f"{better} does more steps for a GLM", avoid=False)
                 return
+
+    def convict(self, who: Who, reason: str, refused: Sequence[str]) -> None:
+        """Rent a voice no more, end its leases, and accept no bills of the agreements `refused`."""
+        self._records.convicted(who)
+        for agreement_id in refused:
+            self._books.bills.refuse_work(agreement_id)
+        for _, lease in self._roster:
+            if lease.info.voice == who.voice:
+                lease.release(reason, avoid=False, failure="faked_work")
 
     async def next_lease(self) -> GolemLease:
         """Wait for the next ready provider; see `ports.ProviderPool.next_lease`."""

@@ -348,3 +348,32 @@ def test_a_later_suspicion_confirms_the_earlier_ones(
     clock.seconds += SUSPICION_SECONDS
     suspicions.add(Who("0x2", "alder"), "vanished", "it failed")
     assert names(history) == {"willow"}
+
+
+def test_one_fake_is_a_ban_for_ninety_days_for_the_whole_wallet(
+    history: ProviderHistory, clock: Clock
+) -> None:
+    history.worked(Who("0xb", "hazel", "0xw"), orders=1)
+    history.failed(Who("0xa", "willow", "0xw"), "faked_work", "it lied")
+    # 6 is above 3 until one half-life of 2160 h is over, and above 0.9 for log2(6 / 0.9) of them
+    clock.seconds += 90 * DAY - 1
+    weights = standing_weights(history.records(), clock())
+    assert weights["0xa"] == weights["0xb"] > failures.BAN_ABOVE
+    clock.seconds += 90 * DAY * (math.log2(6 / 0.9) - 1)
+    assert history.avoided() == {"0xa", "0xb"}
+    clock.seconds += 2
+    assert history.avoided() == frozenset()
+
+
+def test_verified_items_count_by_wallet_until_something_is_suspicious(
+    history: ProviderHistory,
+) -> None:
+    willow, hazel = Who("0xa", "willow", "0xw"), Who("0xb", "hazel", "0xw")
+    alder = Who("0xc", "alder")
+    for who in (willow, willow, hazel, alder):
+        history.audited(who)
+    assert (history.verified("0xw"), history.verified("0xc"), history.verified("0xd")) == (3, 1, 0)
+    history.failed(hazel, "vanished", "it left")
+    assert history.verified("0xw") == 3
+    history.failed(hazel, "bad_result", "it lied")
+    assert (history.verified("0xw"), history.verified("0xc")) == (0, 1)
