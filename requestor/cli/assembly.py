@@ -12,8 +12,9 @@ from requestor.config import (
     learner_spec,
     state_rules,
 )
-from requestor.federation.aggregation import AGGREGATION_RULES, ServerSGD
 from requestor.federation.gate import NotWorseGate, OpenGate
+from requestor.federation.merging.merger import Merger
+from requestor.federation.merging.server_optimizers import Sgd
 from requestor.federation.rounds import FederationSettings
 from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import GpuNeeds, Terms
@@ -44,8 +45,7 @@ def run_settings(
         environment=environment_spec(config),
         learner=learner_spec(config),
         rules=state_rules(config),
-        rule=AGGREGATION_RULES[federation.aggregation],
-        optimizer=ServerSGD(federation.server_learning_rate),
+        merger=Merger(optimizer=Sgd(federation.server_learning_rate)),
         evaluation=EvaluationSettings(
             episodes=config.evaluation.episodes,
             final_episodes=config.evaluation.final_episodes,

@@ -10,13 +10,14 @@ Read next: `requestor/training_run/run_loop.py`, which calls these two.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from native_kernels.aggregation import merge_moments
-from provider_image.wire import MOMENTS_PREFIX, NORMALIZER_PREFIX
-from requestor.federation.aggregation import AggregationRule, ServerOptimizer
+from provider_image.wire import CONTROL_PREFIX, MOMENTS_PREFIX, NORMALIZER_PREFIX, OPTIMIZER_PREFIX
+from requestor.federation.merging.merger import Merger, pool_voices
+from requestor.federation.merging.protocol import MergeContext, State, TooManyFaulty
+from requestor.federation.merging.statistics import Moments, pooled, robust
 from requestor.federation.model import (
     NORMALIZER_KINDS,
     Tensors,
@@ -25,6 +26,12 @@ from requestor.federation.model import (
     unflatten,
 )
 from requestor.federation.seeds import derive_seed
+from requestor.federation.voices import TRUSTING, VoicePlan
+
+LEARNED = "learned"
+"""The part of a model that the server's optimizer moves: all that is no other part below."""
+
+_OTHER_PARTS = {"moments": OPTIMIZER_PREFIX, "control": CONTROL_PREFIX}
 
 
 class QuorumMissed(RuntimeError):
@@ -41,6 +48,7 @@ class FederationSettings:
     local_steps: int
     quorum: int
     merges_normalizer: bool = True
+    voices: VoicePlan = TRUSTING
 
 
 @dataclass(frozen=True, order=True)
@@ -57,12 +65,17 @@ class WorkItem:
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """What one round consists of, in client order."""
+    """What one round consists of, in client order.
+
+    `voices`: how many of its updates may be bad. `merge_seed`: of the merge's random numbers.
+    """
 
     round: int
     items: tuple[WorkItem, ...]
     quorum: int
     merges_normalizer: bool = True
+    voices: VoicePlan = TRUSTING
+    merge_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,11 +94,17 @@ class ClientUpdate:
 
 @dataclass(frozen=True)
 class RoundOutcome:
-    """The candidate for the next global model, and whose work is in it."""
+    """The candidate for the next global model, and whose work is in it.
+
+    `left_out`: the clients of `merged_clients` of whose updates the rule kept nothing, where rules
+    keep or leave whole updates. `state`: what rule and optimizer hand to the next round.
+    """
 
     candidate: dict[str, np.ndarray]
     merged_clients: tuple[int, ...]
     steps: int
+    left_out: tuple[int, ...] = ()
+    state: State = field(default_factory=dict)
 
 
 def plan_round(settings: FederationSettings, round_index: int) -> RoundPlan:
@@ -101,25 +120,57 @@ def plan_round(settings: FederationSettings, round_index: int) -> RoundPlan:
         )
         for client in range(settings.clients)
     )
-    return RoundPlan(round_index, items, settings.quorum, settings.merges_normalizer)
+    return RoundPlan(
+        round_index,
+        items,
+        settings.quorum,
+        settings.merges_normalizer,
+        settings.voices,
+        derive_seed(settings.run_seed, "merge", round_index),
+    )
 
 
 def close_round(
     plan: RoundPlan,
     model: Tensors,
     updates: Sequence[ClientUpdate],
-    rule: AggregationRule,
-    optimizer: ServerOptimizer,
+    merger: Merger,
+    *,
+    state: State | None = None,
+    rejected: int = 0,
 ) -> RoundOutcome:
     """Merge the updates of one round, in client order, into a candidate model.
 
+    What is learned (`policy/`, `extra/`), the optimizer's moments and the control variates are
+    merged by the rule, each by itself: what one of them weighs decides nothing about another. The
+    server's optimizer moves what is learned; moments are added as they are, control variates times
+    the share of the clients that take part, |S| / N (SCAFFOLD, arXiv 1910.06378).
+
+    state: what the round before returned. rejected: items that are missing because what came for
+        them was refused; each of them is one bad update fewer to bear.
+
     Raises:
-        QuorumMissed: there are fewer updates than `plan.quorum`.
+        QuorumMissed: there are fewer updates than `plan.quorum`, or than it takes to bear the bad
+            ones that may be among them.
         ValueError: two updates are of the same client, or one is of another round.
     """
     ordered = sorted(updates, key=lambda update: update.item.client)
     clients = tuple(update.item.client for update in ordered)
-    if len(set(clients)) != len(clients):
+    _require_one_round(plan, ordered)
+    try:
+        merge = _Merge.of(plan, ordered, merger, state or {}, rejected)
+        candidate = {name: np.array(array) for name, array in model.items()}
+        merge.everything(model, candidate, len(ordered) / len(plan.items))
+        if plan.merges_normalizer:
+            candidate.update(merge.normalizer(model))
+    except TooManyFaulty as error:
+        raise QuorumMissed(f"round {plan.round + 1}: {error}") from error
+    steps = sum(update.item.local_steps for update in ordered)
+    return RoundOutcome(candidate, clients, steps, merge.left_out(), merge.next_state)
+
+
+def _require_one_round(plan: RoundPlan, ordered: Sequence[ClientUpdate]) -> None:
+    if len({update.item.client for update in ordered}) != len(ordered):
         raise ValueError("two updates are of the same client")
     if any(update.item.round != plan.round for update in ordered):
         raise ValueError(f"an update is not of round {plan.round}")
@@ -128,38 +179,119 @@ def close_round(
             f"round {plan.round + 1}: {len(ordered)} of {len(plan.items)} clients' updates are in, "
             f"the quorum is {plan.quorum}"
         )
+
+
+@dataclass
+class _Merge:
+    """One merge under way; `next_state` and `shares` fill up part by part."""
+
+    updates: Sequence[ClientUpdate]
+    merger: Merger
+    faulty: int
+    seed: int
+    state: State
+    next_state: dict[str, np.ndarray] = field(default_factory=dict)
+    shares: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls,
+        plan: RoundPlan,
+        updates: Sequence[ClientUpdate],
+        merger: Merger,
+        state: State,
+        rejected: int,
+    ) -> _Merge:
+        by_voice = merger.voices == "pooled"
+        expected = plan.voices.faulty_voices if by_voice else plan.voices.faulty_items
+        return cls(updates, merger, max(0, expected - rejected), plan.merge_seed, state)
+
+    def everything(self, model: Tensors, candidate: dict[str, np.ndarray], share: float) -> None:
+        for part, names in _parts(model).items():
+            change = self._change(part, names)
+            parameters = flatten(model, names)
+            if part == LEARNED:
+                before = _under(self.state, "optimizer/")
+                parameters, after = self.merger.optimizer.step(parameters, change, before)
+                self._keep("optimizer/", after)
+            else:
+                scale = np.float32(share if part == "control" else 1.0)
+                parameters = np.asarray(parameters + scale * change, dtype=np.float32)
+            candidate.update(unflatten(parameters, model, names))
+
+    def _change(self, part: str, names: tuple[str, ...]) -> np.ndarray:
+        rows = np.stack([flatten(update.tensors, names) for update in self.updates])
+        weights = np.array([update.item.local_steps for update in self.updates], dtype=np.float64)
+        mixing = None
+        if self.merger.voices == "pooled":
+            voices = [update.voice for update in self.updates]
+            mixture = pool_voices(rows, weights, voices)
+            rows, weights, mixing = mixture.updates, mixture.weights, mixture.mixing
+        before = _under(self.state, f"rule/{part}/")
+        merged = self.merger.combine(rows, weights, MergeContext(self.faulty, self.seed, before))
+        self._keep(f"rule/{part}/", merged.state)
+        if part == LEARNED and merged.shares is not None:
+            self.shares = merged.shares if mixing is None else merged.shares @ mixing
+        return merged.vector
+
+    def _keep(self, prefix: str, state: State) -> None:
+        self.next_state.update({prefix + name: array for name, array in state.items()})
+
+    def left_out(self) -> tuple[int, ...]:
+        if self.shares is None:
+            return ()
+        clients = (update.item.client for update in self.updates)
+        return tuple(
+            client for client, share in zip(clients, self.shares, strict=True) if share == 0
+        )
+
+    def normalizer(self, model: Tensors) -> Mapping[str, np.ndarray]:
+        """Merge the global running statistics with those of the round's samples."""
+        merged: dict[str, np.ndarray] = {}
+        for kind in NORMALIZER_KINDS:
+            at = f"{NORMALIZER_PREFIX}{kind}/"
+            of_round = f"{MOMENTS_PREFIX}{kind}/"
+            if f"{at}mean" not in model or f"{of_round}mean" not in self.updates[0].tensors:
+                continue
+            parts = [_moments(update.tensors, of_round) for update in self.updates]
+            if self.faulty:
+                parts = [robust(self._by_voice(parts), self.faulty)]
+            moments = pooled([_moments(model, at), *parts])
+            shape = model[f"{at}mean"].shape
+            merged[f"{at}mean"] = moments.mean.reshape(shape)
+            merged[f"{at}var"] = moments.variance.reshape(shape)
+            merged[f"{at}count"] = np.array(moments.count, dtype=np.float64)
+        return merged
+
+    def _by_voice(self, parts: list[Moments]) -> list[Moments]:
+        if self.merger.voices == "capped":
+            return parts
+        heard: dict[str, list[Moments]] = {}
+        for update, part in zip(self.updates, parts, strict=True):
+            heard.setdefault(update.voice, []).append(part)
+        return [pooled(of_voice) for of_voice in heard.values()]
+
+
+def _parts(model: Tensors) -> dict[str, tuple[str, ...]]:
+    """Return the names of each part that there is of a model; what is learned is always there."""
     names = averaged_names(model)
-    stacked = np.stack([flatten(update.tensors, names) for update in ordered])
-    weights = np.array([update.item.local_steps for update in ordered], dtype=np.float64)
-    parameters = optimizer.step(flatten(model, names), rule(stacked, weights))
-    candidate: dict[str, np.ndarray] = {name: np.array(array) for name, array in model.items()}
-    candidate.update(unflatten(parameters, model, names))
-    if plan.merges_normalizer:
-        candidate.update(_merged_normalizer(model, ordered))
-    return RoundOutcome(candidate, clients, sum(update.item.local_steps for update in ordered))
+    parts = {
+        part: tuple(name for name in names if name.startswith(prefix))
+        for part, prefix in _OTHER_PARTS.items()
+    }
+    others = {name for of_part in parts.values() for name in of_part}
+    learned = tuple(name for name in names if name not in others)
+    return {LEARNED: learned} | {part: of_part for part, of_part in parts.items() if of_part}
 
 
-def _merged_normalizer(model: Tensors, updates: Sequence[ClientUpdate]) -> Mapping[str, np.ndarray]:
-    """Pool the global running statistics with every client's own, exactly (Chan et al. 1979)."""
-    merged: dict[str, np.ndarray] = {}
-    for kind in NORMALIZER_KINDS:
-        prefix = f"{NORMALIZER_PREFIX}{kind}/"
-        if f"{prefix}mean" not in model:
-            continue
-        moments = [update.tensors for update in updates]
-        if f"{MOMENTS_PREFIX}{kind}/mean" not in moments[0]:
-            continue
-        parts = [(model, prefix), *((tensors, f"{MOMENTS_PREFIX}{kind}/") for tensors in moments)]
-        means = np.stack([_row(tensors[f"{at}mean"]) for tensors, at in parts])
-        variances = np.stack([_row(tensors[f"{at}var"]) for tensors, at in parts])
-        counts = np.array([float(tensors[f"{at}count"]) for tensors, at in parts])
-        mean, variance, count = merge_moments(means, variances, counts)
-        shape = model[f"{prefix}mean"].shape
-        merged[f"{prefix}mean"] = mean.reshape(shape)
-        merged[f"{prefix}var"] = variance.reshape(shape)
-        merged[f"{prefix}count"] = np.array(count, dtype=np.float64)
-    return merged
+def _under(state: State, prefix: str) -> State:
+    found = {name: array for name, array in state.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): array for name, array in found.items()}
 
 
-def _row(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array, dtype=np.float64).reshape(-1)
+def _moments(tensors: Tensors, at: str) -> Moments:
+    mean, variance = (
+        np.ascontiguousarray(tensors[f"{at}{name}"], dtype=np.float64).reshape(-1)
+        for name in ("mean", "var")
+    )
+    return Moments(mean, variance, float(tensors[f"{at}count"]))

@@ -25,6 +25,10 @@ class VoicePlan:
     faulty_items: int
 
 
+TRUSTING = VoicePlan(faulty_voices=0, most_items=1_000_000, faulty_items=0)
+"""Nobody is assumed to lie."""
+
+
 def plan_voices(
     clients: int, providers: int, faulty_providers: int | None, most_items: int | None = None
 ) -> VoicePlan:
@@ -46,7 +50,6 @@ def plan_voices(
     cap = math.ceil(clients / providers) if most_items is None else most_items
     if cap * providers < clients:
         raise ValueError(
-            f"{providers} providers with at most {cap} items each do {cap * providers} of "
-            f"{clients}"
+            f"{providers} providers with at most {cap} items each do {cap * providers} of {clients}"
         )
     return VoicePlan(faulty, cap, min(clients, faulty * cap))

@@ -38,11 +38,19 @@ class BestModel(msgspec.Struct, frozen=True):
     round: int
 
 
+class MergeStateMetadata(msgspec.Struct, frozen=True):
+    """Which round left the merge's state."""
+
+    round: int
+
+
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """The state after `round` rounds (0: nothing trained yet).
 
     `judged` is the last model that was evaluated and published, `judged_returns` its returns on
     the held-out episodes; `final_returns` and `final_lengths` are there once the target is reached.
+    `merge_state` is what rule and server optimizer hand to the next round, None where they keep
+    nothing; `judged_merge_state` is the one that goes with the model `judged`.
     """
 
     format: int = 1
@@ -53,6 +61,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     judged_returns: tuple[float, ...]
     best: BestModel
     client_states: dict[int, FileRef] = {}
+    merge_state: FileRef | None = None
+    judged_merge_state: FileRef | None = None
     is_target_reached: bool = False
     final_returns: tuple[float, ...] | None = None
     final_lengths: tuple[int, ...] | None = None
@@ -67,6 +77,13 @@ class CheckpointStore:
     def save_model(self, name: str, tensors: Tensors, metadata: ModelMetadata) -> FileRef:
         """Write a model bundle named `name`."""
         return write_bundle(self.folder / name, tensors, metadata)
+
+    def save_merge_state(self, done: int, state: Tensors) -> FileRef | None:
+        """Write what the merge after `done` rounds left; None if that is nothing."""
+        if not state:
+            return None
+        path = self.folder / f"merge-{done:05d}.safetensors"
+        return write_bundle(path, state, MergeStateMetadata(done))
 
     def path(self, file: FileRef) -> Path:
         """Return where a file of a checkpoint lies."""
@@ -127,6 +144,7 @@ class CheckpointStore:
 def _files(checkpoint: Checkpoint) -> Mapping[str, FileRef]:
     files = [checkpoint.model, checkpoint.judged, checkpoint.best.model]
     files += checkpoint.client_states.values()
+    files += filter(None, (checkpoint.merge_state, checkpoint.judged_merge_state))
     return {file.name: file for file in files}
 
 

@@ -131,13 +131,17 @@ class UpdateRejected(Event):
 
 @dataclass(frozen=True)
 class RoundClosed(Event):
-    """The round's updates were merged into a candidate."""
+    """The round's updates were merged into a candidate.
+
+    `left_out`: clients whose updates came in, and of which the merging rule kept nothing.
+    """
 
     round: int
     merged_clients: tuple[int, ...]
     steps: int
     total_steps: int
     seconds: float
+    left_out: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

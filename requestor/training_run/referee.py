@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,15 @@ from requestor.training_run.settings import RunSettings
 
 @dataclass(frozen=True)
 class Candidate:
-    """A merged model that wants to be the global one, after `round` rounds."""
+    """A merged model that wants to be the global one, after `round` rounds.
+
+    `merge_state` is what its merge left for the next one.
+    """
 
     round: int
     total_steps: int
     tensors: Mapping[str, NDArray[Any]]
+    merge_state: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 class Referee:
@@ -81,17 +85,27 @@ class Referee:
 
     async def decide(self, parent: Checkpoint, candidate: Candidate) -> Checkpoint:
         """Return the checkpoint after the round: with the candidate, or with its last judged
-        ancestor if the candidate cannot play or is worse than that beyond doubt."""
+        ancestor if the candidate cannot play or is worse than that beyond doubt.
+
+        The merge's state goes with the model: momentum that led to a model that is rolled back is
+        rolled back too, to what it was when the ancestor was merged.
+        """
         metadata = decode_metadata(self._store.load(parent.model), ModelMetadata)
         name = _model_name(candidate.round)
         model = self._store.save_model(name, dict(candidate.tensors), metadata)
         after = replace(
-            parent, round=candidate.round, total_steps=candidate.total_steps, model=model
+            parent,
+            round=candidate.round,
+            total_steps=candidate.total_steps,
+            model=model,
+            merge_state=self._store.save_merge_state(candidate.round, dict(candidate.merge_state)),
         )
+        back = replace(after, model=parent.judged, merge_state=parent.judged_merge_state)
         number = candidate.round - 1
-        if not all(np.isfinite(tensor).all() for tensor in candidate.tensors.values()):
+        arrays = (*candidate.tensors.values(), *candidate.merge_state.values())
+        if not all(np.isfinite(array).all() for array in arrays):
             self._emit(events.ModelRolledBack(number, None, "it has values that are not finite"))
-            return replace(after, model=parent.judged)
+            return back
         if not self._is_judged(candidate.round):
             return after
         try:
@@ -99,15 +113,21 @@ class Referee:
         except LocalOrderFailed as error:
             # updates may be finite each and yet make a model that nothing can be played with
             self._emit(events.ModelRolledBack(number, None, f"it can't play: {error.message}"))
-            return replace(after, model=parent.judged)
+            return back
         verdict = self._settings.evaluation.gate(parent.judged_returns, result.returns)
         if not verdict.is_published:
             self._emit(events.ModelRolledBack(number, verdict.mean_difference, verdict.reason))
-            return replace(after, model=parent.judged)
+            return back
         is_best = result.mean_return >= parent.best.mean_return
         self._emit(events.ModelPublished(number, verdict.mean_difference, is_best))
         best = BestModel(model, result.mean_return, candidate.round) if is_best else parent.best
-        after = replace(after, judged=model, judged_returns=result.returns, best=best)
+        after = replace(
+            after,
+            judged=model,
+            judged_returns=result.returns,
+            judged_merge_state=after.merge_state,
+            best=best,
+        )
         return await self._with_target(after, result)
 
     async def final(self, checkpoint: Checkpoint) -> Evaluation:

@@ -271,7 +271,9 @@ class TrainingRun:
         plan = plan_round(self._settings.federation, before.round)
         desk = self._desk(model)
         deliveries = await dispatcher.run_round(plan, desk)
-        outcome = await RoundCloser(self._settings).close(plan, model, deliveries)
+        state = self._store.load(before.merge_state).tensors if before.merge_state else {}
+        closer = RoundCloser(self._settings)
+        outcome = await closer.close(plan, model, deliveries, state=state)
         total = before.total_steps + outcome.steps
         spending.tell()  # a row of the metrics has the cost of its own round
         self._emit(
@@ -281,9 +283,11 @@ class TrainingRun:
                 steps=outcome.steps,
                 total_steps=total,
                 seconds=self._clock() - started,
+                left_out=outcome.left_out,
             )
         )
-        return _Merged(Candidate(plan.round + 1, total, outcome.candidate), desk, deliveries)
+        candidate = Candidate(plan.round + 1, total, outcome.candidate, outcome.state)
+        return _Merged(candidate, desk, deliveries)
 
     async def _decide(self, referee: Referee, merged: _Merged) -> None:
         """Have the candidate judged, and make what comes of it the state of the run."""

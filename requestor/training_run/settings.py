@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from provider_image.wire import CompressionSpec, EnvironmentSpec, LearnerSpec, StateRules
 from requestor.errors import DerlError
 from requestor.evaluation.judge import Evaluation
-from requestor.federation.aggregation import AggregationRule, ServerOptimizer
 from requestor.federation.gate import NotWorseGate, OpenGate
+from requestor.federation.merging.merger import Merger
 from requestor.federation.rounds import FederationSettings
 from requestor.marketplace.ports import Terms
 from requestor.training_run.checkpoints import BestModel
@@ -36,8 +36,7 @@ class RunSettings:
     environment: EnvironmentSpec
     learner: LearnerSpec
     rules: StateRules
-    rule: AggregationRule
-    optimizer: ServerOptimizer
+    merger: Merger
     evaluation: EvaluationSettings
     dispatch: DispatchOptions
     order_timeout_seconds: float

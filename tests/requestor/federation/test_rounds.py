@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provider_image.wire import Tensors
-from requestor.federation.aggregation import FedAvg, ServerSGD
+from requestor.federation.merging.merger import Merger
+from requestor.federation.merging.server_optimizers import Sgd
 from requestor.federation.rounds import (
     ClientUpdate,
     FederationSettings,
@@ -68,7 +69,7 @@ def update(item: WorkItem, *, seed: int = 0, count: int | None = None) -> Client
 
 def close(plan: RoundPlan, updates: list[ClientUpdate], rate: float = 1.0) -> RoundOutcome:
     """Close a round with plain federated averaging."""
-    return close_round(plan, model(), updates, FedAvg(), ServerSGD(rate))
+    return close_round(plan, model(), updates, Merger(optimizer=Sgd(rate)))
 
 
 def test_a_round_is_one_item_for_each_client() -> None:
@@ -145,7 +146,7 @@ def test_normaliser_statistics_are_those_of_the_pooled_stream(seed: int, counts:
         update(item, seed=seed, count=count)
         for item, count in zip(plan.items, counts, strict=False)
     ]
-    candidate = close_round(plan, start, updates, FedAvg(), ServerSGD()).candidate
+    candidate = close_round(plan, start, updates, Merger()).candidate
     pooled = np.concatenate([before, *(samples(i, n, seed) for i, n in enumerate(counts))])
     for column, kind in ((slice(0, OBSERVED), "observation"), (OBSERVED, "return")):
         stream = pooled[:, column]
@@ -171,15 +172,13 @@ def test_a_model_without_normaliser_gets_none() -> None:
     plan = plan_round(SETTINGS, 0)
     bare = {name: t for name, t in model().items() if not name.startswith("normalizer/")}
     updates = [update(item) for item in plan.items]
-    assert close_round(plan, bare, updates, FedAvg(), ServerSGD()).candidate.keys() == bare.keys()
+    assert close_round(plan, bare, updates, Merger()).candidate.keys() == bare.keys()
 
 
 def test_the_parent_is_left_alone() -> None:
     plan = plan_round(SETTINGS, 0)
     parent = model()
-    outcome = close_round(
-        plan, parent, [update(item) for item in plan.items], FedAvg(), ServerSGD()
-    )
+    outcome = close_round(plan, parent, [update(item) for item in plan.items], Merger())
     for array in outcome.candidate.values():
         array[...] = 77
     for name, array in model().items():

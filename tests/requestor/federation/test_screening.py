@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider_image.wire import Tensors, TensorSpec
-from requestor.federation.aggregation import FedAvg, ServerSGD
+from requestor.federation.merging.merger import Merger
 from requestor.federation.rounds import ClientUpdate, FederationSettings, close_round, plan_round
 from requestor.federation.screening import Assignment, UpdateRejected, screen_update
 
@@ -212,5 +212,5 @@ def test_whatever_passes_can_be_merged_round_after_round(choices: list[list[int]
                     update[name] = np.full_like(update[name], sign * size)
             screen_update(update, STEPS, ASSIGNMENT)
             updates.append(ClientUpdate(item, update))
-        model = close_round(plan, model, updates, FedAvg(), ServerSGD()).candidate
+        model = close_round(plan, model, updates, Merger()).candidate
     assert all(np.isfinite(tensor).all() for tensor in model.values())

@@ -77,6 +77,7 @@ def test_the_record_is_plain(tmp_path: Path) -> None:
         "steps": 20,
         "total_steps": 60,
         "seconds": 1.5,
+        "left_out": (),
     }
 
 

@@ -24,8 +24,8 @@ from provider_image.wire import (
 from requestor.errors import PreflightError
 from requestor.evaluation.judge import Evaluation, Judge
 from requestor.evaluation.local_worker import LocalOrderFailed, LocalWorker, LocalWorkerError
-from requestor.federation.aggregation import FedAvg, ServerSGD
 from requestor.federation.gate import NotWorseGate
+from requestor.federation.merging.merger import Merger
 from requestor.federation.rounds import FederationSettings
 from requestor.federation.seeds import held_out_seeds
 from requestor.marketplace.money.spending import Prices
@@ -48,8 +48,7 @@ def run_settings(every_rounds: int, target_return: float | None) -> RunSettings:
         environment=ENVIRONMENT,
         learner=LEARNER,
         rules=RULES,
-        rule=FedAvg(),
-        optimizer=ServerSGD(),
+        merger=Merger(),
         evaluation=EvaluationSettings(4, 5, every_rounds, target_return, True, NotWorseGate()),
         dispatch=DispatchOptions(3, True, 600.0, 60.0),
         order_timeout_seconds=60.0,

@@ -31,8 +31,8 @@ from provider_image.wire import (
 from requestor.errors import BudgetReached, Interrupted, RunFailed
 from requestor.evaluation.judge import Evaluation, Judge
 from requestor.evaluation.local_worker import LocalWorker
-from requestor.federation.aggregation import FedAvg, ServerSGD
 from requestor.federation.gate import OpenGate
+from requestor.federation.merging.merger import Merger
 from requestor.federation.rounds import FederationSettings
 from requestor.marketplace.choice.failures import FailureKind
 from requestor.marketplace.money.ledger import Ledger
@@ -57,8 +57,7 @@ SETTINGS = RunSettings(
     environment=EnvironmentSpec("E"),
     learner=LearnerSpec("ppo"),
     rules=StateRules(),
-    rule=FedAvg(),
-    optimizer=ServerSGD(),
+    merger=Merger(),
     evaluation=EvaluationSettings(1, 1, 1, None, True, OpenGate()),
     dispatch=DispatchOptions(3, True, 600.0, 60.0),
     order_timeout_seconds=60.0,

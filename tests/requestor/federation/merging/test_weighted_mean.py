@@ -1,4 +1,4 @@
-"""FedAvg and the server's step, against exact fractions."""
+"""The weighted mean, against exact fractions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from requestor.federation.aggregation import AGGREGATION_RULES, FedAvg, ServerSGD
+from requestor.federation.merging.coordinate_rules import WeightedMean
+from requestor.federation.merging.protocol import MergeContext
+
+
+def mean_of(updates: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float32]:
+    return WeightedMean()(updates, weights, MergeContext()).vector
+
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
 
@@ -46,7 +52,7 @@ def exact_mean(updates: NDArray[np.float32], weights: NDArray[np.float64]) -> li
 def test_by_hand() -> None:
     # (1 * 100 + 5 * 300) / 400 = 4 and (0 * 100 - 8 * 300) / 400 = -6
     updates = np.array([[1, 0], [5, -8]], np.float32)
-    mean = FedAvg()(updates, np.array([100.0, 300.0]))
+    mean = mean_of(updates, np.array([100.0, 300.0]))
     assert mean.dtype == np.float32
     assert mean.tolist() == [4, -6]
 
@@ -56,7 +62,7 @@ def test_it_is_the_exact_mean_rounded_once(
     drawn: tuple[NDArray[np.float32], NDArray[np.float64]],
 ) -> None:
     updates, weights = drawn
-    mean = FedAvg()(updates, weights)
+    mean = mean_of(updates, weights)
     for value, exact, column in zip(mean, exact_mean(updates, weights), updates.T, strict=True):
         # one rounding to float32 (2^-24 of the value, or half the smallest subnormal, 2^-150), and
         # some of float64 on the way (2^-48 of the terms)
@@ -68,7 +74,7 @@ def test_it_is_the_exact_mean_rounded_once(
 @given(st.lists(FLOATS, min_size=1, max_size=5), st.lists(st.integers(1, 99), min_size=1))
 def test_clients_who_agree_are_followed(row: list[float], steps: list[int]) -> None:
     update = np.array(row, np.float32)
-    mean = FedAvg()(np.stack([update] * len(steps)), np.array(steps, np.float64))
+    mean = mean_of(np.stack([update] * len(steps)), np.array(steps, np.float64))
     np.testing.assert_array_equal(mean, update)
 
 
@@ -77,7 +83,7 @@ def test_only_the_ratio_of_the_weights_matters(
     drawn: tuple[NDArray[np.float32], NDArray[np.float64]], factor: int
 ) -> None:
     updates, weights = drawn
-    one, other = FedAvg()(updates, weights), FedAvg()(updates, factor * weights)
+    one, other = mean_of(updates, weights), mean_of(updates, factor * weights)
     atol = float(np.abs(updates).max()) * 1e-14 + 3e-45
     np.testing.assert_allclose(one, other, rtol=2e-7, atol=atol)
 
@@ -87,7 +93,7 @@ def test_the_mean_lies_between_the_clients(
     drawn: tuple[NDArray[np.float32], NDArray[np.float64]],
 ) -> None:
     updates, weights = drawn
-    mean = FedAvg()(updates, weights)
+    mean = mean_of(updates, weights)
     assert (mean >= np.nextafter(updates.min(axis=0), np.float32(-np.inf))).all()
     assert (mean <= np.nextafter(updates.max(axis=0), np.float32(np.inf))).all()
 
@@ -96,28 +102,12 @@ def test_rows_of_another_memory_order_are_the_same_rows() -> None:
     updates = np.arange(12, dtype=np.float32).reshape(3, 4)
     weights = np.array([1.0, 2.0, 5.0])
     assert (
-        FedAvg()(np.asfortranarray(updates), weights).tobytes()
-        == FedAvg()(updates, weights).tobytes()
+        mean_of(np.asfortranarray(updates), weights).tobytes()
+        == mean_of(updates, weights).tobytes()
     )
 
 
 @pytest.mark.parametrize("weights", [[0.0, 0.0], [1.0, -1.0], [1.0, float("nan")]])
 def test_weights_that_are_none_are_refused(weights: list[float]) -> None:
     with pytest.raises(ValueError, match="weights"):
-        FedAvg()(np.zeros((2, 3), np.float32), np.array(weights))
-
-
-@pytest.mark.parametrize(
-    ("learning_rate", "expected"), [(1.0, [1.5, 1.0]), (0.5, [1.25, 1.5]), (2.0, [2.0, 0.0])]
-)
-def test_the_server_steps_along_the_update(learning_rate: float, expected: list[float]) -> None:
-    parameters = np.array([1, 2], np.float32)
-    stepped = ServerSGD(learning_rate).step(parameters, np.array([0.5, -1], np.float32))
-    assert stepped.dtype == np.float32
-    assert stepped.tolist() == expected
-    assert parameters.tolist() == [1, 2]
-
-
-def test_a_config_names_the_rule() -> None:
-    rule = AGGREGATION_RULES["fedavg"]
-    assert rule(np.array([[2], [4]], np.float32), np.array([1.0, 1.0])).tolist() == [3]
+        mean_of(np.zeros((2, 3), np.float32), np.array(weights))
