@@ -81,8 +81,12 @@ class TrainingRun:
         stop_requested: asyncio.Event,
         wait_for_daemon: Callable[[], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        exports: bool = True,
     ) -> None:
-        """Run `settings` in `directory`; set `stop_requested` for a clean stop."""
+        """Run `settings` in `directory`; set `stop_requested` for a clean stop.
+
+        Without `exports` no files of Stable-Baselines3 are written.
+        """
         self._settings = settings
         self._directory = directory
         self._marketplace = marketplace
@@ -91,6 +95,7 @@ class TrainingRun:
         self._stop = stop_requested
         self._wait_for_daemon = wait_for_daemon
         self._clock = clock
+        self._exports = exports
         self._store = CheckpointStore(directory.checkpoints)
         self._checkpoint: Checkpoint
         self._exporting: asyncio.Task[None] | None = None
@@ -304,7 +309,7 @@ class TrainingRun:
 
     async def _export(self, referee: Referee, checkpoint: Checkpoint) -> None:
         models = (checkpoint.model.sha256, checkpoint.best.model.sha256)
-        if models != self._exported:
+        if self._exports and models != self._exported:
             await referee.export(checkpoint, self._directory)
             self._exported = models
 

@@ -24,6 +24,7 @@ FLOORS = {
     "requestor.cli": 5,
     "gvmi.cli": 4,
     "requestor.reporting": 4,
+    "requestor.studies": 4,
     "gvmi": 3,
     "requestor.quoting": 3,
     "requestor.training_run": 3,
@@ -60,6 +61,7 @@ SIDEWAYS = {
 }
 # Inside the marketplace: a room may import those further down.
 MARKETPLACE_ROOMS = (
+    "requestor.marketplace.virtual",
     "requestor.marketplace.golem.renting",
     "requestor.marketplace.golem.paying",
     "requestor.marketplace.golem.daemon",
