@@ -2,8 +2,8 @@
 
 Its parts, to be read in this order: `sb3_models.py` (an SB3 model from a LearnerSpec),
 `sb3_environments.py` (vectorised environments, normaliser, moments), `sb3_state.py` (a model's
-tensors in and out), `sb3_replay.py`, `sb3_training.py`, `sb3_evaluation.py`, `sb3_probe.py`,
-`sb3_export.py`, `sb3_import.py`.
+tensors in and out), `sb3_replay.py`, `sb3_drift.py`, `sb3_links.py`, `sb3_training.py`,
+`sb3_evaluation.py`, `sb3_probe.py`, `sb3_export.py`, `sb3_import.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from provider_image.learners.base import (
     METADATA_TEXT_LETTERS,
     Evaluation,
     InitialModel,
-    LearnerRefused,
     Probe,
     TrainOutcome,
 )
@@ -76,9 +75,7 @@ class Sb3Learner:
         client_state: Tensors | None,
         link_state: Tensors | None = None,
     ) -> TrainOutcome:
-        """See `sb3_training.train`."""
-        if order.links is not None:
-            raise LearnerRefused("links: learner sb3 does whole orders alone")
+        """See `sb3_training.train`; HashChain has refused an order that brings a `link_state`."""
         return train(order, model, client_state)
 
     def evaluate(self, order: EvaluateOrder, model: Tensors) -> Evaluation:

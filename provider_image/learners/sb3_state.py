@@ -1,4 +1,4 @@
-"""A model's state as tensors, in and out: policy, extra variables, optimizers, normaliser.
+"""A model's state as tensors, in and out: policy, extras, optimizers, control variates, normaliser.
 
 Target networks and `log_std` are in SB3's policy; SAC's entropy coefficient and its optimizer are
 not, and are read here beside it.
@@ -19,6 +19,7 @@ from provider_image.learners.base import LearnerRefused
 from provider_image.learners.optimizer_bounds import bounded
 from provider_image.learners.sb3_environments import load_normalizer, normalizer_tensors
 from provider_image.wire import (
+    CONTROL_PREFIX,
     OPTIMIZER_PREFIX,
     POLICY_PREFIX,
     StateRules,
@@ -40,7 +41,38 @@ def model_tensors(
         tensors[ENTROPY_NAME] = _to_numpy(entropy)
     if rules.optimizer == "merged":
         tensors |= optimizer_tensors(model)
+    if rules.drift == "scaffold":
+        tensors |= fresh_controls(model)
     return tensors | normalizer_tensors(normalizer)
+
+
+def trainable_parameters(model: BaseAlgorithm) -> dict[str, torch.nn.Parameter]:
+    """The policy's parameters that an optimizer steps, by name: no target networks."""
+    stepped = {id(p) for one in optimizers(model).values() for p, _ in parameters_of(one)}
+    return {name: p for name, p in model.policy.named_parameters() if id(p) in stepped}
+
+
+def fresh_controls(model: BaseAlgorithm) -> Tensors:
+    """`control/<parameter>` float32, all 0."""
+    return {
+        CONTROL_PREFIX + name: np.zeros(tuple(parameter.shape), np.float32)
+        for name, parameter in trainable_parameters(model).items()
+    }
+
+
+def link_tensors(model: BaseAlgorithm) -> Tensors:
+    """What a link of the hash chain covers beside moments; see `FORMAT.md`, section 6.
+
+    An optimizer whose state has no names in the format (SGD) is left out.
+    """
+    tensors = _policy_tensors(model)
+    entropy = _entropy_parameter(model)
+    if entropy is not None:
+        tensors[ENTROPY_NAME] = _to_numpy(entropy)
+    kinds = (torch.optim.Adam, torch.optim.RMSprop, RMSpropTFLike)
+    if all(isinstance(optimizer, kinds) for optimizer in optimizers(model).values()):
+        tensors |= optimizer_tensors(model)
+    return tensors
 
 
 def load_model(
@@ -71,8 +103,8 @@ def load_policy(model: BaseAlgorithm, tensors: Tensors) -> None:
 def optimizer_tensors(model: BaseAlgorithm) -> Tensors:
     """`optimizer/<optimizer>/<index>/<field>` float32; a fresh optimizer's state is made up."""
     tensors: Tensors = {}
-    for name, optimizer in _optimizers(model).items():
-        for index, (parameter, group) in enumerate(_parameters(optimizer)):
+    for name, optimizer in optimizers(model).items():
+        for index, (parameter, group) in enumerate(parameters_of(optimizer)):
             state = optimizer.state.get(parameter) or _fresh_state(optimizer, parameter, group)
             for field, value in state.items():
                 tensors[f"{OPTIMIZER_PREFIX}{name}/{index}/{field}"] = (
@@ -89,9 +121,9 @@ def load_optimizers(model: BaseAlgorithm, tensors: Tensors) -> None:
     They may be a stranger's, or an average with a stranger's: no number is taken that a run of the
     optimizer could not have led to, see `optimizer_bounds`.
     """
-    for name, optimizer in _optimizers(model).items():
+    for name, optimizer in optimizers(model).items():
         state: dict[int, dict[str, torch.Tensor | int]] = {}
-        for index, (parameter, group) in enumerate(_parameters(optimizer)):
+        for index, (parameter, group) in enumerate(parameters_of(optimizer)):
             fresh = _fresh_state(optimizer, parameter, group)
             stem = f"{OPTIMIZER_PREFIX}{name}/{index}/"
             held = bounded({field: tensors[stem + field] for field in fresh}, group)
@@ -122,7 +154,8 @@ def _entropy_parameter(model: BaseAlgorithm) -> torch.Tensor | None:
     return model.log_ent_coef if isinstance(model, SAC) else None
 
 
-def _optimizers(model: BaseAlgorithm) -> dict[str, torch.optim.Optimizer]:
+def optimizers(model: BaseAlgorithm) -> dict[str, torch.optim.Optimizer]:
+    """Every optimizer under its name in a bundle."""
     if isinstance(model, SAC | TD3):
         found: dict[str, torch.optim.Optimizer] = {
             "actor": model.actor.optimizer,
@@ -134,9 +167,10 @@ def _optimizers(model: BaseAlgorithm) -> dict[str, torch.optim.Optimizer]:
     return {"policy": model.policy.optimizer}
 
 
-def _parameters(
+def parameters_of(
     optimizer: torch.optim.Optimizer,
 ) -> list[tuple[torch.Tensor, dict[str, Any]]]:
+    """The parameters that an optimizer steps, each with its group's settings."""
     return [(parameter, group) for group in optimizer.param_groups for parameter in group["params"]]
 
 

@@ -9,23 +9,27 @@ from typing import Any, cast
 import numpy as np
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq
 
 from provider_image.learners.base import LearnerRefused, TrainingFailed, TrainOutcome
+from provider_image.learners.sb3_drift import ControlVariates, hold_near
 from provider_image.learners.sb3_environments import VectorEnvironment, training_environment
+from provider_image.learners.sb3_links import LinkCallback, Links
 from provider_image.learners.sb3_models import ModelPlan, build_model, is_on_policy
 from provider_image.learners.sb3_replay import REPLAY_PREFIX, load_replay, replay_tensors
 from provider_image.learners.sb3_state import (
+    fresh_controls,
     load_model,
     load_optimizers,
     model_tensors,
     optimizer_tensors,
 )
 from provider_image.wire import (
+    CONTROL_PREFIX,
     OPTIMIZER_PREFIX,
     UPDATED_PREFIXES,
     Tensors,
@@ -60,15 +64,19 @@ def _train_on(
     model = build_model(_plan(order), environment.outermost)
     load_model(model, received, order.rules, environment.normalizer)
     _check_local_steps(model, order)
+    links = Links(order, model, environment)
     _load_client_state(model, order, client_state)
+    hold_near(model, order.rules)
+    variates = _variates(model, order, received, client_state)
     _resume_counters(model, order, fresh_replay=not _has_replay(order, client_state))
     model.set_random_seed(order.seed)
 
     metrics = LatestMetrics()
     model.set_logger(Logger(folder=None, output_formats=[metrics]))
-    counter = StepCounter(order.steps_done + order.local_steps)
+    counter = StepCounter(order.steps_done + links.steps)
+    callbacks = CallbackList([counter, LinkCallback(links)])
     try:
-        model.learn(order.local_steps, callback=counter, reset_num_timesteps=False)
+        model.learn(links.steps, callback=callbacks, reset_num_timesteps=False)
     except (ArithmeticError, RuntimeError, ValueError) as error:
         raise TrainingFailed(
             f"training broke off: {type(error).__name__}: {str(error)[:_ERROR_LETTERS]}; where "
@@ -77,16 +85,17 @@ def _train_on(
     model.dump_logs()
 
     steps = model.num_timesteps - order.steps_done
-    if steps != order.local_steps:
-        raise TrainingFailed(f"{steps} steps were taken, {order.local_steps} were ordered")
+    if steps != links.steps:
+        raise TrainingFailed(f"{steps} steps were taken, {links.steps} were ordered")
     trained = model_tensors(model, order.rules, environment.normalizer)
     moments = environment.recorder.tensors() if environment.recorder is not None else {}
     return TrainOutcome(
-        tensors=_update(trained, received) | moments,
-        client_state=_client_state(model, order),
+        tensors=_update(trained, received, variates) | moments,
+        client_state=_client_state(model, order, variates),
         steps=steps,
         episodes=counter.episodes,
         metrics=metrics.latest,
+        links=links.chain.links,
     )
 
 
@@ -196,11 +205,13 @@ def _load_client_state(
     if client_state is None:
         return
     replay = {n: t for n, t in client_state.items() if n.startswith(REPLAY_PREFIX)}
-    optimizer = {n: t for n, t in client_state.items() if n not in replay}
+    others = {n: t for n, t in client_state.items() if n not in replay}
     expected = specs_of(optimizer_tensors(model)) if order.rules.optimizer == "kept" else {}
-    check_tensors(optimizer, expected, source="client state")
+    if order.rules.drift == "scaffold":
+        expected |= specs_of(fresh_controls(model))
+    check_tensors(others, expected, source="client state")
     if order.rules.optimizer == "kept":
-        load_optimizers(model, optimizer)
+        load_optimizers(model, others)
     if order.rules.replay == "kept" and isinstance(model, OffPolicyAlgorithm):
         assert model.replay_buffer is not None
         load_replay(model.replay_buffer, replay)
@@ -208,25 +219,37 @@ def _load_client_state(
         check_tensors(replay, {}, source="client state")
 
 
-def _client_state(model: BaseAlgorithm, order: TrainOrder) -> Tensors | None:
-    if not order.rules.client_has_state:
+def _variates(
+    model: BaseAlgorithm, order: TrainOrder, received: Tensors, client_state: Tensors | None
+) -> ControlVariates | None:
+    """A client's first round begins with a variate of its own of 0."""
+    if order.rules.drift != "scaffold":
         return None
-    state: Tensors = {}
+    return ControlVariates(model, received, client_state or fresh_controls(model))
+
+
+def _client_state(
+    model: BaseAlgorithm, order: TrainOrder, variates: ControlVariates | None
+) -> Tensors | None:
+    """None also for a part of the work, after which no state is handed on."""
+    if not order.rules.client_has_state or order.links is not None:
+        return None
+    state: Tensors = {} if variates is None else variates.state()
     if order.rules.optimizer == "kept":
         state |= optimizer_tensors(model)
     if order.rules.replay == "kept" and isinstance(model, OffPolicyAlgorithm):
         assert model.replay_buffer is not None
         state |= replay_tensors(model.replay_buffer)
-    assert all(name.startswith((OPTIMIZER_PREFIX, REPLAY_PREFIX)) for name in state)
+    assert all(n.startswith((CONTROL_PREFIX, OPTIMIZER_PREFIX, REPLAY_PREFIX)) for n in state)
     return state
 
 
-def _update(trained: Tensors, received: Tensors) -> Tensors:
-    update: Tensors = {}
+def _update(trained: Tensors, received: Tensors, variates: ControlVariates | None) -> Tensors:
+    update: Tensors = {} if variates is None else variates.change()
     for name, tensor in trained.items():
-        if not name.startswith(UPDATED_PREFIXES):
-            continue
-        update[name] = np.subtract(tensor, received[name], dtype=np.float32)
+        if name.startswith(UPDATED_PREFIXES) and name not in update:
+            update[name] = np.subtract(tensor, received[name], dtype=np.float32)
+    for name in update:
         if not np.isfinite(update[name]).all():
             raise TrainingFailed(
                 f"training diverged: {name} is no longer finite; lower learning_rate or "
