@@ -16,6 +16,7 @@ from requestor.federation.gate import NotWorseGate, OpenGate
 from requestor.federation.merging.merger import Merger
 from requestor.federation.merging.server_optimizers import Sgd
 from requestor.federation.rounds import FederationSettings
+from requestor.federation.voices import plan_voices
 from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import GpuNeeds, Terms
 from requestor.training_run.dispatcher import DispatchOptions
@@ -41,6 +42,7 @@ def run_settings(
             local_steps=federation.local_steps,
             quorum=federation.quorum or federation.clients,
             merges_normalizer=federation.normalizer == "merged",
+            voices=plan_voices(federation.clients, golem.providers, None),
         ),
         environment=environment_spec(config),
         learner=learner_spec(config),
@@ -63,6 +65,7 @@ def run_settings(
             speculate=federation.speculate,
             round_deadline_seconds=federation.round_deadline_seconds,
             startup_timeout_seconds=golem.startup_timeout_seconds,
+            holds_quorum=federation.quorum is not None,
         ),
         order_timeout_seconds=golem.order_timeout_seconds,
         terms=run_terms(config, run_id, registry_url),

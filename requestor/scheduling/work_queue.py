@@ -7,12 +7,15 @@ valid result of an item counts.
 
 Who failed an item gets it again only when nobody else who is at work has failed it less often, so
 that a few providers that fail at once do not use up the attempts while another is busy.
+
+Where `most_items` caps a provider's share, it counts what it has done, what it has in hand, and
+what it did that was rejected; who is at the cap gets nothing more, no copies either.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Generic, TypeVar
@@ -42,7 +45,17 @@ class _Entry(Generic[Item]):
     failures: list[str] = field(default_factory=list)
     failed_by: Counter[str] = field(default_factory=Counter)
     running: list[Ticket[Item]] = field(default_factory=list)
+    barred: set[str] = field(default_factory=set)
     is_done: bool = False
+    done_by: str = ""
+    is_withdrawn: bool = False
+
+    def burdens(self, provider: str) -> bool:
+        """Tell whether this is one of the items that the provider has done or is doing."""
+        if self.is_done:
+            return self.done_by == provider or provider in self.barred
+        is_at_it = any(ticket.provider == provider for ticket in self.running)
+        return is_at_it or provider in self.barred
 
 
 class WorkQueue(Generic[Item]):
@@ -55,15 +68,23 @@ class WorkQueue(Generic[Item]):
         max_attempts: int,
         speculate: bool = True,
         typical_seconds: float | None = None,
+        most_items: int | None = None,
+        done: Mapping[Item, str] | None = None,
     ) -> None:
         """Queue `items`; each may fail `max_attempts` times before it is given up.
 
-        `typical_seconds` is the duration of an item in earlier rounds, if known.
+        `typical_seconds` is the duration of an item in earlier rounds, if known. No provider does
+        more than `most_items` (None: any number). `done` are items that were done before, by whom
+        ("": not known).
         """
         self._entries: dict[Item, _Entry[Item]] = {item: _Entry(item) for item in items}
         if len(self._entries) != len(items):
             raise ValueError("an item is queued twice")
-        self._waiting: list[Item] = list(items)
+        done = {} if done is None else done
+        for item, provider in done.items():
+            self._entries[item].is_done, self._entries[item].done_by = True, provider
+        self._waiting: list[Item] = [item for item in items if item not in done]
+        self._most_items = most_items
         self._max_attempts = max_attempts
         self._speculate = speculate
         self._typical_seconds = typical_seconds
@@ -81,12 +102,15 @@ class WorkQueue(Generic[Item]):
 
         `provider` stands behind the lease (None: the lease is a provider of its own);
         `live_providers` are all that are at work. Of these, one with the fewest failures of a
-        waiting item is always let at it: as long as all keep asking, nothing waits for ever.
+        waiting item is always let at it: as long as all keep asking, nothing waits for ever,
+        unless `is_stuck`.
         """
         provider = lease if provider is None else provider
+        if not self._has_room(provider):
+            return None
         for item in self._waiting:
             entry = self._entries[item]
-            if _may_try(entry, provider, live_providers):
+            if self._may_try(entry, provider, live_providers):
                 self._waiting.remove(item)
                 return self._start(entry, lease, provider, now_seconds)
         late = self._straggler(lease, provider, now_seconds)
@@ -98,7 +122,8 @@ class WorkQueue(Generic[Item]):
         self._durations.append(now_seconds - ticket.started_seconds)
         if entry is None or entry.is_done:
             return False
-        entry.is_done = True
+        entry.is_done, entry.done_by = True, ticket.provider
+        entry.is_withdrawn = False
         return True
 
     def fail(self, ticket: Ticket[Item], reason: str) -> None:
@@ -109,7 +134,7 @@ class WorkQueue(Generic[Item]):
         entry.failures.append(reason)
         entry.failed_by[ticket.provider] += 1
         is_out_elsewhere = bool(entry.running)
-        if not is_out_elsewhere and not self._is_abandoned(entry):
+        if not is_out_elsewhere and self._is_wanted(entry):
             self._waiting.append(entry.item)
 
     def give_back(self, ticket: Ticket[Item]) -> None:
@@ -117,21 +142,57 @@ class WorkQueue(Generic[Item]):
         entry = self._release(ticket)
         if entry is None or entry.is_done or entry.running:
             return
-        if not self._is_abandoned(entry):
+        if self._is_wanted(entry):
             self._waiting.insert(0, entry.item)
+
+    def reject(self, item: Item, reason: str, provider: str) -> None:
+        """Take back that an item is done: what `provider` delivered is not to be used.
+
+        The item is *withdrawn*: nobody gets it, but a copy that is still out may count. It goes
+        on after `reopen`. The provider never gets it again, and it stays one of the provider's.
+        """
+        entry = self._entries[item]
+        entry.is_done, entry.done_by, entry.is_withdrawn = False, "", True
+        entry.failures.append(reason)
+        if item in self._waiting:
+            self._waiting.remove(item)
+        if provider:
+            entry.failed_by[provider] += 1
+            entry.barred.add(provider)
+
+    def reopen(self, item: Item) -> None:
+        """Queue a withdrawn item again, unless it has failed too often."""
+        entry = self._entries[item]
+        if not entry.is_withdrawn:
+            raise ValueError("only an item that was withdrawn can be reopened")
+        entry.is_withdrawn = False
+        if not entry.running and self._is_wanted(entry):
+            self._waiting.append(item)
+
+    def is_stuck(self, live_providers: Collection[str]) -> bool:
+        """Tell whether items wait, none is out, and none of the live providers may take one."""
+        return (
+            bool(self._waiting)
+            and self.running == 0
+            and not any(
+                self._has_room(provider) and provider not in self._entries[item].barred
+                for item in self._waiting
+                for provider in live_providers
+            )
+        )
 
     def renew(self, item: Item) -> None:
         """Queue an item that was given up once more, with all its attempts, as if it were new."""
         if item not in self.abandoned:
             raise ValueError("only an item that was given up can be renewed")
-        self._entries[item] = _Entry(item)
+        self._entries[item] = _Entry(item, barred=self._entries[item].barred)
         self._waiting.append(item)
 
     def next_look_seconds(self, lease: str, *, provider: str | None = None) -> float | None:
         """Return when `take` may find a straggler for an idle `lease`, or None."""
         provider = lease if provider is None else provider
         typical = self.typical_seconds
-        if not self._speculate or typical is None:
+        if not self._speculate or typical is None or not self._has_room(provider):
             return None
         times = [
             entry.running[0].started_seconds + SPECULATION_FACTOR * typical
@@ -155,6 +216,11 @@ class WorkQueue(Generic[Item]):
         return tuple(entry.item for entry in self._entries.values() if entry.is_done)
 
     @property
+    def withdrawn(self) -> tuple[Item, ...]:
+        """Items that were done, but rejected, and not queued again."""
+        return tuple(entry.item for entry in self._entries.values() if entry.is_withdrawn)
+
+    @property
     def abandoned(self) -> dict[Item, tuple[str, ...]]:
         """Items that failed too often, with the reasons."""
         return {
@@ -165,14 +231,38 @@ class WorkQueue(Generic[Item]):
 
     @property
     def is_settled(self) -> bool:
-        """True when every item is done or given up."""
+        """True when every item is done, withdrawn or given up."""
         return all(
-            entry.is_done or (self._is_abandoned(entry) and not entry.running)
+            entry.is_done
+            or entry.is_withdrawn
+            or (self._is_abandoned(entry) and not entry.running)
             for entry in self._entries.values()
         )
 
     def _is_abandoned(self, entry: _Entry[Item]) -> bool:
         return not entry.is_done and len(entry.failures) >= self._max_attempts
+
+    def _is_wanted(self, entry: _Entry[Item]) -> bool:
+        return not (entry.is_done or entry.is_withdrawn or self._is_abandoned(entry))
+
+    def _has_room(self, provider: str) -> bool:
+        if self._most_items is None:
+            return True
+        burden = sum(entry.burdens(provider) for entry in self._entries.values())
+        return burden < self._most_items
+
+    def _may_try(
+        self, entry: _Entry[Item], provider: str, live_providers: Collection[str]
+    ) -> bool:
+        """Tell whether no other live provider that may try has failed the item less often."""
+        if provider in entry.barred:
+            return False
+        own = entry.failed_by[provider]
+        return own == 0 or all(
+            entry.failed_by[other] >= own
+            for other in live_providers
+            if other not in entry.barred and self._has_room(other)
+        )
 
     def _start(
         self, entry: _Entry[Item], lease: str, provider: str, now_seconds: float
@@ -193,8 +283,7 @@ class WorkQueue(Generic[Item]):
         return [
             entry
             for entry in self._entries.values()
-            if not entry.is_done
-            and not self._is_abandoned(entry)
+            if self._is_wanted(entry)
             and 0 < len(entry.running) < MAX_COPIES
             and not entry.failed_by[provider]
             and all(lease != ticket.lease for ticket in entry.running)
@@ -211,9 +300,3 @@ class WorkQueue(Generic[Item]):
             if now_seconds - entry.running[0].started_seconds >= SPECULATION_FACTOR * typical
         ]
         return min(late, key=lambda entry: entry.running[0].started_seconds, default=None)
-
-
-def _may_try(entry: _Entry[Item], provider: str, live_providers: Collection[str]) -> bool:
-    """Tell whether no other live provider has failed the item less often."""
-    own = entry.failed_by[provider]
-    return own == 0 or all(entry.failed_by[other] >= own for other in live_providers)

@@ -2,21 +2,24 @@
 
 Every lease has a driver task: it pulls items from the round's queue, has them executed, screens
 what comes back and pulls again. Drivers live as long as their leases, queues as long as a round.
+When all is in, the reviewers look at it; what they object to is taken out or done again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from provider_image.wire import WireError
-from requestor.errors import BudgetReached, Interrupted, RunFailed
+from requestor.errors import Interrupted
 from requestor.federation.rounds import RoundPlan, WorkItem
 from requestor.federation.screening import UpdateRejected
+from requestor.marketplace.choice.failures import FailureKind
 from requestor.marketplace.ports import (
     Lease,
+    LeaseInfo,
     LeaseLost,
     LeaseOver,
     OrderFailed,
@@ -24,28 +27,42 @@ from requestor.marketplace.ports import (
 )
 from requestor.scheduling.work_queue import Ticket, WorkQueue
 from requestor.training_run import events
-from requestor.training_run.open_round import Delivery, OpenRound, OrderDesk
+from requestor.training_run.crew import Crew
+from requestor.training_run.limits import (
+    check_money,
+    no_provider_came,
+    nobody_may_go_on,
+    quorum_missed,
+)
+from requestor.training_run.open_round import Delivery, Harvest, OpenRound, OrderDesk, Source
+from requestor.training_run.panel import Panel
+from requestor.training_run.reviewing import Reviewer
 
 logger = logging.getLogger(__name__)
 
 DISPATCH_MARGIN_SECONDS = 1.0
 """Money for this much more of everybody's time must be left over when an order goes out."""
 
-STOP_MARGIN_SECONDS = 0.5
 UNKNOWN_ITEM_SECONDS = 1.0
 IDLE_SECONDS = 1.0
+LOOK_SECONDS = 0.5
 WASTED_IN_A_ROW = 3
 ORDER_FAILURES_IN_A_ROW = 2
 
 
 @dataclass(frozen=True)
 class DispatchOptions:
-    """The parts of the config that steer dispatching."""
+    """The parts of the config that steer dispatching.
+
+    `holds_quorum`: rejected items count towards the quorum as any that are missing; else as many
+    as the plan says may be bad are done without.
+    """
 
     max_attempts: int
     speculate: bool
     round_deadline_seconds: float
     startup_timeout_seconds: float
+    holds_quorum: bool = False
 
 
 class Dispatcher:
@@ -59,8 +76,9 @@ class Dispatcher:
         emit: Callable[[events.Event], None],
         clock: Callable[[], float],
         stop_requested: asyncio.Event,
+        reviewers: Sequence[Reviewer] = (),
     ) -> None:
-        """Use the leases of `pool`; `clock` is monotone, in seconds."""
+        """Use the leases of `pool`; `clock` is monotone, in seconds. `reviewers` look in turn."""
         self._pool = pool
         self._options = options
         self._report = emit
@@ -70,8 +88,8 @@ class Dispatcher:
         self._bell = asyncio.Event()
         self._news = asyncio.Event()
         self._round: OpenRound | None = None
-        self._drivers: dict[str, asyncio.Task[None]] = {}
-        self._providers: dict[str, str] = {}
+        self._crew = Crew()
+        self._panel = Panel(reviewers, self._crew, self._emit)
         self._recruiter: asyncio.Task[None] | None = None
         self._typical_seconds: float | None = None
         self._no_lease_since = clock()
@@ -85,13 +103,20 @@ class Dispatcher:
 
     async def __aexit__(self, *_: object) -> None:
         """Stop all drivers; orders in flight are given up."""
-        tasks = [*self._drivers.values(), *([self._recruiter] if self._recruiter else [])]
+        tasks = [*self._crew.drivers, *([self._recruiter] if self._recruiter else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def run_round(self, plan: RoundPlan, desk: OrderDesk) -> list[Delivery]:
-        """Have the round's items done through `desk`; return the deliveries, at least the quorum.
+    def dismiss(self, voice: str, reason: str, failure: FailureKind) -> None:
+        """Let go of all leases of a voice; what they have in hand goes to others."""
+        self._crew.dismiss(lambda info: info.voice == voice, reason, failure)
+        self._ring()
+
+    async def run_round(self, plan: RoundPlan, desk: OrderDesk) -> Harvest:
+        """Have the round's items done through `desk`, and reviewed; return what came in.
+
+        That is at least the quorum, less the rejections that are tolerated.
 
         Raises:
             BudgetReached: the next order could cost more than is left.
@@ -101,40 +126,53 @@ class Dispatcher:
         """
         state = self._open_round(plan, desk)
         try:
-            while not state.is_over(self._clock(), self._options.round_deadline_seconds):
-                self._check_tasks()
-                self._check_money(state)
-                self._check_leases()
-                if self._stop.is_set():
-                    raise Interrupted(
-                        "stopped on request", fix="`derl-request resume` goes on from here"
-                    )
-                self._news.clear()
-                await self._wait(0.5, self._news)
+            await self._collect(state)
+            while await self._panel.review(state, self._check_review):
+                self._ring()
+                await self._collect(state)
         finally:
             self._round = None
             self._typical_seconds = state.queue.typical_seconds
-        if len(state.deliveries) < plan.quorum:
-            raise RunFailed(
-                state.quorum_message,
-                fix="look at the reasons above; then `derl-request resume` tries the round again",
-            )
-        return [state.deliveries[item] for item in plan.items if item in state.deliveries]
+        if len(state.deliveries) < state.needed:
+            raise quorum_missed(state)
+        return state.harvest
 
     def _open_round(self, plan: RoundPlan, desk: OrderDesk) -> OpenRound:
         salvaged = {item: delivery for item in plan.items if (delivery := desk.salvage(item))}
+        options, voices = self._options, plan.voices
         queue = WorkQueue(
-            [item for item in plan.items if item not in salvaged],
-            max_attempts=self._options.max_attempts,
-            speculate=self._options.speculate,
+            plan.items,
+            max_attempts=options.max_attempts,
+            speculate=options.speculate,
             typical_seconds=self._typical_seconds,
+            most_items=voices.most_items if voices.faulty_voices else None,
+            done={item: delivery.update.voice for item, delivery in salvaged.items()},
         )
-        state = OpenRound(plan, desk, queue, dict(salvaged))
+        tolerated = 0 if options.holds_quorum else voices.faulty_items
+        state = OpenRound(plan, desk, queue, dict(salvaged), tolerated=tolerated)
+        state.recall_rejections()
+        for delivery in salvaged.values():
+            self._panel.note(delivery)
         self._pool.review()
         self._emit(events.RoundStarted(plan.round, len(plan.items), len(salvaged)))
         self._round = state
         self._ring()
         return state
+
+    async def _collect(self, state: OpenRound) -> None:
+        while not state.is_over(self._clock(), self._options.round_deadline_seconds):
+            self._check_tasks()
+            is_out = state.queue.running > 0
+            check_money(self._pool, self._clock(), may_go_on=is_out or self._may_dispatch())
+            self._check_leases(state)
+            self._check_stop()
+            self._news.clear()
+            await self._wait(LOOK_SECONDS, self._news)
+
+    def _check_review(self) -> None:
+        self._check_tasks()
+        check_money(self._pool, self._clock(), may_go_on=True)
+        self._check_stop()
 
     def _emit(self, event: events.Event) -> None:
         """Tell of an event; if that fails (a full disk), the round ends with the error."""
@@ -150,31 +188,23 @@ class Dispatcher:
         if self._recruiter is not None and self._recruiter.done():
             self._recruiter.result()
 
-    def _check_money(self, state: OpenRound) -> None:
-        left = self._pool.spending.may_spend_seconds(self._clock())
-        is_idle = state.queue.running == 0
-        if left < STOP_MARGIN_SECONDS or (is_idle and not self._may_dispatch()):
-            spending = self._pool.spending
-            due = spending.spent_before_glm + spending.exposure_glm(self._clock())
-            raise BudgetReached(
-                f"the budget of {spending.budget_glm:f} GLM may not pay for another order: "
-                f"up to {due:.3g} GLM are spent or due already, and these providers together "
-                f"cost about {60 * spending.expected_rate_glm:.2g} GLM a minute",
-                fix="`derl-request resume golem.budget_glm=…` goes on with a larger budget",
-            )
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise Interrupted("stopped on request", fix="`derl-request resume` goes on from here")
 
-    def _check_leases(self) -> None:
-        if self._drivers:
-            self._no_lease_since = self._clock()
+    def _check_leases(self, state: OpenRound) -> None:
+        now, options = self._clock(), self._options
+        if not self._crew:
+            waited = now - self._no_lease_since
+            if waited >= options.startup_timeout_seconds:
+                raise no_provider_came(self._pool, waited)
             return
-        waited = self._clock() - self._no_lease_since
-        if waited >= self._options.startup_timeout_seconds:
-            raise RunFailed(
-                f"no provider was at work for {waited:.0f} s ({self._pool.market_view})",
-                fix="raise golem.max_price, lower golem.memory_gib or golem.threads, check "
-                "golem.subnet and golem.payment_network, or, where leases failed above, mend "
-                "their reason (golem.image?); `derl-request resume` then goes on",
-            )
+        self._no_lease_since = now
+        if state.stuck_seconds(self._crew.voices, now) < options.startup_timeout_seconds:
+            return
+        started = state.started_seconds
+        if started is None or now - started >= options.round_deadline_seconds:
+            raise nobody_may_go_on(state, self._crew)
 
     def _may_dispatch(self) -> bool:
         expected = 1.25 * (self._current_typical() or UNKNOWN_ITEM_SECONDS)
@@ -195,8 +225,7 @@ class Dispatcher:
             self._emit(
                 events.LeaseOpened(info.id, info.provider_name, info.provider_id, info.agreement_id)
             )
-            self._providers[info.id] = info.voice
-            self._drivers[info.id] = asyncio.create_task(self._drive(lease))
+            self._crew.join(lease, asyncio.create_task(self._drive(lease)))
             self._ring()
 
     async def _drive(self, lease: Lease) -> None:
@@ -213,8 +242,7 @@ class Dispatcher:
             reason = f"internal error: {error}"
             lease.release(reason, avoid=False)
         finally:
-            self._drivers.pop(lease.info.id, None)
-            self._providers.pop(lease.info.id, None)
+            self._crew.leave(lease.info.id)
             self._no_lease_since = self._clock()
             self._emit(events.LeaseEnded(lease.info.id, lease.info.provider_name, reason))
             self._ring()
@@ -223,6 +251,8 @@ class Dispatcher:
         wasted = 0
         failed = 0
         while True:
+            if (dismissal := self._crew.dismissal(lease.info.id)) is not None:
+                raise LeaseLost(dismissal)
             state = self._round
             if state is None or self._stop.is_set() or not self._may_dispatch():
                 await self._wait(IDLE_SECONDS)
@@ -231,7 +261,7 @@ class Dispatcher:
                 lease.info.id,
                 self._clock(),
                 provider=lease.info.voice,
-                live_providers=self._providers.values(),
+                live_providers=self._crew.voices,
             )
             if ticket is None:
                 await self._wait(self._idle_seconds(state, lease))
@@ -249,7 +279,7 @@ class Dispatcher:
                 reason = "it fails one order after the other"
                 lease.release(reason, avoid=True, failure="failed_orders")
                 raise LeaseLost(reason)
-            if wasted >= WASTED_IN_A_ROW and len(self._drivers) > 1:
+            if wasted >= WASTED_IN_A_ROW and len(self._crew) > 1:
                 lease.release("too slow", avoid=True, failure="slow")
                 raise LeaseLost("too slow: others finish its work first")
 
@@ -273,7 +303,8 @@ class Dispatcher:
         self._emit(events.OrderSent(item.round, item.client, lease.info.id, is_copy=ticket.is_copy))
         try:
             claimed = await lease.execute(job)
-            delivery = state.desk.receive(item, job, claimed)
+            source = _source(lease.info, self._clock() - ticket.started_seconds)
+            delivery = state.desk.receive(item, job, claimed, source)
         except OrderFailed as error:
             return "doubtful" if self._fail(state, ticket, lease, error) else "failed"
         except (WireError, UpdateRejected) as error:
@@ -319,6 +350,7 @@ class Dispatcher:
         counts = state.queue.finish(ticket, now) and state is self._round
         if counts:
             state.deliveries[item] = delivery
+        self._show(state, delivery)
         if counts or not ticket.is_copy:  # a copy that came second was idle time anyway
             lease.assess(item.local_steps if counts else 0, now - ticket.started_seconds)
         self._emit(
@@ -338,6 +370,17 @@ class Dispatcher:
             self._ring()  # from now on it can be told who is late
         return "counted" if counts else "wasted"
 
+    def _show(self, state: OpenRound, delivery: Delivery) -> None:
+        """Let the reviewers know; if one fails, so does the round."""
+        first = state.deliveries.get(delivery.update.item)
+        try:
+            if first is delivery:
+                self._panel.note(delivery)
+            elif first is not None:
+                self._panel.compare(first, delivery)
+        except Exception as error:
+            self._fault = self._fault or error
+
     def _ring(self) -> None:
         """Wake all drivers and the round; those who wait next get a bell of their own."""
         self._news.set()
@@ -355,3 +398,14 @@ class Dispatcher:
         finally:
             for task in tasks:
                 task.cancel()
+
+
+def _source(info: LeaseInfo, seconds: float) -> Source:
+    return Source(
+        lease=info.id,
+        provider_id=info.provider_id,
+        provider_name=info.provider_name,
+        agreement_id=info.agreement_id,
+        wallet=info.wallet,
+        seconds=seconds,
+    )

@@ -130,6 +130,23 @@ class UpdateRejected(Event):
 
 
 @dataclass(frozen=True)
+class DeliveryRejected(Event):
+    """A sound result was taken out again before the merge: `objection` is `screened` or `fraud`.
+
+    `is_redone` tells whether its item goes to somebody else, or the round goes on without it.
+    """
+
+    round: int
+    client: int
+    lease: str
+    provider_name: str
+    provider_id: str
+    objection: str
+    reason: str
+    is_redone: bool
+
+
+@dataclass(frozen=True)
 class RoundClosed(Event):
     """The round's updates were merged into a candidate.
 

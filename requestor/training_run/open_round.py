@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -48,6 +48,38 @@ class Delivery:
     source: Source | None = None
 
 
+@dataclass(frozen=True)
+class Rejection:
+    """A delivery that was taken back: whose, what it was (its digest), and why."""
+
+    kind: str
+    reason: str
+    result_sha256: str
+    source: Source | None = None
+
+    @property
+    def voice(self) -> str:
+        """Who sent it; empty where that is not known."""
+        return self.source.voice if self.source is not None else ""
+
+
+@dataclass(frozen=True)
+class Harvest:
+    """What a round brought: the deliveries in client order, and what was rejected of each item.
+
+    An item that was rejected may have been done again by somebody else.
+    """
+
+    deliveries: tuple[Delivery, ...]
+    rejections: Mapping[WorkItem, tuple[Rejection, ...]] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> int:
+        """How many items are not in because what was delivered of them was rejected."""
+        items = {delivery.update.item for delivery in self.deliveries}
+        return len(self.rejections.keys() - items)
+
+
 class OrderDesk(Protocol):
     """Makes jobs of work items, and updates of results."""
 
@@ -55,8 +87,14 @@ class OrderDesk(Protocol):
         """Return the job of an item for one lease; output paths are used once."""
         ...
 
-    def receive(self, item: WorkItem, job: Job, claimed: Mapping[str, str]) -> Delivery:
-        """Read, check and keep what a lease delivered.
+    def receive(
+        self,
+        item: WorkItem,
+        job: Job,
+        claimed: Mapping[str, str],
+        source: Source | None = None,
+    ) -> Delivery:
+        """Read, check and keep what a lease delivered, and who it was.
 
         Raises:
             WireError: a file is not what the format says.
@@ -72,6 +110,14 @@ class OrderDesk(Protocol):
         """Return the result of an item if a run before a crash has kept it."""
         ...
 
+    def reject(self, item: WorkItem, rejection: Rejection) -> None:
+        """Drop the kept result of an item; keep, beyond a crash, that it was rejected, and why."""
+        ...
+
+    def rejections(self, item: WorkItem) -> Sequence[Rejection]:
+        """Return what was rejected of an item in this round, before a crash too."""
+        ...
+
     def has_state(self, item: WorkItem) -> bool:
         """Tell whether the item's order hands its client a state from an earlier round."""
         ...
@@ -83,14 +129,40 @@ class OrderDesk(Protocol):
 
 @dataclass
 class OpenRound:
-    """The plan of a round, its queue, and what came in; `started_seconds` is its first order's."""
+    """The plan of a round, its queue, and what came in; `started_seconds` is its first order's.
+
+    `tolerated`: so many rejected items do not count towards the quorum.
+    """
 
     plan: RoundPlan
     desk: OrderDesk
     queue: WorkQueue[WorkItem]
     deliveries: dict[WorkItem, Delivery] = field(default_factory=dict)
+    rejections: dict[WorkItem, tuple[Rejection, ...]] = field(default_factory=dict)
+    tolerated: int = 0
     started_seconds: float | None = None
     _refusers: dict[WorkItem, set[str]] = field(default_factory=dict)
+    _reviewed: set[WorkItem] = field(default_factory=set)
+    _stuck_since_seconds: float | None = None
+
+    @property
+    def missing(self) -> list[WorkItem]:
+        """Items of which something was rejected, and nothing is in."""
+        items = self.rejections.keys() - self.deliveries.keys()
+        return [item for item in self.plan.items if item in items]
+
+    @property
+    def needed(self) -> int:
+        """How many deliveries it takes: the quorum, less the rejections that are tolerated."""
+        return self.plan.quorum - min(len(self.missing), self.tolerated)
+
+    @property
+    def harvest(self) -> Harvest:
+        """What is in, in client order."""
+        return Harvest(
+            tuple(self.deliveries[item] for item in self.plan.items if item in self.deliveries),
+            dict(self.rejections),
+        )
 
     def is_over(self, now_seconds: float, deadline_seconds: float) -> bool:
         """Tell whether every item is done or given up, or the deadline found a quorum."""
@@ -99,7 +171,59 @@ class OpenRound:
         if self.started_seconds is None:
             return False
         is_late = now_seconds - self.started_seconds >= deadline_seconds
-        return is_late and len(self.deliveries) >= self.plan.quorum
+        return is_late and len(self.deliveries) >= self.needed
+
+    def has_news(self) -> bool:
+        """Tell whether anything came in since the last call."""
+        is_new = bool(self.deliveries.keys() - self._reviewed)
+        self._reviewed |= self.deliveries.keys()
+        return is_new
+
+    def recall_rejections(self) -> None:
+        """Take up what was rejected before a crash, as if the process had gone on."""
+        for item in self.plan.items:
+            rejections = tuple(self.desk.rejections(item))
+            if not rejections:
+                continue
+            self.rejections[item] = rejections
+            if item not in self.deliveries:
+                for rejection in rejections:
+                    self.queue.reject(item, _described(rejection), rejection.voice)
+        self.settle_rejections()
+
+    def reject(self, delivery: Delivery, rejection: Rejection) -> None:
+        """Take a delivery out; `settle_rejections` says whether its item is done again."""
+        item = delivery.update.item
+        if self.deliveries.get(item) is not delivery:
+            return  # somebody else objected to it first
+        del self.deliveries[item]
+        self._reviewed.discard(item)
+        self.rejections[item] = (*self.rejections.get(item, ()), rejection)
+        self.desk.reject(item, rejection)
+        self.queue.reject(item, _described(rejection), rejection.voice)
+
+    def settle_rejections(self) -> bool:
+        """Go on without what was rejected if the quorum can bear it, else queue all of it again.
+
+        Returns True if it goes on without.
+        """
+        missing = self.missing
+        given_up = self.queue.abandoned.keys() - set(missing)
+        left = len(self.plan.items) - len(missing) - len(given_up)
+        goes_on = left >= self.plan.quorum - self.tolerated
+        for item in missing:
+            if not goes_on and item in self.queue.withdrawn:
+                self.queue.reopen(item)
+        return goes_on
+
+    def stuck_seconds(self, live_voices: Collection[str], now_seconds: float) -> float:
+        """Return for how long none of those at work may do what is left: 0.0 if one may."""
+        if not self.queue.is_stuck(live_voices):
+            self._stuck_since_seconds = None
+            return 0.0
+        if self._stuck_since_seconds is None:
+            self._stuck_since_seconds = now_seconds
+        return now_seconds - self._stuck_since_seconds
 
     def fail(self, ticket: Ticket[WorkItem], lease: LeaseInfo, error: Exception) -> bool:
         """Put an item back after a failure; a lease that was over before costs no attempt.
@@ -131,8 +255,17 @@ class OpenRound:
         """Why the quorum was not met."""
         lines = [
             f"round {self.plan.round + 1}: only {len(self.deliveries)} of "
-            f"{len(self.plan.items)} clients' results came in, the quorum is {self.plan.quorum}"
+            f"{len(self.plan.items)} clients' results came in, the quorum is {self.needed}"
         ]
         for item, reasons in self.queue.abandoned.items():
             lines.append(f"  client {item.client} was given up after: {'; '.join(reasons)}")
+        for item in self.missing:
+            if item not in self.queue.abandoned:
+                reasons = tuple(map(_described, self.rejections[item]))
+                lines.append(f"  client {item.client} was rejected: {'; '.join(reasons)}")
         return "\n".join(lines)
+
+
+def _described(rejection: Rejection) -> str:
+    name = rejection.source.provider_name if rejection.source else "somebody"
+    return f"{name}: {rejection.reason}"

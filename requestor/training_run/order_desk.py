@@ -34,6 +34,7 @@ from provider_image.wire import (
     result_bytes,
     sha256_file,
     specs_of,
+    tensors_digest,
 )
 from requestor.federation.client_states import (
     FeedbackAssignment,
@@ -43,7 +44,8 @@ from requestor.federation.client_states import (
 from requestor.federation.rounds import ClientUpdate, WorkItem
 from requestor.federation.screening import Assignment, UpdateRejected, screen_update
 from requestor.marketplace.ports import Job, OutputFile
-from requestor.training_run.open_round import Delivery
+from requestor.training_run.delivery_notes import DeliveryNotes
+from requestor.training_run.open_round import Delivery, Rejection, Source
 
 MODEL_NAME = "model.safetensors"
 STATE_NAME = "state-in.safetensors"
@@ -85,9 +87,15 @@ class RoundDesk:
     def __init__(self, files: RoundFiles) -> None:
         """Serve the round that `files` describe."""
         self._files = files
+        self._notes = DeliveryNotes(files.inbox)
         self._result_bytes = result_bytes(files.model_specs, files.compression)
         self._without_state: set[int] = set()
         self._handed_out: dict[int, dict[str, TensorSpec]] = {}
+
+    @property
+    def files(self) -> RoundFiles:
+        """What the orders of the round have in common."""
+        return self._files
 
     def order(self, item: WorkItem) -> TrainOrder:
         """Return the order of an item; it depends on nothing but config, model, item and state."""
@@ -133,19 +141,26 @@ class RoundDesk:
             deadline_seconds=files.order_timeout_seconds,
         )
 
-    def receive(self, item: WorkItem, job: Job, claimed: Mapping[str, str]) -> Delivery:
+    def receive(
+        self,
+        item: WorkItem,
+        job: Job,
+        claimed: Mapping[str, str],
+        source: Source | None = None,
+    ) -> Delivery:
         """Read, check and keep what a lease delivered; see `open_round.OrderDesk`."""
         missing = set(job.outputs) - set(claimed)
         if missing:
             raise WireError(f"the worker reports no digest of {', '.join(sorted(missing))}")
         result = job.outputs[RESULT_NAME].path
-        delivery = self._read(item, result, claimed[RESULT_NAME])
-        digest = order_digest(self.order(item))
+        delivery = self._read(item, result, claimed[RESULT_NAME], source)
+        digest = delivery.order_sha256
         state = job.outputs[STATE_OUTPUT_NAME].path if STATE_OUTPUT_NAME in job.outputs else None
         if state is not None:
             self._check_state(delivery.update, state, claimed[STATE_OUTPUT_NAME])
         if self._result_path(digest).exists():
             return delivery  # a late copy: what came first stays, with the state that belongs to it
+        self._notes.write_source(digest, source)
         if state is not None:
             os.replace(state, self._state_path(digest))
         os.replace(result, self._result_path(digest))
@@ -156,6 +171,20 @@ class RoundDesk:
         for output in job.outputs.values():
             with contextlib.suppress(OSError):
                 output.path.unlink()
+
+    def reject(self, item: WorkItem, rejection: Rejection) -> None:
+        """Drop an item's kept result; see `open_round.OrderDesk`."""
+        digest = order_digest(self.order(item))
+        self._notes.add_rejection(digest, rejection)
+        self._drop(digest)
+
+    def rejections(self, item: WorkItem) -> tuple[Rejection, ...]:
+        """Return what was rejected of an item; see `open_round.OrderDesk`."""
+        return self._notes.rejections(order_digest(self.order(item)))
+
+    def _drop(self, digest: str) -> None:
+        self._result_path(digest).unlink(missing_ok=True)
+        self._state_path(digest).unlink(missing_ok=True)
 
     def has_state(self, item: WorkItem) -> bool:
         """Tell whether the order hands its client a state; see `open_round.OrderDesk`."""
@@ -184,7 +213,11 @@ class RoundDesk:
         if not path.exists():
             return None
         try:
-            delivery = self._read(item, path, None)
+            delivery = self._read(item, path, None, self._notes.source(digest))
+            rejected = {rejection.result_sha256 for rejection in self._notes.rejections(digest)}
+            if delivery.result_sha256 in rejected:  # a crash came between the note and the file
+                self._drop(digest)
+                return None
             if self._files.client_has_state:
                 self._check_state(delivery.update, self._state_path(digest), None)
             return delivery
@@ -205,18 +238,28 @@ class RoundDesk:
             if not path.stem.endswith(arriving):
                 path.unlink(missing_ok=True)
 
-    def _read(self, item: WorkItem, path: Path, sha256: str | None) -> Delivery:
+    def _read(
+        self, item: WorkItem, path: Path, sha256: str | None, source: Source | None
+    ) -> Delivery:
         files = self._files
         bundle = _received(path, RESULT_NAME, self._result_bytes, sha256)
         result = decode_metadata(bundle, TrainResult)
-        if result.order_sha256 != order_digest(self.order(item)):
+        order_sha256 = order_digest(self.order(item))
+        if result.order_sha256 != order_sha256:
             raise UpdateRejected("the result belongs to another order")
         tensors = bundle.tensors
         if files.compression is not None:
             tensors = restore(tensors, files.compression, files.model_specs, source=RESULT_NAME)
         assignment = Assignment(files.model_specs, item.local_steps, files.environment.n_envs)
         screen_update(tensors, result.steps, assignment)
-        return Delivery(ClientUpdate(item, tensors), dict(result.metrics))
+        return Delivery(
+            ClientUpdate(item, tensors, source.voice if source is not None else ""),
+            dict(result.metrics),
+            order_sha256=order_sha256,
+            result_sha256=tensors_digest(tensors),
+            links=result.links,
+            source=source,
+        )
 
     def _state(self, item: WorkItem) -> tuple[FileRef, Path] | None:
         if item.client in self._without_state:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from requestor.errors import RunFailed
 from requestor.federation.merging.protocol import State
 from requestor.federation.model import Tensors
 from requestor.federation.rounds import QuorumMissed, RoundOutcome, RoundPlan, close_round
-from requestor.training_run.open_round import Delivery
+from requestor.training_run.open_round import Harvest
 from requestor.training_run.settings import RunSettings
 
 
@@ -23,24 +22,29 @@ class RoundCloser:
         self,
         plan: RoundPlan,
         model: Tensors,
-        deliveries: Sequence[Delivery],
+        harvest: Harvest,
         *,
         state: State | None = None,
-        rejected: int = 0,
     ) -> RoundOutcome:
-        """Return the candidate that `deliveries` make of `model`.
+        """Return the candidate that a round's harvest makes of `model`.
 
-        state: what the merge before this model's returned. rejected: how many items are missing
-            because what came for them was refused.
+        What is missing because it was rejected does not count towards the quorum: whether the
+        round can bear it has been decided by then.
+
+        state: what the merge before this model's returned.
 
         Raises:
             RunFailed: there are fewer updates than the quorum, or than the rule needs to bear the
                 bad ones that may be among them.
         """
-        updates = [delivery.update for delivery in deliveries]
         try:
             return close_round(
-                plan, model, updates, self.settings.merger, state=state, rejected=rejected
+                replace(plan, quorum=plan.quorum - harvest.missing),
+                model,
+                [delivery.update for delivery in harvest.deliveries],
+                self.settings.merger,
+                state=state,
+                rejected=harvest.missing,
             )
         except QuorumMissed as error:
             raise RunFailed(

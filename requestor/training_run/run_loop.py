@@ -14,7 +14,7 @@ import asyncio
 import dataclasses
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -40,10 +40,12 @@ from requestor.marketplace.ports import (
 )
 from requestor.training_run import events
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
-from requestor.training_run.dispatcher import STOP_MARGIN_SECONDS, Dispatcher
+from requestor.training_run.dispatcher import Dispatcher
+from requestor.training_run.limits import STOP_MARGIN_SECONDS
 from requestor.training_run.open_round import Delivery
 from requestor.training_run.order_desk import RoundDesk, RoundFiles, state_reference
 from requestor.training_run.referee import Candidate, Referee
+from requestor.training_run.reviewing import Reviewer
 from requestor.training_run.round_closing import RoundCloser
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.settings import RunSettings, RunSummary
@@ -64,7 +66,7 @@ class _Merged:
 
     candidate: Candidate
     desk: RoundDesk
-    deliveries: list[Delivery]
+    deliveries: Sequence[Delivery]
 
 
 class TrainingRun:
@@ -97,6 +99,7 @@ class TrainingRun:
         self._clock = clock
         self._exports = exports
         self._store = CheckpointStore(directory.checkpoints)
+        self._reviewers: list[Reviewer] = []
         self._checkpoint: Checkpoint
         self._exporting: asyncio.Task[None] | None = None
         self._exported: tuple[str, str] | None = None
@@ -253,6 +256,7 @@ class TrainingRun:
             emit=self._emit,
             clock=self._clock,
             stop_requested=self._stop,
+            reviewers=self._reviewers,
         )
 
     async def _lasts(self, pool: ProviderPool, decision: asyncio.Task[None]) -> bool:
@@ -275,10 +279,12 @@ class TrainingRun:
         model = self._store.load(before.model).tensors
         plan = plan_round(self._settings.federation, before.round)
         desk = self._desk(model)
-        deliveries = await dispatcher.run_round(plan, desk)
+        for reviewer in self._reviewers:
+            reviewer.begin(plan, desk.files)
+        harvest = await dispatcher.run_round(plan, desk)
         state = self._store.load(before.merge_state).tensors if before.merge_state else {}
         closer = RoundCloser(self._settings)
-        outcome = await closer.close(plan, model, deliveries, state=state)
+        outcome = await closer.close(plan, model, harvest, state=state)
         total = before.total_steps + outcome.steps
         spending.tell()  # a row of the metrics has the cost of its own round
         self._emit(
@@ -292,7 +298,7 @@ class TrainingRun:
             )
         )
         candidate = Candidate(plan.round + 1, total, outcome.candidate, outcome.state)
-        return _Merged(candidate, desk, deliveries)
+        return _Merged(candidate, desk, harvest.deliveries)
 
     async def _decide(self, referee: Referee, merged: _Merged) -> None:
         """Have the candidate judged, and make what comes of it the state of the run."""
@@ -336,7 +342,7 @@ class TrainingRun:
         )
 
     def _keep_client_states(
-        self, desk: RoundDesk, deliveries: list[Delivery]
+        self, desk: RoundDesk, deliveries: Sequence[Delivery]
     ) -> dict[int, FileRef]:
         kept = dict(self._checkpoint.client_states)
         for delivery in deliveries:

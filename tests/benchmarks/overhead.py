@@ -39,7 +39,7 @@ from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import Job, OutputFile, Terms
 from requestor.training_run import events
 from requestor.training_run.dispatcher import Dispatcher, DispatchOptions
-from requestor.training_run.open_round import Delivery
+from requestor.training_run.open_round import Delivery, Rejection, Source
 
 INPUT, OUTPUT = "model.bin", "result.bin"
 INPUT_BYTES = 40_000
@@ -83,7 +83,9 @@ class TrivialDesk:
             deadline_seconds=60.0,
         )
 
-    def receive(self, item: WorkItem, job: Job, claimed: Mapping[str, str]) -> Delivery:
+    def receive(
+        self, item: WorkItem, job: Job, claimed: Mapping[str, str], source: Source | None = None
+    ) -> Delivery:
         """Check the result."""
         digest = hashlib.sha256(job.outputs[OUTPUT].path.read_bytes()).hexdigest()
         if digest != claimed[OUTPUT]:
@@ -93,6 +95,13 @@ class TrivialDesk:
     def discard(self, job: Job) -> None:
         """Delete the result."""
         job.outputs[OUTPUT].path.unlink(missing_ok=True)
+
+    def reject(self, item: WorkItem, rejection: Rejection) -> None:
+        """Do nothing: nobody reviews."""
+
+    def rejections(self, item: WorkItem) -> tuple[Rejection, ...]:
+        """Return nothing: nobody reviews."""
+        return ()
 
     def has_state(self, item: WorkItem) -> bool:
         """Return False: there are no states."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -36,6 +36,7 @@ from requestor.federation.rounds import (
     plan_round,
 )
 from requestor.federation.screening import UpdateRejected
+from requestor.federation.voices import TRUSTING, VoicePlan
 from requestor.marketplace.choice.failures import FailureKind
 from requestor.marketplace.money.spending import Prices, SpendingGuard
 from requestor.marketplace.ports import (
@@ -46,13 +47,14 @@ from requestor.marketplace.ports import (
 )
 from requestor.training_run import events
 from requestor.training_run.dispatcher import Dispatcher, DispatchOptions
-from requestor.training_run.open_round import Delivery
+from requestor.training_run.open_round import Delivery, Rejection, Source
 from requestor.training_run.order_desk import (
     RESULT_NAME,
     STATE_OUTPUT_NAME,
     RoundDesk,
     RoundFiles,
 )
+from requestor.training_run.reviewing import Reviewer
 
 UNUSABLE = "unusable"
 OPTIONS = DispatchOptions(
@@ -66,8 +68,15 @@ Act = Exception | str | float | None
 class FakeLease:
     """A lease that takes `seconds` for an order and follows `script` for its first ones."""
 
-    def __init__(self, name: str, seconds: float = 1.0, script: Iterable[Act] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        seconds: float = 1.0,
+        script: Iterable[Act] = (),
+        wallet: str | None = None,
+    ) -> None:
         self.name = name
+        self.wallet = wallet
         self.seconds = seconds
         self.script = list(script)
         self.orders: list[bytes] = []
@@ -78,7 +87,8 @@ class FakeLease:
 
     @property
     def info(self) -> LeaseInfo:
-        return LeaseInfo(self.name, f"node {self.name}", f"0x{self.name}", "g", Prices())
+        name, node = f"node {self.name}", f"0x{self.name}"
+        return LeaseInfo(self.name, name, node, "g", Prices(), self.wallet)
 
     async def execute(self, job: Job) -> Mapping[str, str]:
         if self.is_over or self.releases:
@@ -133,6 +143,7 @@ class FakeDesk:
     receive_errors: list[Exception] = field(default_factory=list)
     open_jobs: set[bytes] = field(default_factory=set)
     states: set[int] = field(default_factory=set)
+    rejected: dict[WorkItem, list[Rejection]] = field(default_factory=dict)
 
     def job(self, item: WorkItem, lease: str, attempt: int) -> Job:
         state = " with state" if self.has_state(item) else ""
@@ -142,12 +153,27 @@ class FakeDesk:
         outputs = {"result": OutputFile(Path(order.decode()), 100)}
         return Job(order, {}, {}, outputs, deadline_seconds=60.0)
 
-    def receive(self, item: WorkItem, job: Job, claimed: Mapping[str, str]) -> Delivery:
+    def receive(
+        self, item: WorkItem, job: Job, claimed: Mapping[str, str], source: Source | None = None
+    ) -> Delivery:
         if self.receive_errors:
             raise self.receive_errors.pop()
         if claimed["result"] == UNUSABLE:
             raise UpdateRejected("policy/weight has values that are not finite")
-        return delivery(item)
+        made = delivery(item)
+        voice = source.voice if source is not None else ""
+        return replace(
+            made,
+            update=replace(made.update, voice=voice),
+            source=source,
+            result_sha256=claimed["result"],
+        )
+
+    def reject(self, item: WorkItem, rejection: Rejection) -> None:
+        self.rejected.setdefault(item, []).append(rejection)
+
+    def rejections(self, item: WorkItem) -> tuple[Rejection, ...]:
+        return tuple(self.rejected.get(item, ()))
 
     def discard(self, job: Job) -> None:
         self.open_jobs.remove(job.order)
@@ -169,16 +195,20 @@ def delivery(item: WorkItem) -> Delivery:
     )
 
 
-def plan(clients: int, quorum: int | None = None, round_index: int = 0) -> RoundPlan:
+def plan(
+    clients: int, quorum: int | None = None, round_index: int = 0, voices: VoicePlan = TRUSTING
+) -> RoundPlan:
     """A round of `clients` items."""
-    settings = FederationSettings(3, 100, clients, 10, quorum or clients)
+    settings = FederationSettings(3, 100, clients, 10, quorum or clients, voices=voices)
     return plan_round(settings, round_index)
 
 
 class Stage:
     """A dispatcher with everything around it; make it inside a running loop."""
 
-    def __init__(self, pool: FakePool, **options: float) -> None:
+    def __init__(
+        self, pool: FakePool, *, reviewers: Sequence[Reviewer] = (), **options: float
+    ) -> None:
         self.pool = pool
         self.desk = FakeDesk()
         self.log: list[tuple[float, events.Event]] = []
@@ -189,6 +219,7 @@ class Stage:
             emit=lambda event: self.log.append((self.now, event)),
             clock=asyncio.get_running_loop().time,
             stop_requested=self.stop,
+            reviewers=reviewers,
         )
 
     @property
@@ -198,7 +229,8 @@ class Stage:
 
     async def run(self, what: RoundPlan) -> list[int]:
         """Run a round; return the clients whose results came back, each checked."""
-        deliveries = await self.dispatcher.run_round(what, self.desk)
+        self.harvest = await self.dispatcher.run_round(what, self.desk)
+        deliveries = self.harvest.deliveries
         for made in deliveries:
             assert made.update.tensors == delivery(made.update.item).update.tensors
         return [made.update.item.client for made in deliveries]

@@ -13,8 +13,10 @@ from provider_image.wire import (
     TrainOrder,
     decode_order,
     order_digest,
+    tensors_digest,
 )
 from requestor.federation.rounds import FederationSettings, plan_round
+from requestor.training_run.open_round import Rejection, Source
 from requestor.training_run.order_desk import (
     MODEL_NAME,
     RESULT_NAME,
@@ -66,6 +68,8 @@ def test_a_sound_result_is_taken_and_kept(office: Office) -> None:
     assert delivery.update.tensors["policy/weight"].tolist() == [[0.5, 0.5]] * 4
     assert delivery.metrics == {"train/loss": 0.25}
     digest = order_digest(decode_order(job.order))
+    assert (delivery.order_sha256, delivery.source) == (digest, None)
+    assert delivery.result_sha256 == tensors_digest(delivery.update.tensors)
     assert office.names() == [f"{digest}.result"]
     assert office.desk.client_state(ITEM) is None
 
@@ -173,3 +177,64 @@ def test_a_closed_round_leaves_nothing_but_what_is_still_coming_in(office: Offic
     office.desk.discard(late)
     office.desk.clear()
     assert office.names() == []
+
+
+SOURCE = Source("lease", "0xnode", "alder", "agreement", "0xwallet", 1.25)
+
+
+def test_who_delivered_is_known_after_a_crash(keeping: Office) -> None:
+    job = keeping.job()
+    delivery = keeping.desk.receive(ITEM, job, keeping.deliver(job), SOURCE)
+    assert (delivery.source, delivery.update.voice) == (SOURCE, "0xwallet")
+    found = RoundDesk(keeping.files).salvage(ITEM)
+    assert found is not None
+    assert (found.source, found.update.voice) == (SOURCE, "0xwallet")
+    assert found.result_sha256 == delivery.result_sha256
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff", b'{"lease": 1}', b"{}"])
+def test_a_result_of_which_nobody_knows_the_sender_is_usable(
+    office: Office, content: bytes | None
+) -> None:
+    job = office.job()
+    delivery = office.desk.receive(ITEM, job, office.deliver(job), SOURCE)
+    note = office.inbox / f"{delivery.order_sha256}.source"
+    if content is None:
+        note.unlink()
+    else:
+        note.write_bytes(content)
+    found = RoundDesk(office.files).salvage(ITEM)
+    assert found is not None
+    assert (found.source, found.update.voice) == (None, "")
+
+
+def test_what_was_rejected_is_not_found_again(keeping: Office) -> None:
+    job = keeping.job()
+    delivery = keeping.desk.receive(ITEM, job, keeping.deliver(job), SOURCE)
+    rejection = Rejection("screened", "too long", delivery.result_sha256, SOURCE)
+    kept = {path: path.read_bytes() for path in keeping.inbox.iterdir()}
+    keeping.desk.reject(ITEM, rejection)
+    again = RoundDesk(keeping.files)
+    assert again.salvage(ITEM) is None
+    assert again.rejections(ITEM) == (rejection,)
+    for path, content in kept.items():  # killed between the note and the deletion
+        path.write_bytes(content)
+    assert again.salvage(ITEM) is None
+    better = keeping.job()
+    keeping.desk.receive(ITEM, better, keeping.deliver(better, fill=0.25))
+    found = again.salvage(ITEM)
+    assert found is not None
+    assert float(found.update.tensors["policy/weight"][0, 0]) == 0.25
+    keeping.desk.clear()
+    assert keeping.desk.rejections(ITEM) == ()
+
+
+def test_a_copy_s_sender_is_not_noted(office: Office) -> None:
+    first, copy = office.job(), office.job()
+    office.desk.receive(ITEM, first, office.deliver(first), SOURCE)
+    late = office.desk.receive(ITEM, copy, office.deliver(copy), replace(SOURCE, lease="late"))
+    assert late.source is not None
+    assert late.source.lease == "late"
+    found = office.desk.salvage(ITEM)
+    assert found is not None
+    assert found.source == SOURCE

@@ -48,7 +48,7 @@ from requestor.mock_golem.fleet import parse_fleet
 from requestor.mock_golem.money import add, cost
 from requestor.training_run import events
 from requestor.training_run.dispatcher import Dispatcher, DispatchOptions
-from requestor.training_run.open_round import Delivery
+from requestor.training_run.open_round import Delivery, Rejection, Source
 
 INPUT, OUTPUT = "model.safetensors", "result.safetensors"
 IMAGE = "hash:sha3:" + "0" * 56 + ":http://127.0.0.1/provider-image.gvmi"
@@ -103,7 +103,9 @@ class CopyDesk:
             deadline_seconds=self._deadline_seconds,
         )
 
-    def receive(self, item: WorkItem, job: Job, claimed: Mapping[str, str]) -> Delivery:
+    def receive(
+        self, item: WorkItem, job: Job, claimed: Mapping[str, str], source: Source | None = None
+    ) -> Delivery:
         output = job.outputs[OUTPUT]
         bundle = read_bundle(output.path, max_bytes=output.max_bytes, sha256=claimed[OUTPUT])
         check_tensors(bundle.tensors, SPECS)
@@ -115,6 +117,12 @@ class CopyDesk:
             blocks = path.stat().st_blocks * 512
             self.largest_output_bytes = max(self.largest_output_bytes, blocks)
             path.unlink()
+
+    def reject(self, item: WorkItem, rejection: Rejection) -> None:
+        raise AssertionError("nobody reviews")
+
+    def rejections(self, item: WorkItem) -> tuple[Rejection, ...]:
+        return ()
 
     def has_state(self, item: WorkItem) -> bool:
         return False
@@ -228,7 +236,8 @@ class Market:
             stop_requested=asyncio.Event(),
         )
         async with dispatcher, asyncio.timeout(PATIENCE_SECONDS):
-            return Work(await dispatcher.run_round(plan, desk), told, desk)
+            harvest = await dispatcher.run_round(plan, desk)
+            return Work(harvest.deliveries, told, desk)
 
     async def sweep(self, wait_seconds: float = 5.0) -> str:
         """Clean up as a resumed run does; return the report."""
