@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from native_kernels.environments import ENVIRONMENTS
 from provider_image.environments import Spaces
 from provider_image.learners.base import Choice, LearnerRefused
 from provider_image.learners.native_plan import Misfit, fields_of, plan_of
-from provider_image.wire import EnvironmentSpec, LearnerSpec
+from provider_image.wire import EnvironmentSpec, LearnerSpec, is_native_environment
 
 Stepping: TypeAlias = Literal["fused", "batch", "gymnasium"]
 """`fused`: environment and policy in one native loop. `batch`: a native batch environment behind
@@ -45,8 +44,7 @@ def choose(
 
 def stepping_of(environment: EnvironmentSpec) -> Stepping:
     """How the native learner steps an environment: as near to the kernels as can be."""
-    is_bare = not environment.kwargs and not environment.wrappers and environment.frame_stack <= 1
-    if environment.id not in ENVIRONMENTS or not is_bare:
+    if not is_native_environment(environment):
         return "gymnasium"
     return "fused" if environment.normalize is None else "batch"
 

@@ -72,6 +72,8 @@ from provider_image.wire.specs import (
     ScheduledName,
     StateRules,
     WrapperSpec,
+    has_portable_bits,
+    is_native_environment,
 )
 from provider_image.wire.tensors import (
     MAX_METADATA_BYTES,
@@ -145,6 +147,8 @@ __all__ = [
     "decode_order",
     "encode_order",
     "feedback_count",
+    "has_portable_bits",
+    "is_native_environment",
     "order_digest",
     "read_bundle",
     "read_file",

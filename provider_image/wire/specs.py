@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from native_kernels.codecs import CodecName, Rounding
+from native_kernels.environments import ENVIRONMENTS
 
 JsonObject: TypeAlias = dict[str, Any]
 """A JSON object: keys are text, values are JSON values."""
@@ -117,6 +118,17 @@ class StateRules(_Spec, frozen=True):
     def client_has_state(self) -> bool:
         """True where a client carries something of its own from round to round."""
         return "kept" in (self.optimizer, self.replay) or self.drift == "scaffold"
+
+
+def is_native_environment(environment: EnvironmentSpec) -> bool:
+    """True for an environment of `native_kernels` without arguments, wrappers or stacked frames."""
+    is_bare = not environment.kwargs and not environment.wrappers and environment.frame_stack <= 1
+    return environment.id in ENVIRONMENTS and is_bare
+
+
+def has_portable_bits(learner: LearnerSpec, environment: EnvironmentSpec) -> bool:
+    """True where an order's results are the same bits on every CPU; `learner` is not `auto`."""
+    return learner.learner == "native" and is_native_environment(environment)
 
 
 class CompressionSpec(_Spec, frozen=True):
