@@ -139,6 +139,21 @@ class BatchEnvironment:
         """
         return self.native.set_states(states)
 
+    def resume(
+        self,
+        states: NDArray[np.float64],
+        elapsed_steps: NDArray[np.int32],
+        episodes: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """Go on with the episodes of another batch of this kind, count and seed, to the same bits.
+
+        The three are what that batch has under these names; returns observations float32[B, O].
+
+        Raises TypeError for another dtype, ValueError for another shape or order, states as in
+        ``set_states``, elapsed_steps from the time limit on or episodes that were never begun.
+        """
+        return self.native.resume(states, elapsed_steps, episodes)
+
     @property
     def elapsed_steps(self) -> NDArray[np.int32]:
         """Steps taken in the current episodes: int32[B], a copy."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from native_kernels import _native
 
 __all__ = [
+    "Drift",
     "PolicyShape",
     "Ppo",
     "PpoSettings",
@@ -127,6 +128,30 @@ class PpoSettings:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """What is added to the gradient of every minibatch, as if part of the loss.
+
+    proximal * (weights - anchor), FedProx's term (Li et al. 2020, arXiv 1812.06127), and
+    ``correction``, with SCAFFOLD's control variates c - c_i (Karimireddy et al. 2020, arXiv
+    1910.06378). Both are added before the gradient's norm is clipped and change no report's losses.
+
+    proximal: 0 or more. anchor: float32[P], given exactly when proximal is above 0. correction:
+    float32[P] or None. P and the order are those of ``PolicyShape.tensors``.
+
+    Raises ValueError or TypeError naming the field; the arrays are checked where they are used.
+    """
+
+    proximal: float = 0.0
+    anchor: NDArray[np.float32] | None = None
+    correction: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        _require_number("proximal", self.proximal, 0.0, above=False)
+        if (self.proximal > 0) != (self.anchor is not None):
+            raise ValueError("anchor: must be given exactly when proximal is above 0")
+
+
+@dataclass(frozen=True)
 class Rollout:
     """What T steps of B environments gave; arrays in C order.
 
@@ -232,11 +257,13 @@ class Ppo:
         seed: int = 0,
         first_epoch: int = 0,
         order: NDArray[np.int64] | None = None,
+        drift: Drift | None = None,
     ) -> UpdateReport:
         """SB3's ``PPO.train()``: n_epochs passes over the rollout in minibatches.
 
         order: int64[n_epochs, N] with N = T * B, the samples of each pass in turn, numbered as SB3
-        flattens its buffer: b * T + t. None: shuffled by (seed, first_epoch + epoch).
+        flattens its buffer: b * T + t. None: shuffled by (seed, first_epoch + epoch). drift: added
+        to every gradient.
 
         Raises TypeError or ValueError naming the argument, also where an entry is not finite, and
         FloatingPointError where the gradient is not finite; nothing has changed then.
@@ -244,22 +271,41 @@ class Ppo:
         for name, number in (("seed", seed), ("first_epoch", first_epoch)):
             _require_integer(name, number, 0, (1 << 64) - 1)
         policy, value, entropy, divergence, clipped, loss, epochs, updates = self.native.update(
-            *_arrays(rollout), _native_settings(settings), order, seed, first_epoch
+            *_arrays(rollout),
+            _native_settings(settings),
+            order,
+            seed,
+            first_epoch,
+            _native_drift(drift),
         )
         explained = _explained_variance(rollout.values, rollout.returns)
         return UpdateReport(
             policy, value, entropy, divergence, clipped, loss, explained, epochs, updates
         )
 
+    @property
+    def gradient_sum(self) -> NDArray[np.float32]:
+        """The sum of the gradients of the last update's steps, before drift and clipping.
+
+        float32[P]; kept only by an update with a drift that has a correction, else zeros.
+        """
+        return self.native.gradient_sum()
+
     def gradient(
-        self, rollout: Rollout, settings: PpoSettings, indices: NDArray[np.int64]
+        self,
+        rollout: Rollout,
+        settings: PpoSettings,
+        indices: NDArray[np.int64],
+        drift: Drift | None = None,
     ) -> NDArray[np.float32]:
-        """The gradient of the loss, float32[P], before clipping of its norm.
+        """The gradient of the loss and the drift, float32[P], before clipping of its norm.
 
         indices: int64[M], the samples of one minibatch, numbered as in ``update``.
         Raises as ``update`` does.
         """
-        return self.native.gradient(*_arrays(rollout), _native_settings(settings), indices)
+        return self.native.gradient(
+            *_arrays(rollout), _native_settings(settings), indices, _native_drift(drift)
+        )
 
 
 def orthogonal_parameters(
@@ -324,6 +370,12 @@ def _native_settings(settings: PpoSettings) -> _native.ppo.UpdateSettings:
         beta2=settings.adam_betas[1],
         epsilon=settings.adam_epsilon,
     )
+
+
+def _native_drift(drift: Drift | None) -> _native.ppo.Drift | None:
+    if drift is None:
+        return None
+    return _native.ppo.Drift(drift.proximal, drift.anchor, drift.correction)
 
 
 def _explained_variance(values: NDArray[np.float32], returns: NDArray[np.float32]) -> float:

@@ -100,8 +100,28 @@ class Collector:
 
     @steps.setter
     def steps(self, steps: int) -> None:
-        if type(steps) is not int:
-            raise TypeError(f"steps: must be an int, is {type(steps).__name__}")
-        if not 0 <= steps < 2**62:
-            raise ValueError(f"steps: must be from 0 to {2**62 - 1}, is {steps}")
-        self._native.set_steps(steps)
+        self._native.set_steps(_checked_steps(steps))
+
+    @property
+    def running_returns(self) -> NDArray[np.float64]:
+        """Sums of rewards of the running episodes so far: float64[B], a copy."""
+        return self._native.running_returns()
+
+    def resume(self, steps: int, running_returns: NDArray[np.float64]) -> None:
+        """Go on where another collector with the same seed stopped, to the same bits.
+
+        Its environment was resumed before. steps, running_returns float64[B]: what the other one
+        had under these names.
+
+        Raises TypeError for another type, ValueError for another length, steps out of range or
+        returns that are not finite, RuntimeError before the environment was begun.
+        """
+        self._native.resume(_checked_steps(steps), running_returns)
+
+
+def _checked_steps(steps: int) -> int:
+    if type(steps) is not int:
+        raise TypeError(f"steps: must be an int, is {type(steps).__name__}")
+    if not 0 <= steps < 2**62:
+        raise ValueError(f"steps: must be from 0 to {2**62 - 1}, is {steps}")
+    return steps

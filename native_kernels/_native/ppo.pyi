@@ -22,6 +22,14 @@ class UpdateSettings:
         epsilon: SupportsFloat,
     ) -> None: ...
 
+class Drift:
+    def __init__(
+        self,
+        proximal: SupportsFloat,
+        anchor: NDArray[np.float32] | None,
+        correction: NDArray[np.float32] | None,
+    ) -> None: ...
+
 class Diverged(FloatingPointError): ...
 
 def orthogonal_parameters(
@@ -69,7 +77,9 @@ class Ppo:
         order: NDArray[np.int64] | None,
         seed: SupportsInt,
         first_epoch: SupportsInt,
+        drift: Drift | None = None,
     ) -> tuple[float, float, float, float, float, float, int, int]: ...
+    def gradient_sum(self) -> NDArray[np.float32]: ...
     def gradient(
         self,
         observations: NDArray[np.float32],
@@ -80,4 +90,5 @@ class Ppo:
         returns: NDArray[np.float32],
         settings: UpdateSettings,
         indices: NDArray[np.int64],
+        drift: Drift | None = None,
     ) -> NDArray[np.float32]: ...

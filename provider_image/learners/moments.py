@@ -42,6 +42,15 @@ class RunningMoments:
         )
         self._count = total
 
+    @property
+    def squares(self) -> npt.NDArray[np.float64]:
+        """The sum of squared deviations from the mean: what the next batch is joined to."""
+        return np.array(self._squares)
+
+    def go_on(self, mean: npt.NDArray[Any], squares: npt.NDArray[Any], count: int) -> None:
+        """Be as if `count` samples had been taken in."""
+        self._mean, self._squares, self._count = np.array(mean), np.array(squares), count
+
     def moments(self) -> Moments:
         """What was collected so far; zeros if nothing was."""
         return Moments(

@@ -24,6 +24,7 @@ from provider_image.learners.base import (
     Probe,
     TrainOutcome,
 )
+from provider_image.learners.native_drift import fresh_controls
 from provider_image.learners.native_model import fresh_model
 from provider_image.learners.native_training import train
 from provider_image.wire import (
@@ -52,7 +53,8 @@ class NativeLearner:
             observation_space=spaces.observation.text[:METADATA_TEXT_LETTERS],
             action_space=spaces.action.text[:METADATA_TEXT_LETTERS],
         )
-        return InitialModel(model.tensors(order.rules), metadata)
+        controls = fresh_controls(model.plan.shape, order.rules)
+        return InitialModel(model.tensors(order.rules) | controls, metadata)
 
     def train(
         self,

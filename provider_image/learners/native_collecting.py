@@ -1,40 +1,93 @@
 """Rollouts of the native policy in environments that are stepped from Python.
 
-The counterpart of `native_kernels.rollouts.Collector`, with the same face, for any Gymnasium
-environment, and for native ones behind a normaliser. Axes: T steps, B environments, O observation.
+The counterpart of `native_batches.FusedCollector` for any Gymnasium environment, and for native
+ones behind a normaliser. Axes: T steps, B environments, O observation.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from native_kernels.advantages import generalized_advantages
 from native_kernels.ppo import Ppo, Rollout
+from provider_image.learners.native_batches import ELAPSED, RETURNS
 from provider_image.learners.native_normalizer import Normalizer
 from provider_image.learners.native_stepping import Transition, VectorStepper
+from provider_image.wire import Tensors
 
 Float32 = npt.NDArray[np.float32]
 
 
+class Collector(Protocol):
+    """Gathers rollouts and goes on from one to the next: `SteppedCollector`, `FusedCollector`."""
+
+    def collect(self, n_steps: int, *, gamma: float, gae_lambda: float) -> Rollout:
+        """Take `n_steps` steps of every environment."""
+        ...
+
+    def standing(self) -> Tensors:
+        """What the next steps depend on, policy and normaliser aside; nothing if unknown."""
+        ...
+
+    def go_on(self, state: Tensors, steps: int) -> None:
+        """Be as `standing` was after so many steps of every environment; before any `collect`."""
+        ...
+
+    @property
+    def episode_returns(self) -> npt.NDArray[np.float64]:
+        """Returns of the episodes that ended in the last rollout."""
+        ...
+
+    @property
+    def episode_lengths(self) -> npt.NDArray[np.int64]:
+        """Their lengths."""
+        ...
+
+
 class SteppedCollector:
-    """Goes on from rollout to rollout; `steps` counts vector steps since the beginning."""
+    """Fulfils `Collector` in Python; `steps` counts vector steps since the beginning."""
 
     def __init__(
         self, ppo: Ppo, environment: VectorStepper, normalizer: Normalizer | None, *, seed: int
     ) -> None:
-        """Act in `environment` as `ppo` says, noise drawn from `seed`; resets it."""
+        """Act in `environment` as `ppo` says, noise drawn from `seed`."""
         self._ppo, self._environment, self._normalizer = ppo, environment, normalizer
         self._seed = seed
         self.steps = 0
-        first = environment.reset()
-        self._observations = first if normalizer is None else normalizer.reset(first)
-        count = len(first)
-        self._starts = np.ones(count, np.bool_)
-        self._totals, self._lengths = np.zeros(count), np.zeros(count, np.int64)
+        self._observations: npt.NDArray[Any] = np.zeros(0)
+        self._totals, self._lengths = np.zeros(0), np.zeros(0, np.int64)
+        self._starts = np.zeros(0, np.bool_)
         self._finished: list[tuple[float, int]] = []
+
+    def standing(self) -> Tensors:
+        """What the next steps depend on, policy and normaliser aside; nothing if unknown."""
+        standing = self._environment.standing()
+        return standing | {RETURNS: np.array(self._totals)} if standing else {}
+
+    def go_on(self, state: Tensors, steps: int) -> None:
+        """Be as `standing` was after so many steps; the normaliser was set before."""
+        observations = self._environment.go_on(state)
+        self._begin(observations, np.array(state[RETURNS]), np.array(state[ELAPSED]))
+        if self._normalizer is not None:
+            self._observations = self._normalizer.observed(observations)
+        self.steps = steps
+
+    def _begin(
+        self,
+        observations: npt.NDArray[Any],
+        totals: npt.NDArray[np.float64],
+        lengths: npt.NDArray[np.int64],
+    ) -> None:
+        self._observations, self._totals, self._lengths = observations, totals, lengths
+        self._starts = lengths == 0
+
+    def _reset(self) -> None:
+        first = self._environment.reset()
+        observed = first if self._normalizer is None else self._normalizer.reset(first)
+        self._begin(observed, np.zeros(len(first)), np.zeros(len(first), np.int64))
 
     @property
     def episode_returns(self) -> npt.NDArray[np.float64]:
@@ -48,6 +101,8 @@ class SteppedCollector:
 
     def collect(self, n_steps: int, *, gamma: float, gae_lambda: float) -> Rollout:
         """Take `n_steps` steps of every environment; advantages as in SB3's rollout buffer."""
+        if not len(self._observations):
+            self._reset()
         self._finished = []
         pieces: dict[str, list[npt.NDArray[Any]]] = {
             name: [] for name in ("observations", "actions", "rewards", "starts", "values", "logs")

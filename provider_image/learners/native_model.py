@@ -11,6 +11,7 @@ from native_kernels.ppo import Ppo, orthogonal_parameters
 from provider_image.environments import Space, Spaces, read_spaces
 from provider_image.learners.base import LearnerRefused
 from provider_image.learners.native_choice import Stepping
+from provider_image.learners.native_drift import control_specs
 from provider_image.learners.native_normalizer import Normalizer
 from provider_image.learners.native_plan import Misfit, NativePlan, plan_of
 from provider_image.learners.native_state import (
@@ -43,7 +44,7 @@ class NativeModel(NamedTuple):
     normalizer: Normalizer | None
 
     def tensors(self, rules: StateRules) -> Tensors:
-        """Everything a model bundle contains under these rules; copies."""
+        """Everything a model bundle contains under these rules but control variates; copies."""
         tensors = policy_tensors(self.ppo.parameters, self.plan.shape)
         if rules.optimizer == "merged":
             tensors |= optimizer_tensors(self.ppo, self.plan.shape)
@@ -90,7 +91,7 @@ def open_model(
 ) -> NativeModel:
     """The model that was received; WireError if its tensors are not exactly what they must be."""
     plan = _plan(order.learner, spaces)
-    specs = policy_specs(plan.shape)
+    specs = policy_specs(plan.shape) | control_specs(plan.shape, order.rules)
     if order.rules.optimizer == "merged":
         specs |= optimizer_specs(plan.shape)
     normalizer = _normalizer(plan, order)

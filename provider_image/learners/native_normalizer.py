@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from provider_image.learners.base import LearnerRefused
 from provider_image.learners.moments import (
     Moments,
     RunningMoments,
@@ -123,6 +124,31 @@ class Normalizer:
         for name, moments in self._round.items():
             found |= moment_tensors(f"{MOMENTS_PREFIX}{name}", moments.moments())
         return found
+
+    def standing(self) -> Tensors:
+        """What, with the round's moments, the next step depends on; see `native_link_state.py`."""
+        found = self.tensors()
+        for name, moments in self._round.items():
+            found[f"squares/{name}"] = moments.squares
+        if self._spec.rewards:
+            found["environment/discounted_returns"] = np.array(self._returns)
+        return found
+
+    def go_on(self, state: Tensors, n_steps: int) -> None:
+        """Be as after so many steps, by checked tensors; LearnerRefused if they are unfit."""
+        self.load(state)
+        for name, moments in self._round.items():
+            # what a reset shows is a sample, too
+            count = len(self._returns) * (n_steps + (name == "observation"))
+            stem, squares = f"{MOMENTS_PREFIX}{name}", state[f"squares/{name}"]
+            if float(state[f"{stem}/count"]) != count or (squares < 0).any():
+                raise LearnerRefused(
+                    f"link state: {stem}/count must be {count}, and no number of squares/{name} "
+                    "negative"
+                )
+            moments.go_on(state[f"{stem}/mean"], squares, count)
+        if self._spec.rewards:
+            self._returns = np.array(state["environment/discounted_returns"])
 
     def _see(self, observations: npt.NDArray[Any]) -> None:
         if self._spec.observations:

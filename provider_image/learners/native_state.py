@@ -23,12 +23,12 @@ Float32 = npt.NDArray[np.float32]
 
 def policy_tensors(parameters: Float32, shape: PolicyShape) -> Tensors:
     """`policy/<name>` from all parameters float32[P]; copies."""
-    return {POLICY_PREFIX + name: piece for name, piece in _pieces(parameters, shape).items()}
+    return {POLICY_PREFIX + name: piece for name, piece in pieces(parameters, shape).items()}
 
 
 def policy_parameters(tensors: Tensors, shape: PolicyShape) -> Float32:
     """All parameters float32[P] from `policy/<name>`, whose names and shapes were checked."""
-    return _joined([tensors[POLICY_PREFIX + name] for name in shape.tensors])
+    return joined([tensors[POLICY_PREFIX + name] for name in shape.tensors])
 
 
 def policy_specs(shape: PolicyShape) -> dict[str, TensorSpec]:
@@ -39,8 +39,8 @@ def policy_specs(shape: PolicyShape) -> dict[str, TensorSpec]:
 def optimizer_tensors(ppo: Ppo, shape: PolicyShape) -> Tensors:
     """`optimizer/policy/<index>/{step,exp_avg,exp_avg_sq}` float32, as the SB3 learner has them."""
     step, average, square = ppo.optimizer_state
-    averages = _pieces(average, shape).values()
-    squares = _pieces(square, shape).values()
+    averages = pieces(average, shape).values()
+    squares = pieces(square, shape).values()
     tensors: Tensors = {}
     for index, (first, second) in enumerate(zip(averages, squares, strict=True)):
         stem = f"{OPTIMIZER_PREFIX}policy/{index}/"
@@ -77,18 +77,20 @@ def load_optimizer(ppo: Ppo, tensors: Tensors, plan: NativePlan) -> None:
         averages.append(held["exp_avg"])
         squares.append(held["exp_avg_sq"])
     step = min(round(max(steps)), MAX_OPTIMIZER_STEP)
-    ppo.load_optimizer_state(step, _joined(averages), _joined(squares))
+    ppo.load_optimizer_state(step, joined(averages), joined(squares))
 
 
-def _pieces(vector: Float32, shape: PolicyShape) -> dict[str, Float32]:
-    pieces: dict[str, Float32] = {}
+def pieces(vector: Float32, shape: PolicyShape) -> dict[str, Float32]:
+    """Parameters float32[P] cut into the shape's tensors, by name; copies."""
+    found: dict[str, Float32] = {}
     start = 0
     for name, of in shape.tensors.items():
         end = start + math.prod(of)
-        pieces[name] = np.array(vector[start:end]).reshape(of)
+        found[name] = np.array(vector[start:end]).reshape(of)
         start = end
-    return pieces
+    return found
 
 
-def _joined(pieces: list[Float32]) -> Float32:
-    return np.concatenate([np.asarray(piece, np.float32).ravel() for piece in pieces])
+def joined(tensors: list[Float32]) -> Float32:
+    """The tensors one after the other, each flat in C order."""
+    return np.concatenate([np.asarray(tensor, np.float32).ravel() for tensor in tensors])

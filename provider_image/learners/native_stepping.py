@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from provider_image.environments import Space, make_environment
-from provider_image.wire import EnvironmentSpec
+from provider_image.learners.base import LearnerRefused
+from provider_image.learners.native_batches import environment_tensors, resume_environment
+from provider_image.wire import EnvironmentSpec, Tensors
 
 Bools = npt.NDArray[np.bool_]
 
@@ -41,6 +43,14 @@ class VectorStepper(Protocol):
 
     def step(self, actions: npt.NDArray[Any]) -> Transition:
         """Step all: int64[B], or float32[B, A] that are clipped to the space's bounds here."""
+        ...
+
+    def standing(self) -> Tensors:
+        """What the next steps depend on, by the names of a link state; nothing if unknown."""
+        ...
+
+    def go_on(self, state: Tensors) -> npt.NDArray[Any]:
+        """Be as `standing` says; the last observations [B, ...]. In place of `reset`."""
         ...
 
     def close(self) -> None:
@@ -99,6 +109,14 @@ class GymnasiumStepper:
             self._observations[number] = observation
         return Transition(self._observations.copy(), rewards, dones, cut, self._finals)
 
+    def standing(self) -> Tensors:
+        """Nothing: what a Gymnasium environment depends on cannot be read."""
+        return {}
+
+    def go_on(self, state: Tensors) -> npt.NDArray[Any]:
+        """Never: nothing says how."""
+        raise LearnerRefused("a link's state is for native environments without wrappers")
+
     def close(self) -> None:
         """See `VectorStepper.close`."""
         for environment in self._environments:
@@ -130,6 +148,14 @@ class BatchStepper:
             truncated & ~terminated,
             self._environment.final_observations,
         )
+
+    def standing(self) -> Tensors:
+        """See `VectorStepper.standing`."""
+        return environment_tensors(self._environment)
+
+    def go_on(self, state: Tensors) -> npt.NDArray[Any]:
+        """See `VectorStepper.go_on`."""
+        return resume_environment(self._environment, state).copy()
 
     def close(self) -> None:
         """See `VectorStepper.close`."""

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from native_kernels.ppo import Rollout, UpdateReport
+from native_kernels.ppo import Drift
 from provider_image.learners.base import LearnerRefused, TrainingFailed, TrainOutcome
 from provider_image.learners.hash_chain import HashChain
+from provider_image.learners.native_batches import FusedCollector
 from provider_image.learners.native_choice import Stepping, stepping_of
+from provider_image.learners.native_collecting import Collector, SteppedCollector
+from provider_image.learners.native_drift import Controls, control_specs, drift_of
+from provider_image.learners.native_journal import Journal
+from provider_image.learners.native_link_state import Round, go_on, link_tensors
 from provider_image.learners.native_model import NativeModel, open_model, spaces_for
 from provider_image.learners.native_plan import NativePlan
 from provider_image.learners.native_state import (
     load_optimizer,
     optimizer_specs,
     optimizer_tensors,
-    policy_tensors,
+    policy_parameters,
 )
 from provider_image.wire import UPDATED_PREFIXES, Tensors, TrainOrder, check_tensors
 
@@ -27,26 +29,6 @@ if TYPE_CHECKING:
     from provider_image.learners.native_stepping import VectorStepper
 
 _ERROR_LETTERS = 300
-STEPPING_METRIC: dict[Stepping, float] = {"gymnasium": 0.0, "batch": 1.0, "fused": 2.0}
-"""`rollout/native_stepping`: how much of the rollout was native."""
-
-
-class Collector(Protocol):
-    """`native_kernels.rollouts.Collector`, and `native_collecting.SteppedCollector`."""
-
-    def collect(self, n_steps: int, *, gamma: float, gae_lambda: float) -> Rollout:
-        """Take `n_steps` steps of every environment."""
-        ...
-
-    @property
-    def episode_returns(self) -> npt.NDArray[np.float64]:
-        """Returns of the episodes that ended in the last rollout."""
-        ...
-
-    @property
-    def episode_lengths(self) -> npt.NDArray[np.int64]:
-        """Their lengths."""
-        ...
 
 
 def train(
@@ -64,37 +46,61 @@ def train(
     model = open_model(order, received, spaces_for(order.environment, stepping))
     _check_local_steps(model.plan, order)
     _load_client_state(model, order, client_state)
+    updates = order.local_steps // _rollout_steps(model.plan, order)
+    chain = HashChain(order, updates, can_resume=stepping != "gymnasium")
+    controls = None
+    if order.rules.drift == "scaffold":
+        controls = Controls(model.plan.shape, received, client_state)
+    now = Round(model, controls, 0)
     stepper = _stepper(model, order, stepping)
     try:
-        return _train_on(stepper, model, order, received)
+        return _train_on(stepper, now, order, Inputs(received, link_state), chain)
     finally:
         if stepper is not None:
             stepper.close()
 
 
+class Inputs(NamedTuple):
+    """What a round begins with: the model's tensors, and a link's where it begins there."""
+
+    received: Tensors
+    link_state: Tensors | None
+
+
 def _train_on(
-    stepper: VectorStepper | None, model: NativeModel, order: TrainOrder, received: Tensors
+    stepper: VectorStepper | None,
+    now: Round,
+    order: TrainOrder,
+    inputs: Inputs,
+    chain: HashChain,
 ) -> TrainOutcome:
-    journal = Journal(model.plan, order)
-    given = model.plan.hyperparameters
-    updates = order.local_steps // (given.n_steps * order.environment.n_envs)
-    chain = HashChain(order, updates, can_resume=False)
+    if inputs.link_state is not None:
+        now = go_on(now, inputs.link_state, order, chain.first_update)
+    model, controls = now.model, now.controls
+    journal = Journal(model.plan, order, now.epochs)
     try:
         collector = _collector(stepper, model, order)
-        _learn(collector, model, order, journal, chain)
+        if inputs.link_state is not None:
+            steps = chain.first_update * model.plan.hyperparameters.n_steps
+            collector.go_on(inputs.link_state, steps)
+        anchor = policy_parameters(inputs.received, model.plan.shape)
+        drift = drift_of(order.rules, anchor, controls)
+        _learn(collector, Lesson(now, order, journal, chain, drift))
     except (ArithmeticError, AssertionError, RuntimeError, ValueError) as error:
         raise TrainingFailed(
             f"training broke off: {type(error).__name__}: {str(error)[:_ERROR_LETTERS]}; where "
             "values are not finite, lower learning_rate"
         ) from error
-    trained = model.tensors(order.rules)
-    moments = model.normalizer.round_moments() if model.normalizer is not None else {}
-    kept = order.rules.optimizer == "kept"
+    tensors = _update(model.tensors(order.rules), inputs.received)
+    if model.normalizer is not None:
+        tensors |= model.normalizer.round_moments()
+    if controls is not None:
+        tensors |= _finite(controls.change())
     done = chain.last_update - chain.first_update
     return TrainOutcome(
-        tensors=_update(trained, received) | moments,
-        client_state=optimizer_tensors(model.ppo, model.plan.shape) if kept else None,
-        steps=done * given.n_steps * order.environment.n_envs,
+        tensors=tensors,
+        client_state=_client_state(now, order),
+        steps=done * _rollout_steps(model.plan, order),
         episodes=journal.episodes,
         metrics=journal.metrics(model.ppo.parameters),
         links=chain.links,
@@ -102,77 +108,37 @@ def _train_on(
     )
 
 
-def _learn(
-    collector: Collector, model: NativeModel, order: TrainOrder, journal: Journal, chain: HashChain
-) -> None:
-    plan, ppo = model.plan, model.ppo
+class Lesson(NamedTuple):
+    """What is taught, and how."""
+
+    now: Round
+    order: TrainOrder
+    journal: Journal
+    chain: HashChain
+    drift: Drift | None
+
+
+def _learn(collector: Collector, lesson: Lesson) -> None:
+    now, order, journal, chain, drift = lesson
+    plan, ppo = now.model.plan, now.model.ppo
     given = plan.hyperparameters
-    rollout_steps = given.n_steps * order.environment.n_envs
+
+    def standing() -> Tensors:
+        return link_tensors(now._replace(epochs=journal.epochs), collector.standing())
+
     for number in range(chain.first_update + 1, chain.last_update + 1):
         rollout = collector.collect(given.n_steps, gamma=given.gamma, gae_lambda=given.gae_lambda)
-        done = order.steps_done + number * rollout_steps
+        done = order.steps_done + number * _rollout_steps(plan, order)
         settings = plan.settings_at(done / order.steps_total)
-        report = ppo.update(rollout, settings, seed=order.seed, first_epoch=journal.epochs)
+        report = ppo.update(
+            rollout, settings, seed=order.seed, first_epoch=journal.epochs, drift=drift
+        )
+        if now.controls is not None:
+            now.controls.note(ppo.gradient_sum, report.updates)
         journal.note(collector, report, number)
         if not np.isfinite(ppo.parameters).all():
             raise FloatingPointError(f"weights are not finite after {done} steps")
-        chain.note(number, lambda: _standing(model))
-
-
-def _standing(model: NativeModel) -> Tensors:
-    """The tensors of a link."""
-    tensors = policy_tensors(model.ppo.parameters, model.plan.shape)
-    tensors |= optimizer_tensors(model.ppo, model.plan.shape)
-    return tensors | (model.normalizer.round_moments() if model.normalizer is not None else {})
-
-
-class Journal:
-    """What a round reports, under SB3's logger names; the last value of each counts."""
-
-    def __init__(self, plan: NativePlan, order: TrainOrder) -> None:
-        """Begin with nothing."""
-        self._plan, self._order = plan, order
-        self._window: deque[tuple[float, int]] = deque(
-            maxlen=plan.hyperparameters.stats_window_size
-        )
-        self._rows: dict[str, float] = {}
-        self.episodes = 0
-        self.epochs = 0
-
-    def note(self, collector: Collector, report: UpdateReport, number: int) -> None:
-        """Take in the rollout and the update of iteration `number`, from 1."""
-        lengths = collector.episode_lengths
-        self.episodes += len(lengths)
-        self._window.extend(zip(collector.episode_returns.tolist(), lengths.tolist(), strict=True))
-        self.epochs += report.epochs
-        order, given = self._order, self._plan.hyperparameters
-        done = order.steps_done + number * given.n_steps * order.environment.n_envs
-        self._rows |= {
-            "time/iterations": number,
-            "time/total_timesteps": done,
-            "train/approx_kl": report.approx_kl,
-            "train/clip_fraction": report.clip_fraction,
-            "train/entropy_loss": report.entropy_loss,
-            "train/explained_variance": report.explained_variance,
-            "train/loss": report.loss,
-            "train/n_updates": self.epochs,
-            "train/policy_gradient_loss": report.policy_gradient_loss,
-            "train/value_loss": report.value_loss,
-        }
-        for name, value in self._plan.scheduled_at(done / order.steps_total).items():
-            self._rows[f"train/{name}"] = value
-
-    def metrics(self, parameters: npt.NDArray[np.float32]) -> dict[str, float]:
-        """All finite values; `parameters` are the trained ones."""
-        rows = dict(self._rows)
-        rows["rollout/native_stepping"] = STEPPING_METRIC[stepping_of(self._order.environment)]
-        if self._window:
-            rows["rollout/ep_rew_mean"] = sum(r for r, _ in self._window) / len(self._window)
-            rows["rollout/ep_len_mean"] = sum(n for _, n in self._window) / len(self._window)
-        if self._plan.shape.distribution == "gaussian":
-            log_std = parameters[: self._plan.shape.action_size].astype(np.float64)
-            rows["train/std"] = float(np.exp(log_std).mean())
-        return {name: float(value) for name, value in rows.items() if math.isfinite(value)}
+        chain.note(number, standing)
 
 
 def _stepper(model: NativeModel, order: TrainOrder, stepping: Stepping) -> VectorStepper | None:
@@ -189,19 +155,20 @@ def _stepper(model: NativeModel, order: TrainOrder, stepping: Stepping) -> Vecto
 
 def _collector(stepper: VectorStepper | None, model: NativeModel, order: TrainOrder) -> Collector:
     if stepper is None:
-        from native_kernels import rollouts
         from native_kernels.environments import BatchEnvironment
 
         spec = order.environment
         environment = BatchEnvironment(spec.id, spec.n_envs, seed=order.seed)
-        return rollouts.Collector(model.ppo, environment, seed=order.seed)
-    from provider_image.learners.native_collecting import SteppedCollector
-
+        return FusedCollector(model.ppo, environment, seed=order.seed)
     return SteppedCollector(model.ppo, stepper, model.normalizer, seed=order.seed)
 
 
+def _rollout_steps(plan: NativePlan, order: TrainOrder) -> int:
+    return plan.hyperparameters.n_steps * order.environment.n_envs
+
+
 def _check_local_steps(plan: NativePlan, order: TrainOrder) -> None:
-    unit = plan.hyperparameters.n_steps * order.environment.n_envs
+    unit = _rollout_steps(plan, order)
     if order.local_steps % unit:
         below = order.local_steps // unit * unit
         nearest = f"{below} or {below + unit}" if below else f"{unit}"
@@ -219,11 +186,22 @@ def _check_local_steps(plan: NativePlan, order: TrainOrder) -> None:
 def _load_client_state(model: NativeModel, order: TrainOrder, client_state: Tensors | None) -> None:
     if client_state is None:
         return
-    kept = order.rules.optimizer == "kept"
-    specs = optimizer_specs(model.plan.shape) if kept else {}
+    shape = model.plan.shape
+    specs = control_specs(shape, order.rules)
+    if order.rules.optimizer == "kept":
+        specs |= optimizer_specs(shape)
     check_tensors(client_state, specs, source="client state")
-    if kept:
+    if order.rules.optimizer == "kept":
         load_optimizer(model.ppo, client_state, model.plan)
+
+
+def _client_state(now: Round, order: TrainOrder) -> Tensors | None:
+    if not order.rules.client_has_state:
+        return None
+    state: Tensors = {}
+    if order.rules.optimizer == "kept":
+        state |= optimizer_tensors(now.model.ppo, now.model.plan.shape)
+    return state | (now.controls.state() if now.controls is not None else {})
 
 
 def _update(trained: Tensors, received: Tensors) -> Tensors:
@@ -232,7 +210,12 @@ def _update(trained: Tensors, received: Tensors) -> Tensors:
         if not name.startswith(UPDATED_PREFIXES):
             continue
         update[name] = np.subtract(tensor, received[name], dtype=np.float32)
-        if not np.isfinite(update[name]).all():
+    return _finite(update)
+
+
+def _finite(update: Tensors) -> Tensors:
+    for name, tensor in update.items():
+        if not np.isfinite(tensor).all():
             raise TrainingFailed(
                 f"training diverged: {name} is no longer finite; lower learning_rate or "
                 "max_grad_norm"

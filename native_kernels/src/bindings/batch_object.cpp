@@ -145,8 +145,7 @@ PyObject* BatchObject::step(PyObject* actions) {
     return result_.ptr();
 }
 
-py::array_t<float> BatchObject::set_states(const py::array& states) {
-    const Use use(*this);
+const double* BatchObject::checked_states(const py::array& states) const {
     const double* numbers = checked<double>(states, "states", "float64[B, S]", 2);
     require_length(states, "states", environment.count(), "the batch");
     const py::ssize_t width = environment.facts().states;
@@ -157,7 +156,35 @@ py::array_t<float> BatchObject::set_states(const py::array& states) {
                 "states: row " + std::to_string(i / width) +
                     " must be finite and within 1e6, has " + std::to_string(numbers[i]));
     }
-    environment.set_states(numbers, outputs.observations);
+    return numbers;
+}
+
+py::array_t<float> BatchObject::set_states(const py::array& states) {
+    const Use use(*this);
+    environment.set_states(checked_states(states), outputs.observations);
+    is_started = true;
+    return observations;
+}
+
+py::array_t<float> BatchObject::resume(const py::array& states, const py::array& elapsed,
+                                       const py::array& episodes) {
+    const Use use(*this);
+    const double* numbers = checked_states(states);
+    const auto* steps = checked<std::int32_t>(elapsed, "elapsed_steps", "int32[B]", 1);
+    const auto* started = checked<std::int64_t>(episodes, "episodes", "int64[B]", 1);
+    require_length(elapsed, "elapsed_steps", environment.count(), "the batch");
+    require_length(episodes, "episodes", environment.count(), "the batch");
+    const int limit = environment.facts().max_steps;
+    constexpr std::int64_t kLastEpisode = 0xfffffffe;
+    for (int e = 0; e < environment.count(); ++e) {
+        require(steps[e] >= 0 && steps[e] < limit,
+                "elapsed_steps: must be from 0 to " + std::to_string(limit - 1) + ", entry " +
+                    std::to_string(e) + " is " + std::to_string(steps[e]));
+        require(started[e] >= 0 && started[e] <= kLastEpisode,
+                "episodes: must be from 0 to " + std::to_string(kLastEpisode) + ", entry " +
+                    std::to_string(e) + " is " + std::to_string(started[e]));
+    }
+    environment.resume(numbers, steps, started, outputs.observations);
     is_started = true;
     return observations;
 }

@@ -29,6 +29,8 @@ public:
     // What step returns, a borrowed reference; throws what Python is to raise.
     PyObject* step(PyObject* actions);
     py::array_t<float> set_states(const py::array& states);
+    py::array_t<float> resume(const py::array& states, const py::array& elapsed,
+                              const py::array& episodes);
     py::array_t<double> states() const;
     py::array_t<std::int32_t> elapsed_steps() const;
     py::array_t<std::int64_t> episodes() const;
@@ -42,6 +44,7 @@ private:
     bool is_fit(PyObject* actions) const;
     [[noreturn]] void refuse(PyObject* actions) const;
     const float* take(PyObject* actions);
+    const double* checked_states(const py::array& states) const;
 
     bool is_in_use_ = false;
     py::tuple result_;

@@ -76,6 +76,8 @@ DERL_BINDINGS(environments, "Facts about environments and batches of them.") {
         .def("step_function", &step_function)
         .def("states", &BatchObject::states)
         .def("set_states", &BatchObject::set_states, py::arg("states"))
+        .def("resume", &BatchObject::resume, py::arg("states"), py::arg("elapsed_steps"),
+             py::arg("episodes"))
         .def("elapsed_steps", &BatchObject::elapsed_steps)
         .def("episodes", &BatchObject::episodes)
         .def_property_readonly("observations", [](const BatchObject& b) { return b.observations; })

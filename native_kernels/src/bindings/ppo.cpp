@@ -179,12 +179,46 @@ const std::int64_t* checked_order(const py::array& order, const char* name, cons
     return data;
 }
 
+// Null where there is none; the object must outlive the pointer.
+const float* checked_parameters(const Ppo& ppo, const py::object& given, const char* name) {
+    if (given.is_none()) {
+        return nullptr;
+    }
+    if (!py::isinstance<py::array>(given)) {
+        throw py::type_error(std::string(name) + ": must be float32[P], is " +
+                             std::string(py::str(py::type::of(given))));
+    }
+    const auto array = py::reinterpret_borrow<py::array>(given);
+    const float* data = checked<float>(array, name, "float32[P]", 1);
+    require(array.shape(0) == static_cast<py::ssize_t>(ppo.parameter_count()),
+            std::string(name) + ": must have " + std::to_string(ppo.parameter_count()) +
+                " entries, has " + std::to_string(array.shape(0)));
+    require_finite(array, name);
+    return data;
+}
+
+// The arrays of a drift, kept alive.
+struct DriftArrays {
+    double proximal;
+    py::object anchor, correction;
+};
+
+Drift checked_drift(const Ppo& ppo, const DriftArrays* drift) {
+    if (drift == nullptr) {
+        return {};
+    }
+    return {drift->proximal, checked_parameters(ppo, drift->anchor, "anchor"),
+            checked_parameters(ppo, drift->correction, "correction"),
+            !drift->correction.is_none()};
+}
+
 py::tuple update(Ppo& ppo, const py::array& observations, const py::array& actions,
                  const py::array& log_probs, const py::array& values, const py::array& advantages,
                  const py::array& returns, const UpdateSettings& settings, const py::object& order,
-                 std::uint64_t seed, std::uint64_t first_epoch) {
+                 std::uint64_t seed, std::uint64_t first_epoch, const DriftArrays* drift) {
     const RolloutView rollout = checked_rollout(ppo, observations, actions, log_probs, values,
                                                 advantages, returns);
+    const Drift pull = checked_drift(ppo, drift);
     SampleOrder samples{nullptr, seed, first_epoch};
     if (!order.is_none()) {
         if (!py::isinstance<py::array>(order)) {
@@ -199,7 +233,7 @@ py::tuple update(Ppo& ppo, const py::array& observations, const py::array& actio
     }
     const UpdateReport report = [&] {
         const Unlocked unlocked;
-        return ppo.update(rollout, settings, samples);
+        return ppo.update(rollout, settings, pull, samples);
     }();
     return py::make_tuple(report.policy_loss, report.value_loss, report.entropy_loss,
                           report.divergence, report.clip_fraction, report.loss, report.epochs,
@@ -209,18 +243,26 @@ py::tuple update(Ppo& ppo, const py::array& observations, const py::array& actio
 py::array_t<float> gradient(Ppo& ppo, const py::array& observations, const py::array& actions,
                             const py::array& log_probs, const py::array& values,
                             const py::array& advantages, const py::array& returns,
-                            const UpdateSettings& settings, const py::array& indices) {
+                            const UpdateSettings& settings, const py::array& indices,
+                            const DriftArrays* drift) {
     const RolloutView rollout = checked_rollout(ppo, observations, actions, log_probs, values,
                                                 advantages, returns);
     const auto* samples = checked_order(indices, "indices", "int64[M]", 1, rollout);
     require(indices.shape(0) > 0, "indices: must name at least one sample");
+    const Drift pull = checked_drift(ppo, drift);
     py::array_t<float> flat(static_cast<py::ssize_t>(ppo.parameter_count()));
     float* const data = flat.mutable_data();
     const py::ssize_t count = indices.shape(0);
     {
         const Unlocked unlocked;
-        ppo.gradient(rollout, settings, samples, count, data);
+        ppo.gradient(rollout, settings, pull, samples, count, data);
     }
+    return flat;
+}
+
+py::array_t<float> gradient_sum(const Ppo& ppo) {
+    py::array_t<float> flat(static_cast<py::ssize_t>(ppo.parameter_count()));
+    ppo.read_gradient_sum(flat.mutable_data());
     return flat;
 }
 
@@ -233,17 +275,9 @@ py::tuple optimizer_state(const Ppo& ppo) {
 
 void load_optimizer_state(Ppo& ppo, std::int64_t steps, const py::array& first,
                           const py::array& second) {
-    const auto check = [&](const py::array& moments, const char* name) {
-        const float* data = checked<float>(moments, name, "float32[P]", 1);
-        require(moments.shape(0) == static_cast<py::ssize_t>(ppo.parameter_count()),
-                std::string(name) + ": must have " + std::to_string(ppo.parameter_count()) +
-                    " entries, has " + std::to_string(moments.shape(0)));
-        require_finite(moments, name);
-        return data;
-    };
     require(steps >= 0, "step: must not be negative, is " + std::to_string(steps));
-    const float* first_data = check(first, "exp_avg");
-    const float* second_data = check(second, "exp_avg_sq");
+    const float* first_data = checked_parameters(ppo, first, "exp_avg");
+    const float* second_data = checked_parameters(ppo, second, "exp_avg_sq");
     for (py::ssize_t i = 0; i < second.size(); ++i) {
         require(second_data[i] >= 0.0f, "exp_avg_sq: no entry may be negative, entry " +
                                             std::to_string(i) + " is");
@@ -277,6 +311,11 @@ void bind_values(py::module_& module) {
              py::arg("max_gradient_norm"), py::arg("normalises_advantage"),
              py::arg("target_divergence"), py::arg("batch_size"), py::arg("epochs"),
              py::arg("beta1"), py::arg("beta2"), py::arg("epsilon"));
+    plain_class<DriftArrays>(module, "Drift")
+        .def(py::init([](double proximal, const py::object& anchor, const py::object& correction) {
+                 return DriftArrays{proximal, anchor, correction};
+             }),
+             py::arg("proximal"), py::arg("anchor"), py::arg("correction"));
     py::register_local_exception<Diverged>(module, "Diverged", PyExc_FloatingPointError);
 }
 
@@ -297,10 +336,12 @@ DERL_BINDINGS(ppo, "An actor-critic and its update; native_kernels.ppo is the do
              py::arg("exp_avg_sq"))
         .def("update", &update, py::arg("observations"), py::arg("actions"), py::arg("log_probs"),
              py::arg("values"), py::arg("advantages"), py::arg("returns"), py::arg("settings"),
-             py::arg("order"), py::arg("seed"), py::arg("first_epoch"))
+             py::arg("order"), py::arg("seed"), py::arg("first_epoch"),
+             py::arg("drift") = py::none())
+        .def("gradient_sum", &gradient_sum)
         .def("gradient", &gradient, py::arg("observations"), py::arg("actions"),
              py::arg("log_probs"), py::arg("values"), py::arg("advantages"), py::arg("returns"),
-             py::arg("settings"), py::arg("indices"));
+             py::arg("settings"), py::arg("indices"), py::arg("drift") = py::none());
 }
 
 }  // namespace derl::bindings

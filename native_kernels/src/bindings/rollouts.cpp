@@ -1,6 +1,8 @@
 // native_kernels._native.rollouts: experience collected without leaving C++.
 #include "cpu/rollout.hpp"
 
+#include <cmath>
+
 #include "bindings/batch_object.hpp"
 
 namespace derl::bindings {
@@ -95,6 +97,23 @@ public:
     std::int64_t steps() const { return collector_.steps(); }
     void set_steps(std::int64_t steps) { collector_.set_steps(steps); }
 
+    py::array_t<double> running_returns() const {
+        return py::array_t<double>(batch_.environment.count(), collector_.sums().data());
+    }
+
+    void resume(std::int64_t steps, const py::array& running_returns) {
+        const auto* sums = checked<double>(running_returns, "running_returns", "float64[B]", 1);
+        require_length(running_returns, "running_returns", batch_.environment.count(),
+                       "the environments");
+        for (py::ssize_t e = 0; e < running_returns.size(); ++e) {
+            require(std::isfinite(sums[e]), "running_returns: every entry must be finite");
+        }
+        if (!batch_.is_started) {
+            throw std::runtime_error("resume the environment before its collector");
+        }
+        collector_.resume(steps, sums);
+    }
+
 private:
     static py::ssize_t width(int size) { return size; }
 
@@ -115,7 +134,9 @@ DERL_BINDINGS(rollouts, "Experience collected without leaving C++.") {
              py::arg("gae_lambda"))
         .def("episodes", &CollectorObject::episodes)
         .def("steps", &CollectorObject::steps)
-        .def("set_steps", &CollectorObject::set_steps, py::arg("steps"));
+        .def("set_steps", &CollectorObject::set_steps, py::arg("steps"))
+        .def("running_returns", &CollectorObject::running_returns)
+        .def("resume", &CollectorObject::resume, py::arg("steps"), py::arg("running_returns"));
 }
 
 }  // namespace derl::bindings

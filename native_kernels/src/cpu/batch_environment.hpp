@@ -37,6 +37,9 @@ public:
     int step_part(const float* actions, int begin, int end, const StepOutputs& outputs);
     // double[count, states]; new episodes start from these, their numbers as after start.
     void set_states(const double* states, float* observations);
+    // Goes on with episodes that another batch was in: their states, steps taken and numbers.
+    void resume(const double* states, const std::int32_t* elapsed, const std::int64_t* episodes,
+                float* observations);
     void states(double* states) const;
 
 private:
@@ -44,6 +47,7 @@ private:
         std::uint32_t words[16];
     };
     void* allocate(std::size_t bytes_of_entry, int rows);
+    void place(const double* states, float* observations);
 
     const EnvironmentFacts& facts_;
     int threads_;

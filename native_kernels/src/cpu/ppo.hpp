@@ -36,6 +36,15 @@ struct UpdateSettings {
     double beta1, beta2, epsilon;
 };
 
+// What is added to every gradient of a minibatch before its norm is clipped: proximal times what
+// the weights are beyond the anchor's, and the correction. Flat arrays or null: nothing of it.
+struct Drift {
+    double proximal;
+    const float* anchor;
+    const float* correction;
+    bool sums_gradients;  // whether the sum is wanted of what it is added to
+};
+
 // Where the order of samples comes from: an array [epochs, samples] of numbers
 // environment * steps + step, or, where it is null, the seed.
 struct SampleOrder {
@@ -78,10 +87,12 @@ public:
 
     // Throws Diverged.
     UpdateReport update(const RolloutView& rollout, const UpdateSettings& settings,
-                        const SampleOrder& order);
-    // Of the loss over these samples as one minibatch, before clipping; flat.
-    void gradient(const RolloutView& rollout, const UpdateSettings& settings,
+                        const Drift& drift, const SampleOrder& order);
+    // Of the loss over these samples as one minibatch, with the drift, before clipping; flat.
+    void gradient(const RolloutView& rollout, const UpdateSettings& settings, const Drift& drift,
                   const std::int64_t* samples, std::int64_t count, float* flat);
+    // Of the last update's steps, without the drift; zeros where it was not asked for. Flat.
+    void read_gradient_sum(float* flat) const;
 
 private:
     friend class PpoUpdate;
@@ -91,7 +102,7 @@ private:
     std::size_t count_;
     Workers workers_;
     std::int64_t steps_ = 0;  // of the optimizer
-    Floats parameters_, first_, second_, scratch_;
+    Floats parameters_, first_, second_, scratch_, gradient_sum_;
 };
 
 }  // namespace derl

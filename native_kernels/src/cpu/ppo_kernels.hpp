@@ -35,6 +35,7 @@ constexpr std::size_t kNormBlock = 4096;
 // *_gradient: the block's share of the gradient of the loss, which is a mean (1 / samples each),
 // written to or added to the entries of that network. `transposed` holds what `transpose` wrote.
 // normalise: (x - mean) / (unbiased standard deviation + 1e-8), in place.
+// add_differences: y + factor * (x - from), with one rounding after that of the difference.
 // squared_norms: one number for each kNormBlock entries.
 DERL_DECLARE_AT_LEVELS(
     void policy_gradient(const ActorCritic& network, const ppo::LossSettings& settings,
@@ -47,6 +48,8 @@ DERL_DECLARE_AT_LEVELS(
     void normalise(float* x, int count);
     void squared_norms(const float* gradient, std::size_t size, double* norms);
     void add(const float* x, std::size_t size, float* y);
+    void add_differences(float factor, const float* x, const float* from, std::size_t size,
+                         float* y);
     void adam_steps(const adam::Settings& settings, float scale, const float* gradient,
                     std::size_t size, float* parameters, float* first, float* second);
     bool all_finite(const float* x, std::size_t count);)

@@ -48,6 +48,10 @@ public:
     // Steps that each environment has taken.
     std::int64_t steps() const { return steps_; }
     void set_steps(std::int64_t steps) { steps_ = steps; }
+    // [B] rewards of the running episodes
+    const std::vector<double>& sums() const { return sums_; }
+    // Goes on where another collector stopped; the environment was resumed before.
+    void resume(std::int64_t steps, const double* sums);
 
 private:
     struct Tile;

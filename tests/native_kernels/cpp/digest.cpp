@@ -174,7 +174,7 @@ void digest_update(const Shape& shape, int threads) {
                               returns.data()};
     const UpdateSettings settings{3e-4, 0.2, 0.3, 0.01, 0.5, 0.5, true, 0.0, shape.batch_size,
                                   4,    0.9, 0.999, 1e-5};
-    const UpdateReport report = ppo.update(rollout, settings, {nullptr, 99, 0});
+    const UpdateReport report = ppo.update(rollout, settings, {}, {nullptr, 99, 0});
     std::vector<float> after(ppo.parameter_count()), first(after.size()), second(after.size());
     ppo.read_parameters(after.data());
     ppo.read_moments(first.data(), second.data());
@@ -219,7 +219,7 @@ void digest_round(const EnvironmentFacts& facts, int environments, int steps, in
         const RolloutView view{steps, environments, observations.data(), arrays.actions.discrete,
                                arrays.actions.continuous, log_probs.data(), values.data(),
                                advantages.data(), returns.data()};
-        ppo.update(view, {3e-4, 0.2, 0.0, 0.0, 0.5, 0.5, true, 0.0, 64, 2, 0.9, 0.999, 1e-5},
+        ppo.update(view, {3e-4, 0.2, 0.0, 0.0, 0.5, 0.5, true, 0.0, 64, 2, 0.9, 0.999, 1e-5}, {},
                    {nullptr, 34, 2 * round});
         std::vector<float> after(ppo.parameter_count());
         ppo.read_parameters(after.data());

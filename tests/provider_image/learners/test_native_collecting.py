@@ -11,10 +11,9 @@ from stable_baselines3 import PPO
 
 from native_kernels.ppo import Rollout
 from provider_image.environments import read_spaces
-from provider_image.learners.native_collecting import SteppedCollector, flat
+from provider_image.learners.native_collecting import Collector, SteppedCollector, flat
 from provider_image.learners.native_model import NativeModel, fresh_model
 from provider_image.learners.native_stepping import GymnasiumStepper, for_environment
-from provider_image.learners.native_training import Collector
 from provider_image.learners.sb3_environments import training_environment
 from provider_image.learners.sb3_models import ModelPlan, build_model
 from provider_image.learners.sb3_state import load_model

@@ -78,6 +78,19 @@ int BatchEnvironment::step(const float* actions, const StepOutputs& outputs) {
 
 void BatchEnvironment::set_states(const double* states, float* observations) {
     start(observations);
+    place(states, observations);
+}
+
+void BatchEnvironment::resume(const double* states, const std::int32_t* elapsed,
+                              const std::int64_t* episodes, float* observations) {
+    for (std::size_t e = 0; e < static_cast<std::size_t>(count()); ++e) {
+        batch_.elapsed[e] = elapsed[e];
+        batch_.episode[e] = static_cast<std::uint32_t>(episodes[e] + 1);
+    }
+    place(states, observations);
+}
+
+void BatchEnvironment::place(const double* states, float* observations) {
     const std::size_t width = static_cast<std::size_t>(facts_.states);
     for (std::size_t e = 0; e < static_cast<std::size_t>(count()); ++e) {
         for (std::size_t s = 0; s < width; ++s) {

@@ -28,7 +28,8 @@ Ppo::Ppo(const PolicyShape& shape, const float* flat, int threads)
       parameters_(network_.size),
       first_(network_.size),
       second_(network_.size),
-      scratch_(scratch_size(network_)) {
+      scratch_(scratch_size(network_)),
+      gradient_sum_(network_.size) {
     pack(network_, flat, parameters_.data());
     network_.parameters = parameters_.data();
 }
@@ -39,6 +40,8 @@ void Ppo::read_moments(float* first, float* second) const {
     unpack(network_, first_.data(), first);
     unpack(network_, second_.data(), second);
 }
+
+void Ppo::read_gradient_sum(float* flat) const { unpack(network_, gradient_sum_.data(), flat); }
 
 void Ppo::write_moments(std::int64_t steps, const float* first, const float* second) {
     steps_ = steps;

@@ -39,10 +39,11 @@ double power(double base, std::int64_t exponent) {
 class PpoUpdate {
 public:
     PpoUpdate(Ppo& ppo, const RolloutView& rollout, const UpdateSettings& settings,
-              std::int64_t most_samples);
+              const Drift& drift, std::int64_t most_samples);
 
     UpdateReport run(const SampleOrder& order);
     Losses minibatch_gradient(const std::int32_t* samples, std::int64_t count);
+    void add_drift();
     const float* gradient() const { return gradient_.data(); }
     // number environment * steps + step -> step * environments + environment
     std::int32_t place_of(std::int64_t sample) const {
@@ -62,10 +63,12 @@ private:
     Ppo& ppo_;
     const RolloutView& rollout_;
     const UpdateSettings& settings_;
+    const Drift& drift_;
     const ppo::LossSettings loss_;
     const ActorCritic& network_;
     Minibatch minibatch_;
     Floats gradient_, policy_transposed_, value_transposed_;
+    Floats anchor_, correction_;  // empty where there is none
     std::vector<Floats> scratch_;         // one per worker
     std::vector<Floats> block_gradients_;  // those of the blocks that wait to be added
     std::vector<PolicySums> policy_sums_;
@@ -74,10 +77,11 @@ private:
 };
 
 PpoUpdate::PpoUpdate(Ppo& ppo, const RolloutView& rollout, const UpdateSettings& settings,
-                     std::int64_t most_samples)
+                     const Drift& drift, std::int64_t most_samples)
     : ppo_(ppo),
       rollout_(rollout),
       settings_(settings),
+      drift_(drift),
       loss_{static_cast<float>(settings.clip_range), static_cast<float>(settings.clip_range_vf),
             static_cast<float>(settings.entropy_weight),
             static_cast<float>(settings.value_weight)},
@@ -86,7 +90,15 @@ PpoUpdate::PpoUpdate(Ppo& ppo, const RolloutView& rollout, const UpdateSettings&
       gradient_(network_.size),
       policy_transposed_(transposed_size(network_.policy)),
       value_transposed_(transposed_size(network_.value)),
+      anchor_(drift.anchor != nullptr ? network_.size : 0),
+      correction_(drift.correction != nullptr ? network_.size : 0),
       norms_((network_.size + kNormBlock - 1) / kNormBlock) {
+    if (drift.anchor != nullptr) {
+        pack(network_, drift.anchor, anchor_.data());
+    }
+    if (drift.correction != nullptr) {
+        pack(network_, drift.correction, correction_.data());
+    }
     const auto blocks = static_cast<std::size_t>((most_samples + kBlockRows - 1) / kBlockRows);
     policy_sums_.resize(blocks);
     squared_errors_.resize(blocks);
@@ -175,6 +187,21 @@ LossSums PpoUpdate::sum_blocks() const {
     return total;
 }
 
+// The gradient alone is summed: the drift is not the samples' doing.
+void PpoUpdate::add_drift() {
+    if (drift_.sums_gradients) {
+        DERL_AT_LEVEL(add)(gradient_.data(), network_.size, ppo_.gradient_sum_.data());
+    }
+    if (drift_.anchor != nullptr) {
+        DERL_AT_LEVEL(add_differences)(static_cast<float>(drift_.proximal),
+                                       ppo_.parameters_.data(), anchor_.data(), network_.size,
+                                       gradient_.data());
+    }
+    if (drift_.correction != nullptr) {
+        DERL_AT_LEVEL(add)(correction_.data(), network_.size, gradient_.data());
+    }
+}
+
 // Clipping of the gradient's norm and Adam.
 void PpoUpdate::step() {
     DERL_AT_LEVEL(squared_norms)(gradient_.data(), network_.size, norms_.data());
@@ -226,6 +253,7 @@ bool PpoUpdate::run_epoch(const std::int32_t* order, UpdateReport& report) {
         goes_on = !(settings_.target_divergence > 0.0 &&
                     losses.divergence > 1.5 * settings_.target_divergence);
         if (goes_on) {
+            add_drift();
             step();
             ++report.updates;
         }
@@ -275,15 +303,16 @@ UpdateReport PpoUpdate::run(const SampleOrder& order) {
 }
 
 UpdateReport Ppo::update(const RolloutView& rollout, const UpdateSettings& settings,
-                         const SampleOrder& order) {
+                         const Drift& drift, const SampleOrder& order) {
     const std::lock_guard one_at_a_time(updates_);
     const IeeeFloats modes;
     const std::vector<float> parameters(parameters_.data(), parameters_.data() + network_.size);
     const std::vector<float> first(first_.data(), first_.data() + network_.size);
     const std::vector<float> second(second_.data(), second_.data() + network_.size);
     const std::int64_t steps = steps_;
+    std::fill_n(gradient_sum_.data(), network_.size, 0.0f);
     try {
-        return PpoUpdate(*this, rollout, settings,
+        return PpoUpdate(*this, rollout, settings, drift,
                          std::min(settings.batch_size, rollout.samples())).run(order);
     } catch (const Diverged&) {
         std::copy(parameters.begin(), parameters.end(), parameters_.data());
@@ -295,14 +324,17 @@ UpdateReport Ppo::update(const RolloutView& rollout, const UpdateSettings& setti
 }
 
 void Ppo::gradient(const RolloutView& rollout, const UpdateSettings& settings,
-                   const std::int64_t* samples, std::int64_t count, float* flat) {
+                   const Drift& drift, const std::int64_t* samples, std::int64_t count,
+                   float* flat) {
     const std::lock_guard one_at_a_time(updates_);
     const IeeeFloats modes;
-    PpoUpdate update(*this, rollout, settings, count);
+    std::fill_n(gradient_sum_.data(), network_.size, 0.0f);
+    PpoUpdate update(*this, rollout, settings, drift, count);
     std::vector<std::int32_t> places(static_cast<std::size_t>(count));
     std::transform(samples, samples + count, places.begin(),
                    [&](std::int64_t sample) { return update.place_of(sample); });
     update.minibatch_gradient(places.data(), count);
+    update.add_drift();
     unpack(network_, update.gradient(), flat);
 }
 

@@ -58,6 +58,15 @@ void Collector::collect(const RolloutArrays& rollout, Discount discount,
         rollout.values, discount, rollout.advantages, rollout.returns);
 }
 
+void Collector::resume(std::int64_t steps, const double* sums) {
+    steps_ = steps;
+    for (std::size_t e = 0; e < static_cast<std::size_t>(environment_.count()); ++e) {
+        sums_[e] = sums[e];
+        starts_[e] = environment_.batch().elapsed[e] == 0 ? 1 : 0;
+    }
+    episodes_.clear();
+}
+
 void Collector::collect_tile(Tile& tile, const RolloutArrays& rollout, float gamma,
                              const StepOutputs& outputs) {
     const ActorCritic& network = ppo_.network();

@@ -89,6 +89,12 @@ void add(const float* x, std::size_t size, float* y) {
     }
 }
 
+void add_differences(float factor, const float* x, const float* from, std::size_t size, float* y) {
+    for (std::size_t i = 0; i < size; i += kLanes) {
+        fma(F(factor), F::load(x + i) - F::load(from + i), F::load(y + i)).store(y + i);
+    }
+}
+
 void adam_steps(const adam::Settings& settings, float scale, const float* gradient,
                 std::size_t size, float* parameters, float* first, float* second) {
     for (std::size_t i = 0; i < size; i += kLanes) {
