@@ -12,6 +12,7 @@ from pathlib import Path
 import rich_click as click
 from rich.console import Console
 
+from provider_image.wire import StateRules
 from requestor.cli.options import as_json_option, runs_option
 from requestor.config import RunConfig, environment_spec, learner_spec, load_config, state_rules
 from requestor.errors import RunFailed, UsageError
@@ -177,7 +178,9 @@ async def _play(subject: _Subject, seeds: tuple[int, ...]) -> Evaluation:
         config = subject.config
         learner = learner_spec(config)
         async with LocalWorker(Path(folder) / "worker", learner) as worker:
-            judge = Judge(worker, environment_spec(config), learner, state_rules(config))
+            # an archive has the weights alone, whatever else the run's models carry
+            rules = StateRules() if subject.is_archive else state_rules(config)
+            judge = Judge(worker, environment_spec(config), learner, rules)
             model = subject.model
             if subject.is_archive:
                 model = Path(folder) / "imported.safetensors"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from requestor.config.algorithms import PPO, Algorithm, OffPolicy, OnPolicy
+from requestor.config.drift import DEFAULT_PROXIMAL, DriftConfig
 from requestor.config.sections import (
     CompressionConfig,
     EnvConfig,
@@ -111,6 +112,23 @@ def _federation(federation: FederationConfig) -> Iterator[Contradiction]:
         )
     if federation.compression is not None:
         yield from _compression(federation.compression)
+    if federation.drift is not None:
+        yield from _drift(federation.drift)
+
+
+def _drift(drift: DriftConfig) -> Iterator[Contradiction]:
+    if drift.name == "fedprox" and drift.proximal is None:
+        yield Contradiction(
+            "fedprox needs the weight of its term",
+            "federation.drift.proximal",
+            f"use {DEFAULT_PROXIMAL}, or leave it out",
+        )
+    if drift.name != "fedprox" and drift.proximal is not None:
+        yield Contradiction(
+            f"{drift.name} has no proximal term",
+            "federation.drift.proximal",
+            "leave it out, or use name: fedprox",
+        )
 
 
 def _compression(compression: CompressionConfig) -> Iterator[Contradiction]:

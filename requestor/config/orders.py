@@ -63,12 +63,15 @@ def learner_spec(config: RunConfig) -> LearnerSpec:
 
 
 def state_rules(config: RunConfig) -> StateRules:
-    """What becomes of optimizer, replay buffer and normaliser between rounds."""
+    """What becomes of optimizer, replay buffer and normaliser between rounds, and of drift."""
     federation = config.federation
+    drift = federation.drift
     return StateRules(
         optimizer=federation.optimizer,
         replay=federation.replay,
         normalizer=federation.normalizer,
+        drift="none" if drift is None else drift.name,
+        proximal=0.0 if drift is None else drift.proximal or 0.0,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
+from requestor.config.drift import Drift
 from requestor.config.expressions import parse_expression
 from requestor.config.values import (
     Bool,
@@ -142,6 +143,7 @@ class FederationConfig(Section):
     replay: Literal["reset", "kept"] = "reset"
     normalizer: Literal["merged", "frozen"] = "merged"
     compression: Annotated[CompressionConfig | None, BeforeValidator(_compression)] = None
+    drift: Drift = None
 
 
 Network: TypeAlias = Literal[

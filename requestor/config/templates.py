@@ -71,6 +71,7 @@ federation:
   optimizer: reset          # of a client between rounds: reset, merged or kept
   replay: {replay:<17} # reset, or kept by the client (off-policy algorithms)
   # compression: int8       # of updates: none, fp16, int8, int4, topk
+  # drift: {{fedprox: 0.01}}  # holds clients near each other: none, {{fedprox: ...}}, scaffold
   # quorum: 6               # results that close a round; default all
   round_deadline_seconds: 600
 

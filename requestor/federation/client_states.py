@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from provider_image.wire import (
+    CONTROL_PREFIX,
     FEEDBACK_NAME,
     ClientStateMetadata,
     LearnerSpec,
@@ -97,10 +98,12 @@ def screen_client_state(
     specs = specs_of(tensors)
     replay = {name: spec for name, spec in specs.items() if name.startswith(REPLAY_PREFIX)}
     has_feedback = assignment.feedback is not None
-    others = {*replay, *([FEEDBACK_NAME] if has_feedback else [])}
+    control = {name: spec for name, spec in specs.items() if name.startswith(CONTROL_PREFIX)}
+    others = {*replay, *control, *([FEEDBACK_NAME] if has_feedback else [])}
     optimizer = {name: spec for name, spec in specs.items() if name not in others}
     _check_optimizer(optimizer, assignment)
     _check_replay(replay, tensors, assignment)
+    _check_control(control, tensors, assignment)
     _check_against_previous(specs, assignment)
     try:
         check_tensors(tensors, specs, source="the client's state")
@@ -129,6 +132,23 @@ def _check_feedback(tensors: Tensors, assignment: FeedbackAssignment) -> None:
             f"the client's state: {FEEDBACK_NAME} holds {largest:g}, where an update of at most "
             f"{assignment.largest_sent:g} can leave {limit:g}"
         )
+
+
+def _check_control(
+    specs: Mapping[str, TensorSpec], tensors: Tensors, assignment: StateAssignment
+) -> None:
+    """Refuse what is no control variate, and one that no gradients are as large as."""
+    wanted = {n: s for n, s in assignment.model_specs.items() if n.startswith(CONTROL_PREFIX)}
+    if assignment.rules.drift != "scaffold":
+        wanted = {}
+    if specs != wanted:
+        odd = min(n for n in specs.keys() | wanted.keys() if specs.get(n) != wanted.get(n))
+        raise UpdateRejected(f"the client's state: {odd} is not as in the model, or is missing")
+    limit = MAX_STEPS[CONTROL_PREFIX]
+    for name in specs:
+        # written so that NaN does not pass
+        if not float(np.abs(tensors[name]).max(initial=0.0)) <= limit:
+            raise UpdateRejected(f"the client's state: {name} holds more than {limit:g}")
 
 
 def _check_optimizer(specs: Mapping[str, TensorSpec], assignment: StateAssignment) -> None:

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from provider_image.wire import MOMENTS_PREFIX, TensorSpec, WireError, check_tensors, result_specs
 from requestor.federation.model import NORMALIZER_KINDS, Tensors
 
-MAX_STEPS = {"policy/": 1e4, "extra/": 50.0, "optimizer/": 1e20}
+MAX_STEPS = {"policy/": 1e4, "extra/": 50.0, "optimizer/": 1e20, "control/": 1e8}
 """How far an honest round moves a number of each kind at the very most; none comes near.
 
 A finite update that goes farther would make the model fail: `extra/` is a logarithm, whose
-exponential must stay finite, and optimizer moments must not overflow float32 when they are added.
+exponential must stay finite, optimizer moments must not overflow float32 when they are added, and
+`control/` is added to gradients.
 """
 
 MAX_MOMENT = 1e100

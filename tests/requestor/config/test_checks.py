@@ -1,5 +1,6 @@
 """What has to fit together between sections."""
 
+import json
 from typing import Any
 
 import pytest
@@ -53,6 +54,22 @@ def test_training_by_episodes_needs_one_environment() -> None:
 )
 def test_a_codec_takes_what_it_knows(compression: object, message: str) -> None:
     assert problem(federation={"compression": compression}).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("drift", "message"),
+    [
+        ({"name": "scaffold", "proximal": 0.1}, "scaffold has no proximal term @ federation.drift"),
+        ({"fedprox": 0}, "must be above 0.0, is 0 @ federation.drift.proximal"),
+        ({"fedprox": None}, "fedprox needs the weight of its term @ federation.drift.proximal"),
+        ("fedavg", "must be one of fedprox, scaffold, is 'fedavg' @ federation.drift.name"),
+    ],
+)
+def test_a_term_against_drift_takes_what_it_knows(drift: object, message: str) -> None:
+    text = f"env: {{id: A-v1}}\nalgo: {{name: ppo}}\nfederation: {{drift: {json.dumps(drift)}}}"
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text)
+    assert caught.value.problems[0].startswith(message)
 
 
 def test_topk_needs_a_fraction() -> None:

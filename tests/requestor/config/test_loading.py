@@ -259,6 +259,7 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
             "rounds": draw(WHOLE),
             "quorum": draw(st.none() | st.integers(1, 8)),
             "compression": draw(st.sampled_from([None, "none", "fp16", "int4", "topk"])),
+            "drift": draw(st.sampled_from([None, "none", "scaffold", {"fedprox": 0.5}])),
             "server_learning_rate": draw(st.floats(1e-6, 1e6)),
         },
         "golem": {

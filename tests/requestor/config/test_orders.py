@@ -132,6 +132,25 @@ def test_the_compression_arrives(given: str, spec: CompressionSpec | None) -> No
     assert compression_spec(config("ppo")) is None
 
 
+@pytest.mark.parametrize(
+    ("given", "rules"),
+    [
+        ("none", StateRules()),
+        ("null", StateRules()),
+        ("scaffold", StateRules(drift="scaffold")),
+        ("{name: scaffold}", StateRules(drift="scaffold")),
+        ("fedprox", StateRules(drift="fedprox", proximal=0.01)),
+        ("{fedprox: 0.3}", StateRules(drift="fedprox", proximal=0.3)),
+        ("{name: fedprox, proximal: 1}", StateRules(drift="fedprox", proximal=1.0)),
+    ],
+)
+def test_what_holds_clients_together_arrives(given: str, rules: StateRules) -> None:
+    run = config("ppo", f"federation.drift={given}")
+    assert state_rules(run) == rules
+    assert state_rules(parse_config(resolved_yaml(run))) == rules
+    encode_order(order(run))
+
+
 @pytest.mark.parametrize("algo", sorted(ALGORITHMS))
 def test_orders_survive_the_wire(algo: str) -> None:
     sent = order(config(algo, "env.normalize=true"))

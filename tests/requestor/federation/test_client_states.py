@@ -131,6 +131,30 @@ def test_feedback_is_what_a_codec_can_have_left_out(
         screen_client_state({}, METADATA, assignment)
 
 
+def test_a_control_variate_is_one_of_the_models_and_no_larger_than_gradients() -> None:
+    controls: Tensors = {
+        "control/actor.weight": np.ones((4, 3), np.float32),
+        "control/actor.bias": np.ones(4, np.float32),
+    }
+    assignment = replace(
+        ASSIGNMENT, rules=StateRules(drift="scaffold"), model_specs=specs_of(POLICY | controls)
+    )
+    screen_client_state(controls, METADATA, assignment)
+    bad: list[Tensors] = [
+        {},
+        controls | {"control/odd": np.ones(4, np.float32)},
+        controls | {"control/actor.bias": np.ones(3, np.float32)},
+        controls | {"control/actor.bias": np.full(4, 1.1e8, np.float32)},
+        controls | {"control/actor.bias": np.full(4, np.nan, np.float32)},
+    ]
+    for tensors in bad:
+        with pytest.raises(UpdateRejected, match="control/"):
+            screen_client_state(tensors, METADATA, assignment)
+    without = replace(assignment, rules=StateRules())
+    with pytest.raises(UpdateRejected, match="control/"):
+        screen_client_state(controls, METADATA, without)
+
+
 def test_a_buffer_of_unknown_size_may_be_full_or_not() -> None:
     assignment = replace(ASSIGNMENT, learner=LearnerSpec("sac"))
     screen_client_state(honest(10, 3), METADATA, assignment)

@@ -50,6 +50,8 @@ CASES = [
     (PENDULUM, learner("sac", ent_coef=0.1, n_steps=3, **OFF_POLICY), BOTH),
     (PENDULUM, learner("td3", **OFF_POLICY), BOTH),
     (PENDULUM, learner("ddpg", **OFF_POLICY), StateRules(optimizer="kept")),
+    (CARTPOLE, learner("a2c", n_steps=30), StateRules(drift="scaffold")),
+    (PENDULUM, learner("sac", **OFF_POLICY), StateRules("merged", "kept", drift="scaffold")),
 ]
 
 
