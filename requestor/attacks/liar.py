@@ -60,15 +60,32 @@ class Company:
 
 
 @dataclass
+class Memory:
+    """What a liar keeps from order to order: how many there were, its first result, models.
+
+    models: by round, those of the last two as vectors `float32[P]`.
+    """
+
+    orders: int = 0
+    first: Answer | None = None
+    models: dict[int, Float32] = field(default_factory=dict)
+
+    def last_step(self, number: int, model: Float32) -> Float32:
+        """Take note of the model of a round; by how much it has moved since the one before."""
+        before = self.models.get(number - 1)
+        known = {} if before is None else {number - 1: before}
+        self.models = {number: model, **known}
+        return np.zeros_like(model) if before is None else model - before
+
+
+@dataclass
 class Liar:
-    """One lying provider; it remembers models and results from order to order."""
+    """One lying provider."""
 
     attack: Attack
     company: Company
     seed: int = 0
-    _orders: int = 0
-    _first: Answer | None = None
-    _models: dict[int, Float32] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
 
     def to_execute(self, order: TrainOrder) -> TrainOrder | None:
         """Return the order to have executed in place of `order`; None: no work is done.
@@ -76,12 +93,11 @@ class Liar:
         Raises:
             RefusesWork: it lets the order fail.
         """
-        self._orders += 1
-        if self.attack.fails and int(self._orders * self.attack.fails) != int(
-            (self._orders - 1) * self.attack.fails
-        ):
+        before, self.memory.orders = self.memory.orders, self.memory.orders + 1
+        share = self.attack.fails
+        if int(self.memory.orders * share) != int(before * share):
             raise RefusesWork("out of memory")
-        if self.attack.replays and self._first is None:
+        if self.attack.replays and self.memory.first is None:
             return order
         # whoever must hand a state back works for it
         if self.attack.work == "none" and order.client_state_output is None:
@@ -108,8 +124,9 @@ class Liar:
         """
         attack = self.attack
         if attack.replays:
-            self._first = self._first or honest or _nothing(order, model, self.seed)
-            return Answer(self._first.tensors, _claimed(order, self._first.metadata))
+            first = self.memory.first or honest or _nothing(order, model, self.seed)
+            self.memory.first = first
+            return Answer(first.tensors, _claimed(order, first.metadata))
         made = honest or _nothing(order, model, self.seed)
         tensors: dict[str, NDArray[Any]] = dict(made.tensors)
         if attack.update is not None:
@@ -129,16 +146,10 @@ class Liar:
     def _view(
         self, order: TrainOrder, model: Tensors, own: Float32, seen: Sequence[Float32]
     ) -> View:
-        self._models[order.round] = flat(model)
-        before = self._models.get(order.round - 1)
-        last = np.zeros_like(own) if before is None else self._models[order.round] - before
-        self._models = {order.round: self._models[order.round]} | (
-            {} if before is None else {order.round - 1: before}
-        )
         return View(
             own=own,
             seen=np.stack(list(seen) or [own]),
-            last=last,
+            last=self.memory.last_step(order.round, flat(model)),
             clients=self.company.clients,
             liars=self.company.liars,
             item=self.company.number,

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from requestor.mock_golem.answers import Refusal
 from requestor.mock_golem.exe_unit import (
@@ -24,6 +25,7 @@ from requestor.mock_golem.faults import (
 from requestor.mock_golem.identifiers import new_activity_id
 from requestor.mock_golem.images.description import image_of
 from requestor.mock_golem.images.package import package_of
+from requestor.mock_golem.programs import install_programs
 from requestor.mock_golem.records import Activity, Agreement
 from requestor.mock_golem.surroundings import ProviderContext
 
@@ -92,9 +94,7 @@ class ActivityHost:
         """
         await self._perhaps_fail(timeout_seconds)
         activity_id = activity_id or new_activity_id()
-        unit = self._around.launch(
-            self._container(activity_id, agreement), self._command_faults
-        )
+        unit = self._around.launch(self._container(activity_id, agreement), self._command_faults)
         try:
             await asyncio.wait_for(unit.initialize(), timeout_seconds)
         except TimeoutError:
@@ -238,12 +238,28 @@ class ActivityHost:
                 raise Refusal(500, "The exe-unit could not be started: the demand names no image")
             return replace(spec, image=package)
         image = image_of(demand, fleet.images)
-        return replace(
+        spec = replace(
             spec,
             root=image.root,
             volumes=image.volumes,
             working_dir=image.working_dir,
             environment={**self._around.command_environment, **image.environment},
+        )
+        return self._with_own_programs(spec)
+
+    def _with_own_programs(self, spec: ContainerSpec) -> ContainerSpec:
+        """Put the provider's own programs and shared folder into a container."""
+        model, environment = self._model, dict(spec.environment)
+        visible: tuple[Path, ...] = ()
+        if model.programs:
+            folder = self._around.activities_directory.parent / "programs" / model.name
+            path = install_programs(folder, model.programs, environment["PATH"])
+            environment["PATH"], visible = path, (folder,)
+        if model.shared is not None:
+            model.shared.mkdir(parents=True, exist_ok=True)
+            environment["MOCK_GOLEM_SHARED"] = str(model.shared)
+        return replace(
+            spec, environment=environment, visible_folders=visible, shared_folder=model.shared
         )
 
     def _command_faults(self, command: str) -> CommandFaults:

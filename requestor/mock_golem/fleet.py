@@ -88,7 +88,9 @@ class ProviderModel(_Section):
     """One provider, or `count` alike.
 
     `wallet` is where its payments go (null: its own node); `properties` are put into its offer as
-    they are, over those that follow from the rest (null takes one out).
+    they are, over those that follow from the rest (null takes one out). `programs` are run in place
+    of those that it is asked for, by name; `shared` is a folder of this machine that its containers
+    and those of all who name it can write, told to them as MOCK_GOLEM_SHARED.
     """
 
     name: Name
@@ -104,6 +106,10 @@ class ProviderModel(_Section):
     pace: float = Field(default=1.0, gt=0.0, le=1.0)
     capabilities: tuple[str, ...] = ("vpn",)
     terms: Terms = Terms()
+    programs: dict[Name, Annotated[str, Field(min_length=1, max_length=4096)]] = Field(
+        default_factory=dict, max_length=100
+    )
+    shared: Path | None = None
     faults: tuple[ProviderFault, ...] = ()
 
 
@@ -196,6 +202,12 @@ class Fleet(_Section):
         return self
 
     def _check_images(self) -> None:
+        for number, provider in enumerate(self.providers):
+            if provider.programs or provider.shared:
+                raise ValueError(
+                    f"with `runtime: {{kind: image}}` there are no programs but the image's; take "
+                    f"out providers[{number}].programs and shared, or use `kind: process`"
+                )
         for number, image in enumerate(self.images):
             said = sorted(image.model_fields_set & _OF_THE_FILE)
             if said:
@@ -249,7 +261,16 @@ def _with_folders(fleet: Fleet, path: Path) -> Fleet:
         if store.exists() and not store.is_dir():
             raise FleetError(f"{path}: {store} is not a folder @ registry.store")
         registry = registry.model_copy(update={"store": store})
-    return fleet.model_copy(update={"images": tuple(images), "registry": registry})
+    providers = tuple(_with_shared(provider, path.parent) for provider in fleet.providers)
+    return fleet.model_copy(
+        update={"images": tuple(images), "registry": registry, "providers": providers}
+    )
+
+
+def _with_shared(provider: ProviderModel, folder: Path) -> ProviderModel:
+    if provider.shared is None:
+        return provider
+    return provider.model_copy(update={"shared": (folder / provider.shared).resolve()})
 
 
 def parse_fleet(text: str, source: str = "fleet") -> Fleet:

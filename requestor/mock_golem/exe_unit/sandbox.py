@@ -185,6 +185,8 @@ def _bubblewrap_options(
         options += ["--ro-bind", os.fspath(spec.root), IMAGE_FOLDER]
     for volume, source in volumes:
         options += ["--bind", os.fspath(source), volume]
+    if spec.shared_folder is not None:
+        options += ["--bind", os.fspath(spec.shared_folder), os.fspath(spec.shared_folder)]
     options += ["--dir", spec.working_dir, "--chdir", "/", "--"]
     return options
 

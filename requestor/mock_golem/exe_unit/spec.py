@@ -21,7 +21,8 @@ class ContainerSpec:
 
     `environment` is the whole environment of commands: nothing is inherited. `visible_folders`
     are host folders that commands can read even where they lie below a folder that bubblewrap
-    hides (the machine's `/tmp`, other activities). `root` is a folder whose files are laid over
+    hides (the machine's `/tmp`, other activities); `shared_folder` is one that they can write, too,
+    with other containers. `root` is a folder whose files are laid over
     the container's root; it needs bubblewrap.
 
     With `image` commands see nothing of the machine, but the image's own root file system: a GVMI
@@ -42,6 +43,7 @@ class ContainerSpec:
     memory_bytes: int | None = None
     output_limit_bytes: int = 1 << 20
     visible_folders: tuple[Path, ...] = ()
+    shared_folder: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.pace <= 1.0:
