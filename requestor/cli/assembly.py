@@ -12,6 +12,7 @@ from requestor.config import (
     learner_spec,
     state_rules,
 )
+from requestor.config.trust import TrustConfig
 from requestor.federation.gate import NotWorseGate, OpenGate
 from requestor.federation.merging.merger import Merger
 from requestor.federation.merging.server_optimizers import Sgd
@@ -19,8 +20,10 @@ from requestor.federation.rounds import FederationSettings
 from requestor.federation.voices import plan_voices
 from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import GpuNeeds, Terms
+from requestor.training_run.auditing.options import AuditOptions
 from requestor.training_run.dispatcher import DispatchOptions
 from requestor.training_run.settings import EvaluationSettings, RunSettings
+from requestor.trust.audit_rates import AuditRates
 
 MOCK_IMAGE = "hash:sha3:" + "0" * 56 + ":http://127.0.0.1/provider-image.gvmi"
 """What a mock fleet is asked for when the config names no image: it runs no image anyway."""
@@ -70,6 +73,20 @@ def run_settings(
         order_timeout_seconds=golem.order_timeout_seconds,
         terms=run_terms(config, run_id, registry_url),
         compression=compression_spec(config),
+        audits=audit_options(config.trust),
+    )
+
+
+def audit_options(trust: TrustConfig) -> AuditOptions:
+    """Return how work is done again under the section `trust` of a config."""
+    audits = trust.audits
+    return AuditOptions(
+        rates=AuditRates(audits.first, audits.least),
+        when=audits.when,
+        on_fraud=audits.on_fraud,
+        refuse_bills=audits.refuse_bills,
+        keep_rounds=trust.keep_rounds,
+        screening=repr(trust.screening),
     )
 
 

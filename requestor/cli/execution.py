@@ -45,6 +45,7 @@ from requestor.reporting.progress import open_progress
 from requestor.reporting.tensorboard_log import TensorBoardLog
 from requestor.secrecy import redact
 from requestor.training_run import events
+from requestor.training_run.auditing.auditor import AuditDoors
 from requestor.training_run.run_directory import (
     RunDirectory,
     list_runs,
@@ -178,6 +179,7 @@ class _Execution:
             emit=WorkEntries(ledger, self._emit, time.monotonic),
             stop_requested=self._stop,
             wait_for_daemon=lambda: self._come_back(address, ledger),
+            audits=AuditDoors(history, market),
         )
         self._quote.begin()
         try:

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import rich_click as click
 
+from requestor.cli.commands_audit import audit
 from requestor.cli.commands_inspect import evaluate, list_command, status
 from requestor.cli.commands_market import doctor, offers
 from requestor.cli.commands_quote import quote
@@ -36,7 +37,19 @@ def cli() -> None:
     """
 
 
-for command in (run, resume, status, list_command, evaluate, init, doctor, offers, quote, sweep):
+for command in (
+    run,
+    resume,
+    status,
+    list_command,
+    evaluate,
+    audit,
+    init,
+    doctor,
+    offers,
+    quote,
+    sweep,
+):
     cli.add_command(command)
 
 

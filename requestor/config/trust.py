@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from requestor.config.values import Bool, NonNegative, Number, Positive, PositiveWhole, Section
+from requestor.config.values import Bool, NonNegativeWhole, Number, Positive, PositiveWhole, Section
 
 
 class ScreeningConfig(Section):
@@ -52,4 +52,4 @@ class TrustConfig(Section):
 
     screening: ScreeningConfig = ScreeningConfig()
     audits: AuditsConfig = AuditsConfig()
-    keep_rounds: Annotated[NonNegative, Field(le=1e9)] | None = None
+    keep_rounds: Annotated[NonNegativeWhole, Field(le=10**9)] | None = None

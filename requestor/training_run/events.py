@@ -147,6 +147,31 @@ class DeliveryRejected(Event):
 
 
 @dataclass(frozen=True)
+class WorkAudited(Event):
+    """A client's work was done again: `outcome` is `verified`, `convicted` or `undecided`."""
+
+    round: int
+    client: int
+    provider_name: str
+    provider_id: str
+    outcome: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ProviderConvicted(Event):
+    """A provider has faked work: it is banned with its wallet, and what it sent is done anew."""
+
+    round: int
+    client: int
+    provider_name: str
+    provider_id: str
+    reason: str
+    bills_refused: bool
+
+
+@dataclass(frozen=True)
 class RoundClosed(Event):
     """The round's updates were merged into a candidate.
 

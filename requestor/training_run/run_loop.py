@@ -39,6 +39,8 @@ from requestor.marketplace.ports import (
     ProviderPool,
 )
 from requestor.training_run import events
+from requestor.training_run.auditing.auditor import AuditDoors
+from requestor.training_run.auditing.run_audits import ClosedRound, RunAudits
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
 from requestor.training_run.dispatcher import Dispatcher
 from requestor.training_run.limits import STOP_MARGIN_SECONDS
@@ -67,6 +69,7 @@ class _Merged:
     candidate: Candidate
     desk: RoundDesk
     deliveries: Sequence[Delivery]
+    closed: ClosedRound
 
 
 class TrainingRun:
@@ -84,10 +87,12 @@ class TrainingRun:
         wait_for_daemon: Callable[[], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.monotonic,
         exports: bool = True,
+        audits: AuditDoors | None = None,
     ) -> None:
         """Run `settings` in `directory`; set `stop_requested` for a clean stop.
 
-        Without `exports` no files of Stable-Baselines3 are written.
+        Without `exports` no files of Stable-Baselines3 are written, without `audits` no work is
+        done again.
         """
         self._settings = settings
         self._directory = directory
@@ -100,6 +105,7 @@ class TrainingRun:
         self._exports = exports
         self._store = CheckpointStore(directory.checkpoints)
         self._reviewers: list[Reviewer] = []
+        self._audits = RunAudits(audits, directory, self._store, emit=emit, clock=clock)
         self._checkpoint: Checkpoint
         self._exporting: asyncio.Task[None] | None = None
         self._exported: tuple[str, str] | None = None
@@ -115,6 +121,7 @@ class TrainingRun:
         async with (
             LocalWorker(local, settings.learner) as worker,
             LocalWorker(local / "export", waits_for_work=True) as exporter,
+            self._audits as audits,
         ):
             judge = Judge(
                 worker,
@@ -126,6 +133,7 @@ class TrainingRun:
             referee = Referee(settings, judge, self._store, emit=self._emit, clock=self._clock)
             started_seconds = self._clock()
             await self._start(referee)
+            self._reviewers += audits.open(self._settings, self._checkpoint.round)
             error: DerlError | None = None
             try:
                 await self._train(referee)
@@ -298,11 +306,14 @@ class TrainingRun:
             )
         )
         candidate = Candidate(plan.round + 1, total, outcome.candidate, outcome.state)
-        return _Merged(candidate, desk, harvest.deliveries)
+        closed = ClosedRound(plan, desk, harvest, candidate)
+        return _Merged(candidate, desk, harvest.deliveries, closed)
 
     async def _decide(self, referee: Referee, merged: _Merged) -> None:
         """Have the candidate judged, and make what comes of it the state of the run."""
         after = await referee.decide(self._checkpoint, merged.candidate)
+        cost = f"{self._ledger.summary.total_glm:f}"
+        self._audits.record(self._checkpoint, merged.closed, after, cost)
         states = self._keep_client_states(merged.desk, merged.deliveries)
         self._write(replace(after, client_states=states))
         merged.desk.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from provider_image.wire import CompressionSpec, EnvironmentSpec, LearnerSpec, StateRules
 from requestor.errors import DerlError
@@ -11,6 +11,7 @@ from requestor.federation.gate import NotWorseGate, OpenGate
 from requestor.federation.merging.merger import Merger
 from requestor.federation.rounds import FederationSettings
 from requestor.marketplace.ports import Terms
+from requestor.training_run.auditing.options import AuditOptions
 from requestor.training_run.checkpoints import BestModel
 from requestor.training_run.dispatcher import DispatchOptions
 
@@ -42,6 +43,7 @@ class RunSettings:
     order_timeout_seconds: float
     terms: Terms
     compression: CompressionSpec | None = None
+    audits: AuditOptions = field(default_factory=AuditOptions)
 
 
 @dataclass(frozen=True)

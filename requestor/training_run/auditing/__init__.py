@@ -1,0 +1,1 @@
+"""Secret audits of a run, as they are carried out: `auditor.py` first."""

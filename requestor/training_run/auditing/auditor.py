@@ -1,0 +1,323 @@
+"""Does drawn work again, at once and beside the round, and says which of it was not done.
+
+Who is drawn, who is wrong and what that is worth is decided in `requestor/trust`; this carries it
+out. An audit begins when a result has come in and its sender is committed. With `before_merge` the
+round waits for the verdicts; else they come when they come, and what was merged is marked.
+
+Read next: `replaying.py` (how work is done again) and `provenance_log.py` (what is written down).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from msgspec.structs import replace
+
+from provider_image.wire import WireError, order_digest
+from requestor.evaluation.local_worker import LocalWorkerError
+from requestor.federation.rounds import RoundPlan
+from requestor.marketplace.choice.history import Who
+from requestor.marketplace.ports import Sanctions
+from requestor.training_run import events
+from requestor.training_run.auditing.evidence import EvidenceFolder
+from requestor.training_run.auditing.findings import Finding, Findings
+from requestor.training_run.auditing.options import AuditOptions
+from requestor.training_run.auditing.replaying import Replayed, Replaying, Work
+from requestor.training_run.open_round import Delivery
+from requestor.training_run.order_desk import RoundDesk, RoundFiles
+from requestor.training_run.reviewing import Objection
+from requestor.trust.audit_draw import AuditCoin
+from requestor.trust.disputes import Account, Dispute, Replay, Verdict
+
+REQUESTOR = "requestor"
+"""Who has verified what was done again on this machine."""
+
+
+class VoiceHistory(Protocol):
+    """What is remembered of providers across runs."""
+
+    def verified(self, voice: str) -> int:
+        """Return how many items of a voice were verified since it was last suspicious."""
+        ...
+
+    def audited(self, who: Who) -> None:
+        """Note that an item was done again and found right."""
+        ...
+
+
+@dataclass(frozen=True)
+class AuditDoors:
+    """What audits need of the marketplace: what is known of voices, and what can be done to one."""
+
+    history: VoiceHistory
+    sanctions: Sanctions
+
+
+@dataclass(frozen=True)
+class AuditTools:
+    """By what an auditor draws, replays, remembers and keeps evidence."""
+
+    coin: AuditCoin
+    findings: Findings
+    replays: Replaying
+    evidence: EvidenceFolder
+    has_equal_bits: Callable[[Delivery], bool]
+    """Tells whether an honest machine of that provider makes the same bits as this one."""
+
+
+class Auditor:
+    """The `reviewing.Reviewer` that does work again."""
+
+    def __init__(
+        self,
+        tools: AuditTools,
+        doors: AuditDoors,
+        options: AuditOptions,
+        *,
+        emit: Callable[[events.Event], None],
+        clock: Callable[[], float],
+        on_finding: Callable[[Finding], None] = lambda _: None,
+    ) -> None:
+        """Audit with `tools`; `on_finding` hears of everything that becomes known."""
+        self._tools = tools
+        self._doors = doors
+        self._options = options
+        self._emit = emit
+        self._clock = clock
+        self._on_finding = on_finding
+        self._files: dict[int, RoundFiles] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running: Counter[str] = Counter()
+        self._convicted = dict.fromkeys(tools.findings.convicted, "it has faked work before")
+
+    # --- what the round tells ------------------------------------------------------------------
+
+    def begin(self, plan: RoundPlan, files: RoundFiles) -> None:
+        """Take notice of a round that begins."""
+        last = {number: known for number, known in self._files.items() if number == plan.round - 1}
+        self._files = {**last, plan.round: files}  # a late copy may be of the round before
+
+    def note(self, delivery: Delivery) -> None:
+        """Draw a delivery or not; start its audit if it is drawn."""
+        source = delivery.source
+        if source is None or self._options.rates.is_off:
+            return
+        findings = self._tools.findings
+        finding = findings.of_delivery(delivery)
+        if finding is None:
+            finding = self._drawn(delivery, source.voice)
+            findings.write(finding)
+        if finding.standing == "pending":  # drawn now, or before a crash
+            self._spawn(self._audit(delivery, finding, self._work(delivery)))
+            self._running[source.voice] += 1
+
+    def compare(self, first: Delivery, second: Delivery) -> None:
+        """Hold two deliveries of one item against each other: an audit that costs nothing.
+
+        If they are equal and of two voices, the work is verified; neither voice's record grows by
+        that, since both may have one owner. If not, one of them is wrong.
+        """
+        one, two = _account(first), _account(second)
+        if one is None or two is None:
+            return
+        dispute = Dispute(one, two)
+        if dispute.verdict is not None:
+            finding = self._tools.findings.of_delivery(first)
+            if one.by != two.by and finding is not None and finding.standing == "unaudited":
+                assert two.by is not None
+                self._write(replace(finding, standing="verified", verified_by=(two.by,)))
+            return
+        if first.update.item.round in self._files:
+            self._spawn(self._arbitrate(first, second, dispute, self._work(first)))
+
+    async def review(self, plan: RoundPlan, deliveries: Sequence[Delivery]) -> Sequence[Objection]:
+        """Return what turned out to be faked, and what else came from those who fake."""
+        for delivery in deliveries:
+            if self._tools.findings.of_delivery(delivery) is None:
+                self.note(delivery)
+        is_waiting = self._options.when == "before_merge"
+        await self._finish([task for task in self._tasks if task.done() or is_waiting])
+        found = (self._objection(delivery) for delivery in deliveries)
+        return [objection for objection in found if objection is not None]
+
+    async def drain(self) -> None:
+        """Wait until every audit that was begun has come to an end."""
+        while self._tasks:
+            await self._finish(list(self._tasks))
+
+    async def close(self) -> None:
+        """Give up what is going on; a resumed run takes it up again."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tools.findings.close()
+
+    # --- audits --------------------------------------------------------------------------------
+
+    def _drawn(self, delivery: Delivery, voice: str) -> Finding:
+        known = self._doors.history.verified(voice) + self._running[voice]
+        chance = self._options.rates.chance(0 if voice in self._convicted else known)
+        order, result = delivery.order_sha256, delivery.result_sha256
+        is_drawn = self._tools.coin.draws(order, result, chance)
+        item = delivery.update.item
+        return Finding(
+            order,
+            result,
+            item.round,
+            item.client,
+            voice,
+            chance,
+            "pending" if is_drawn else "unaudited",
+        )
+
+    async def _audit(self, delivery: Delivery, finding: Finding, work: Work) -> None:
+        started = self._clock()
+        replayed: Replayed | None = None
+        accused = _account(delivery)
+        assert accused is not None
+        try:
+            replayed = await self._tools.replays.replay(work, Replay())
+            dispute = Dispute(accused, replayed.account)
+            dispute = await self._settled(dispute, work, delivery)
+        except (LocalWorkerError, WireError) as error:
+            dispute = Dispute(accused, Account(None, ())).given_up()
+            verdict = Verdict("undecided", reason=f"this machine can't do it again: {error}")
+        else:
+            assert dispute.verdict is not None
+            verdict = dispute.verdict
+        finally:
+            self._running[finding.voice] -= 1
+        if verdict.convicted:
+            self._convict(delivery, work, dispute, verdict, replayed)
+        elif verdict.outcome == "verified" and delivery.source is not None:
+            source = delivery.source
+            self._doors.history.audited(
+                Who(source.provider_id, source.provider_name, source.wallet)
+            )
+            self._write(replace(finding, standing="verified", verified_by=(REQUESTOR,)))
+        else:
+            self._write(replace(finding, standing="undecided", reason=verdict.reason))
+        self._tell(delivery, verdict, self._clock() - started)
+
+    async def _arbitrate(
+        self, first: Delivery, second: Delivery, dispute: Dispute, work: Work
+    ) -> None:
+        """Find out who of two is wrong."""
+        started = self._clock()
+        try:
+            dispute = await self._settled(dispute, work, first, second)
+        except (LocalWorkerError, WireError):
+            dispute = dispute.given_up()
+        verdict = dispute.verdict
+        assert verdict is not None
+        for delivery in (first, second):
+            if delivery.source is not None and delivery.source.voice in verdict.convicted:
+                self._convict(delivery, work, dispute, verdict, None)
+        self._tell(first, verdict, self._clock() - started)
+
+    async def _settled(self, dispute: Dispute, work: Work, *parties: Delivery) -> Dispute:
+        """Have done once more what it takes, where bits can be compared at all."""
+        while (step := dispute.next_replay) is not None:
+            if not all(self._tools.has_equal_bits(party) for party in parties):
+                return dispute.given_up()
+            again = await self._tools.replays.replay(work, step, is_fresh=True)
+            dispute = dispute.heard(again.account)
+        return dispute
+
+    def _work(self, delivery: Delivery) -> Work:
+        """Return the very order that a delivery answers, with its files."""
+        item = delivery.update.item
+        files = self._files[item.round]
+        desk = RoundDesk(files)
+        if order_digest(desk.order(item)) != delivery.order_sha256:
+            desk.leave_state_out(item)
+        return Work(desk.order(item), desk.job(item, "audit", 0).inputs, files.model_specs)
+
+    # --- consequences --------------------------------------------------------------------------
+
+    def _convict(
+        self,
+        delivery: Delivery,
+        work: Work,
+        dispute: Dispute,
+        verdict: Verdict,
+        replayed: Replayed | None,
+    ) -> None:
+        source = delivery.source
+        assert source is not None
+        item = delivery.update.item
+        files = self._files.get(item.round)
+        kept = files.inbox / f"{delivery.order_sha256}.result" if files is not None else None
+        self._tools.evidence.keep(
+            work, delivery, dispute, verdict, delivered=kept, replayed=replayed
+        )
+        finding = self._tools.findings.of_delivery(delivery)
+        if finding is None:  # a copy that never counted
+            finding = self._drawn(delivery, source.voice)
+        self._convicted[source.voice] = verdict.reason
+        self._write(replace(finding, standing="faked", reason=verdict.reason))
+        who = Who(source.provider_id, source.provider_name, source.wallet)
+        self._doors.sanctions.convict(
+            who, f"faked work: {verdict.reason}", refuse_bills=self._options.refuse_bills
+        )
+        self._emit(
+            events.ProviderConvicted(
+                round=item.round,
+                client=item.client,
+                provider_name=source.provider_name,
+                provider_id=source.provider_id,
+                reason=verdict.reason,
+                bills_refused=self._options.refuse_bills,
+            )
+        )
+
+    def _objection(self, delivery: Delivery) -> Objection | None:
+        finding = self._tools.findings.of_delivery(delivery)
+        if finding is None or finding.standing == "verified":
+            return None
+        if finding.standing == "faked":
+            return Objection(delivery, "fraud", f"the work was faked: {finding.reason}")
+        if finding.voice in self._convicted:
+            return Objection(delivery, "fraud", "its provider was convicted of faking work")
+        return None
+
+    # --- small things --------------------------------------------------------------------------
+
+    def _write(self, finding: Finding) -> None:
+        self._tools.findings.write(finding)
+        self._on_finding(finding)
+
+    def _tell(self, delivery: Delivery, verdict: Verdict, seconds: float) -> None:
+        item, source = delivery.update.item, delivery.source
+        self._emit(
+            events.WorkAudited(
+                round=item.round,
+                client=item.client,
+                provider_name=source.provider_name if source else "",
+                provider_id=source.provider_id if source else "",
+                outcome=verdict.outcome,
+                reason=verdict.reason,
+                seconds=seconds,
+            )
+        )
+
+    def _spawn(self, audit: Coroutine[Any, Any, None]) -> None:
+        self._tasks.add(asyncio.create_task(audit))
+
+    async def _finish(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        if tasks:
+            await asyncio.wait(tasks)  # cancelling the wait cancels none of them
+        for task in tasks:
+            self._tasks.discard(task)
+            task.result()
+
+
+def _account(delivery: Delivery) -> Account | None:
+    if delivery.source is None or not delivery.result_sha256:
+        return None
+    return Account(delivery.source.voice, delivery.links, delivery.result_sha256)

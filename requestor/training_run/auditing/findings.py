@@ -1,0 +1,119 @@
+"""What is known of each delivery's work, beyond a crash: drawn with which chance, found to be what.
+
+`audits.jsonl` in the run's folder has one line for each change; the last of a delivery counts.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from requestor.training_run.json_lines import JsonLines
+from requestor.training_run.open_round import Delivery
+from requestor.trust.audit_draw import KEY_BYTES
+from requestor.trust.provenance import Standing
+
+Key = tuple[str, str]
+"""What tells a delivery from all others: the digests of its order and of its result."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What is known of one delivery; `verified_by` is `requestor`, or the voices that agree."""
+
+    order_sha256: str
+    result_sha256: str
+    round: int
+    client: int
+    voice: str
+    chance: float
+    standing: Standing
+    verified_by: tuple[str, ...] = ()
+    reason: str = ""
+
+    @property
+    def key(self) -> Key:
+        """Which delivery this is of."""
+        return self.order_sha256, self.result_sha256
+
+    @property
+    def was_drawn(self) -> bool:
+        """True if it was to be done again."""
+        return self.standing != "unaudited"
+
+
+class Findings:
+    """The findings of a run, kept in a file."""
+
+    def __init__(self, path: Path) -> None:
+        """Take up what `path` holds; a line that cannot be read counts as missing."""
+        self._found: dict[Key, Finding] = {}
+        if path.exists():
+            for line in path.read_bytes().splitlines():
+                try:
+                    finding = msgspec.json.decode(line, type=Finding)
+                except (msgspec.MsgspecError, UnicodeDecodeError):
+                    continue
+                self._found[finding.key] = finding
+        self._file = JsonLines(path)
+
+    def __contains__(self, key: Key) -> bool:
+        """Tell whether anything is known of a delivery."""
+        return key in self._found
+
+    def get(self, key: Key) -> Finding | None:
+        """Return what is known of a delivery."""
+        return self._found.get(key)
+
+    def of_delivery(self, delivery: Delivery) -> Finding | None:
+        """Return what is known of a delivery."""
+        return self.get((delivery.order_sha256, delivery.result_sha256))
+
+    @property
+    def convicted(self) -> frozenset[str]:
+        """The voices that were found to have faked something."""
+        return frozenset(one.voice for one in self._found.values() if one.standing == "faked")
+
+    def write(self, finding: Finding) -> None:
+        """Note a finding; it replaces what was known of its delivery."""
+        self._found[finding.key] = finding
+        self._file.append(msgspec.to_builtins(finding))
+
+    def abandon(self, round_index: int) -> None:
+        """Give up audits of rounds that were merged when the process before died: what was drawn
+        and never looked at counts as not drawn."""
+        for finding in list(self._found.values()):
+            if finding.standing == "pending" and finding.round < round_index:
+                reason = "the run's process died before it was done again"
+                self.write(replace(finding, standing="unaudited", chance=0.0, reason=reason))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def audit_key(path: Path) -> bytes:
+    """Return the run's secret for drawing audits, made up when first asked for.
+
+    Nobody but its owner may read the file, and its content goes nowhere else.
+    """
+    try:
+        key = path.read_bytes()
+        if len(key) == KEY_BYTES:
+            return key
+        path.unlink()  # torn by a crash: nothing was drawn with it
+    except FileNotFoundError:
+        pass
+    key = os.urandom(KEY_BYTES)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.unlink(missing_ok=True)
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(file, key)
+        os.fsync(file)
+    finally:
+        os.close(file)
+    os.replace(temporary, path)
+    return key

@@ -1,0 +1,21 @@
+"""What the config says of audits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from requestor.trust.audit_rates import AuditRates
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    """How audits go; see `trust` in the config. `keep_rounds` None: of all rounds."""
+
+    rates: AuditRates = field(default_factory=lambda: AuditRates(0.0, 0.0))
+    when: Literal["before_merge", "background"] = "before_merge"
+    on_fraud: Literal["mark", "redo"] = "mark"
+    refuse_bills: bool = True
+    keep_rounds: int | None = None
+    screening: str = ""
+    """How updates are screened, in words for the record."""

@@ -1,0 +1,198 @@
+"""Keeps a run's chain of records, and what it takes to do its rounds again.
+
+`provenance/chain.jsonl` has one line for each record of `requestor.trust.provenance`. A round's is
+written before its checkpoint: what a crash left beyond the last checkpoint is cut off on resume.
+`provenance/files/<SHA-256>` are the models that rounds began with, clients' states and the merge's,
+as far as `trust.keep_rounds` says; most are the checkpoints' own files under another name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from provider_image.wire import FileRef
+from requestor.training_run.auditing.findings import Finding
+from requestor.training_run.run_directory import write_whole
+from requestor.trust.provenance import (
+    FIRST_PREVIOUS,
+    MAX_RECORD_BYTES,
+    ProvenanceError,
+    Record,
+    RoundRecord,
+    VerdictRecord,
+    WorkRecord,
+    encode_record,
+    read_chain,
+    record_digest,
+)
+
+
+@dataclass(frozen=True)
+class ProvenanceFolder:
+    """Where a run's records and files lie."""
+
+    path: Path
+
+    @property
+    def chain(self) -> Path:
+        """The records."""
+        return self.path / "chain.jsonl"
+
+    @property
+    def files(self) -> Path:
+        """What the records name by digest."""
+        return self.path / "files"
+
+    def file(self, sha256: str) -> Path:
+        """Return where the file of a digest lies, if it was kept."""
+        return self.files / sha256
+
+    def read(self) -> list[Record]:
+        """Return the records; a last line torn by a crash is none.
+
+        Raises:
+            ProvenanceError: the chain is broken.
+        """
+        if not self.chain.exists():
+            return []
+        return list(read_chain(_whole_lines(self.chain)))
+
+
+class ProvenanceLog:
+    """Appends records to a run's chain."""
+
+    def __init__(self, folder: ProvenanceFolder, run_id: str, keep_rounds: int | None) -> None:
+        """Keep the chain in `folder`, and files of the last `keep_rounds` rounds (None: all)."""
+        self._folder = folder
+        self._run_id = run_id
+        self._keep_rounds = keep_rounds
+        self._previous = FIRST_PREVIOUS
+        self._work: dict[tuple[str, str], tuple[int, WorkRecord]] = {}
+        self._needed: dict[int, frozenset[str]] = {}
+
+    def open(self, round_index: int) -> str | None:
+        """Go on after `round_index` rounds; what was written of later ones is cut off.
+
+        Return what a person should know: a chain that is broken is put aside, and a new one begun.
+        """
+        self._folder.files.mkdir(parents=True, exist_ok=True)
+        chain = self._folder.chain
+        try:
+            records = self._folder.read()
+        except ProvenanceError as error:
+            os.replace(chain, chain.with_name("chain.broken.jsonl"))
+            return f"the record of where this run's models come from is broken: {error}"
+        kept = []
+        for record in records:
+            if isinstance(record, RoundRecord) and record.round >= round_index:
+                break
+            kept.append(record)
+        write_whole(chain, b"".join(encode_record(record) + b"\n" for record in kept))
+        for record in kept:
+            self._note(record)
+        return None
+
+    def append(self, record: Record) -> None:
+        """Write a record, which is chained to the last one; it is on the disk on return."""
+        chained: Record = replace(record, previous=self._previous, run_id=self._run_id)
+        with self._folder.chain.open("ab") as file:
+            file.write(encode_record(chained) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._note(chained)
+
+    def keep(self, round_index: int, files: Mapping[str, Path]) -> None:
+        """Keep what a round began with: files by their SHA-256. Drop what no round needs now."""
+        if self._keep_rounds == 0:
+            return
+        for sha256, path in files.items():
+            _link(path, self._folder.file(sha256))
+        self._needed[round_index] = frozenset(files)
+        if self._keep_rounds is not None:
+            self._prune(round_index - self._keep_rounds)
+
+    def found(self, finding: Finding) -> None:
+        """Write down what became known of work whose round is written already."""
+        known = self._work.get(finding.key)
+        if known is None or known[1].standing == finding.standing:
+            return
+        round_index, work = known
+        self.append(
+            VerdictRecord(
+                previous=self._previous,
+                run_id=self._run_id,
+                round=round_index,
+                client=work.client,
+                order_sha256=work.order_sha256,
+                result_sha256=work.result_sha256,
+                standing=finding.standing,
+                verified_by=finding.verified_by,
+                reason=finding.reason[:2000],
+            )
+        )
+
+    def _note(self, record: Record) -> None:
+        self._previous = record_digest(encode_record(record))
+        match record:
+            case RoundRecord():
+                for work in record.work:
+                    self._work[work.order_sha256, work.result_sha256] = record.round, work
+                self._needed[record.round] = frozenset(digests_of(record))
+            case VerdictRecord():
+                key = record.order_sha256, record.result_sha256
+                if key in self._work:
+                    number, work = self._work[key]
+                    self._work[key] = number, replace(work, standing=record.standing)
+
+    def _prune(self, last_dropped: int) -> None:
+        for number in [number for number in self._needed if number <= last_dropped]:
+            del self._needed[number]
+        needed = frozenset().union(*self._needed.values())
+        for path in self._folder.files.iterdir():
+            if path.name not in needed:
+                path.unlink(missing_ok=True)
+
+
+def digests_of(record: RoundRecord) -> Iterable[str]:
+    """Yield the digests of the files that a round began with."""
+    yield record.base_sha256
+    if record.merge_state_sha256:
+        yield record.merge_state_sha256
+    yield from (work.state_sha256 for work in record.work if work.state_sha256)
+
+
+def reference(folder: ProvenanceFolder, sha256: str, name: str) -> FileRef:
+    """Return the reference of a kept file under another name.
+
+    Raises:
+        OSError: it was not kept.
+    """
+    return FileRef(name=name, sha256=sha256, bytes=folder.file(sha256).stat().st_size)
+
+
+def _link(source: Path, target: Path) -> None:
+    if target.exists():
+        return
+    temporary = target.with_name(target.name + ".tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:  # another file system, or one without links
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(source, temporary)
+    if temporary.exists():
+        os.replace(temporary, target)
+
+
+def _whole_lines(path: Path) -> Iterable[bytes]:
+    with path.open("rb") as lines:
+        while line := lines.readline(MAX_RECORD_BYTES + 2):
+            if line.endswith(b"\n") or len(line) > MAX_RECORD_BYTES:
+                yield line

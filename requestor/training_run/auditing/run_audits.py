@@ -1,0 +1,224 @@
+"""The audits and the records of one run, from its first round to its last."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from provider_image.wire import MAX_FILE_BYTES, order_digest, sha256_file, tensors_digest
+from requestor.federation.rounds import RoundPlan, WorkItem
+from requestor.training_run import events
+from requestor.training_run.auditing.auditor import AuditDoors, Auditor, AuditTools
+from requestor.training_run.auditing.equal_bits import equal_bits_of
+from requestor.training_run.auditing.evidence import EvidenceFolder
+from requestor.training_run.auditing.findings import Finding, Findings, audit_key
+from requestor.training_run.auditing.provenance_log import ProvenanceFolder, ProvenanceLog
+from requestor.training_run.auditing.replaying import LocalReplays
+from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
+from requestor.training_run.open_round import Delivery, Harvest, Rejection
+from requestor.training_run.order_desk import RoundDesk
+from requestor.training_run.referee import Candidate
+from requestor.training_run.reviewing import Reviewer
+from requestor.training_run.run_directory import RunDirectory
+from requestor.training_run.settings import RunSettings
+from requestor.trust.audit_draw import AuditCoin
+from requestor.trust.provenance import FIRST_PREVIOUS, RefusedRecord, RoundRecord, WorkRecord
+
+Decision = Literal["published", "kept", "rolled_back"]
+
+PACKAGES = ("derl", "numpy", "torch", "stable-baselines3", "gymnasium")
+
+
+@dataclass(frozen=True)
+class ClosedRound:
+    """A round that was merged: all that its record tells of."""
+
+    plan: RoundPlan
+    desk: RoundDesk
+    harvest: Harvest
+    candidate: Candidate
+
+
+class RunAudits:
+    """Audits and records of one run; `open` it once its learner is settled, in `async with`."""
+
+    def __init__(
+        self,
+        doors: AuditDoors | None,
+        directory: RunDirectory,
+        store: CheckpointStore,
+        *,
+        emit: Callable[[events.Event], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """Keep records of the run in `directory`; without `doors` there are no audits."""
+        self._doors = doors
+        self._directory = directory
+        self._store = store
+        self._emit = emit
+        self._clock = clock
+        self._settings: RunSettings | None = None
+        self._findings: Findings | None = None
+        self._replays: LocalReplays | None = None
+        self._auditor: Auditor | None = None
+        self._log: ProvenanceLog | None = None
+        self._config_sha256 = ""
+
+    async def __aenter__(self) -> Self:
+        """Begin; nothing is started before `open`."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End audits that are going on; a resumed run takes them up."""
+        if self._auditor is not None:
+            await self._auditor.close()
+        if self._replays is not None:
+            await self._replays.__aexit__(kind, error, trace)
+
+    def open(self, settings: RunSettings, round_index: int) -> Sequence[Reviewer]:
+        """Go on after `round_index` rounds; return who looks at deliveries."""
+        self._settings = settings
+        config = self._directory.config
+        if config.exists():
+            self._config_sha256 = sha256_file(config, MAX_FILE_BYTES)
+        folder = ProvenanceFolder(self._directory.provenance)
+        run_id, options = settings.terms.run_id, settings.audits
+        self._log = ProvenanceLog(folder, run_id, options.keep_rounds)
+        if (fault := self._log.open(round_index)) is not None:
+            self._emit(events.Notice(fault))
+        if self._doors is None or options.rates.is_off:
+            return ()
+        self._findings = Findings(self._directory.audits)
+        self._findings.abandon(round_index)
+        self._replays = LocalReplays(self._directory.local / "audits", settings.learner)
+        tools = AuditTools(
+            AuditCoin(audit_key(self._directory.audit_key)),
+            self._findings,
+            self._replays,
+            EvidenceFolder(self._directory.evidence),
+            equal_bits_of(settings),
+        )
+        self._auditor = Auditor(
+            tools,
+            self._doors,
+            options,
+            emit=self._emit,
+            clock=self._clock,
+            on_finding=self._log.found,
+        )
+        return (self._auditor,)
+
+    async def drain(self) -> None:
+        """Wait for the verdicts of all audits that were begun."""
+        if self._auditor is not None:
+            await self._auditor.drain()
+
+    def record(self, before: Checkpoint, closed: ClosedRound, after: Checkpoint, cost: str) -> None:
+        """Write the record of a round, and keep what it takes to do it again."""
+        assert self._log is not None and self._settings is not None
+        settings, number = self._settings, closed.plan.round
+        work = tuple(self._work(closed.desk, one) for one in closed.harvest.deliveries)
+        self._log.keep(number, self._files(before, closed))
+        self._log.append(
+            RoundRecord(
+                previous=FIRST_PREVIOUS,
+                run_id=settings.terms.run_id,
+                round=number,
+                config_sha256=self._config_sha256,
+                packages=_packages(),
+                image=settings.terms.image,
+                base_sha256=before.model.sha256,
+                work=work,
+                refused=tuple(
+                    self._refused(closed.desk, item, one)
+                    for item, rejections in closed.harvest.rejections.items()
+                    for one in rejections
+                ),
+                screening=settings.audits.screening[:2000],
+                merge=repr(settings.merger)[:2000],
+                merge_state_sha256=before.merge_state.sha256 if before.merge_state else "",
+                candidate_sha256=tensors_digest(closed.candidate.tensors),
+                decision=_decision(after, closed.candidate),
+                model_sha256=after.model.sha256,
+                cost_glm=cost,
+            )
+        )
+
+    def _files(self, before: Checkpoint, closed: ClosedRound) -> dict[str, Path]:
+        files = {before.model.sha256: self._store.path(before.model)}
+        if before.merge_state is not None:
+            files[before.merge_state.sha256] = self._store.path(before.merge_state)
+        for delivery in closed.harvest.deliveries:
+            item = delivery.update.item
+            if closed.desk.order(item).client_state is not None:
+                state = before.client_states[item.client]
+                files[state.sha256] = self._store.path(state)
+        return files
+
+    def _work(self, desk: RoundDesk, delivery: Delivery) -> WorkRecord:
+        item, source = delivery.update.item, delivery.source
+        finding = self._finding(delivery.order_sha256, delivery.result_sha256)
+        state = desk.order(item).client_state
+        return WorkRecord(
+            client=item.client,
+            seed=item.seed,
+            order_sha256=delivery.order_sha256,
+            result_sha256=delivery.result_sha256,
+            last_link=delivery.links[-1] if delivery.links else "",
+            state_sha256=state.sha256 if state is not None else "",
+            provider_id=source.provider_id if source else "",
+            provider_name=source.provider_name if source else "",
+            wallet=source.wallet if source else None,
+            agreement_id=source.agreement_id if source else "",
+            chance=finding.chance if finding else 0.0,
+            standing=finding.standing if finding else "unaudited",
+            verified_by=finding.verified_by if finding else (),
+        )
+
+    def _refused(self, desk: RoundDesk, item: WorkItem, rejection: Rejection) -> RefusedRecord:
+        order_sha256 = order_digest(desk.order(item))
+        finding = self._finding(order_sha256, rejection.result_sha256)
+        source = rejection.source
+        return RefusedRecord(
+            client=item.client,
+            order_sha256=order_sha256,
+            result_sha256=rejection.result_sha256,
+            provider_id=source.provider_id if source else "",
+            provider_name=source.provider_name if source else "",
+            wallet=source.wallet if source else None,
+            agreement_id=source.agreement_id if source else "",
+            chance=finding.chance if finding else 0.0,
+            kind="fraud" if rejection.kind == "fraud" else "screened",
+            reason=rejection.reason[:2000],
+        )
+
+    def _finding(self, order_sha256: str, result_sha256: str) -> Finding | None:
+        return self._findings.get((order_sha256, result_sha256)) if self._findings else None
+
+
+def _decision(
+    after: Checkpoint, candidate: Candidate
+) -> Literal["published", "kept", "rolled_back"]:
+    if f"-{candidate.round:05d}." not in after.model.name:
+        return "rolled_back"
+    return "published" if after.judged == after.model else "kept"
+
+
+def _packages() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
