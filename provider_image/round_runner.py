@@ -16,6 +16,8 @@ from provider_image.learners import (
     Choice,
     InitialModel,
     Learner,
+    LearnerRefused,
+    RefiningLearner,
     check_link_state,
     choose_learner,
     load_learner,
@@ -37,6 +39,8 @@ from provider_image.wire import (
     Order,
     ProbeOrder,
     ProbeResult,
+    RefineOrder,
+    RefineResult,
     Tensors,
     TrainOrder,
     TrainResult,
@@ -70,6 +74,8 @@ def execute(order: Order, directory: Path) -> dict[str, str]:
     match order:
         case TrainOrder():
             written = _train(learner, order, directory)
+        case RefineOrder():
+            written = [_refine(learner, order, directory)]
         case EvaluateOrder():
             written = [_evaluate(learner, order, directory)]
         case ProbeOrder():
@@ -155,6 +161,20 @@ def _written_link_state(
         return []
     metadata = LinkState(base_sha256=base_digest(order), link=links.last)
     return [write_bundle(directory / links.state_output, state, metadata)]
+
+
+def _refine(learner: Learner, order: RefineOrder, directory: Path) -> FileRef:
+    if not isinstance(learner, RefiningLearner):
+        raise LearnerRefused(f"algorithm {order.learner.algorithm} has nothing to refine")
+    direction = _read(directory, order.direction)
+    refined = learner.refine(order, _read(directory, order.model), direction)
+    result = RefineResult(
+        order_sha256=order_digest(order),
+        inner_steps=refined.inner_steps,
+        episodes=refined.episodes,
+        steps=refined.steps,
+    )
+    return write_bundle(directory / order.output, refined.tensors, result)
 
 
 def _evaluate(learner: Learner, order: EvaluateOrder, directory: Path) -> FileRef:

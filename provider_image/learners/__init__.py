@@ -1,7 +1,8 @@
 """Learners: they initialise, train, evaluate and export a model, given an order.
 
 Read `base.py` next (the protocol every learner fulfils), then `registry.py` (names to learners),
-`native.py` (PPO without torch) and `sb3.py` (Stable-Baselines3); each lists its parts.
+`native.py` (PPO without torch), `policy_gradient.py` and `sb3.py` (Stable-Baselines3); each lists
+its parts.
 """
 
 from provider_image.learners.base import (
@@ -11,6 +12,7 @@ from provider_image.learners.base import (
     Learner,
     LearnerRefused,
     Probe,
+    RefiningLearner,
     TrainingFailed,
     TrainOutcome,
 )
@@ -24,6 +26,7 @@ __all__ = [
     "Learner",
     "LearnerRefused",
     "Probe",
+    "RefiningLearner",
     "TrainOutcome",
     "TrainingFailed",
     "check_link_state",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from provider_image.wire import (
     LearnerName,
     ModelMetadata,
     ProbeOrder,
+    RefineOrder,
     Tensors,
     TrainOrder,
 )
@@ -66,6 +67,15 @@ class TrainOutcome(NamedTuple):
     link_state: Tensors | None = None
 
 
+class Refinement(NamedTuple):
+    """A whole model after the server's own steps, and what they took."""
+
+    tensors: Tensors
+    inner_steps: int
+    episodes: int
+    steps: int
+
+
 class Evaluation(NamedTuple):
     """One entry per seed: `returns` float64[E], `lengths` int64[E]."""
 
@@ -78,6 +88,15 @@ class Probe(NamedTuple):
 
     divergences: npt.NDArray[np.float64]
     measure: Literal["kl", "actions"]
+
+
+@runtime_checkable
+class RefiningLearner(Protocol):
+    """A learner that also takes the server's own steps."""
+
+    def refine(self, order: RefineOrder, model: Tensors, direction: Tensors) -> Refinement:
+        """The model after the server's steps along `direction`, which has the policy's tensors."""
+        ...
 
 
 class Learner(Protocol):

@@ -33,14 +33,14 @@ class Misfit(ValueError):
     """Why the native learner cannot take an order: what is there, and what it takes."""
 
 
-class _Fields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Fields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of what is read out of an order's JSON."""
 
 
-_FieldsT = TypeVar("_FieldsT", bound=_Fields)
+FieldsT = TypeVar("FieldsT", bound=Fields)
 
 
-class Hyperparameters(_Fields, frozen=True):
+class Hyperparameters(Fields, frozen=True):
     """PPO's, under SB3's constructor names."""
 
     n_steps: _Count = 2048
@@ -61,17 +61,17 @@ class Hyperparameters(_Fields, frozen=True):
     clip_range_vf: _NotNegative | None = None
 
 
-class _NetArch(_Fields, frozen=True):
+class _NetArch(Fields, frozen=True):
     pi: tuple[_Count, ...] = ()
     vf: tuple[_Count, ...] = ()
 
 
-class _AdamKwargs(_Fields, frozen=True):
+class _AdamKwargs(Fields, frozen=True):
     betas: tuple[float, float] = (0.9, 0.999)
     eps: _Positive = _TORCH_ADAM_EPSILON
 
 
-class PolicyKwargs(_Fields, frozen=True):
+class PolicyKwargs(Fields, frozen=True):
     """SB3's `policy_kwargs` in their JSON form.
 
     Some change nothing here: `normalize_images` without images, `full_std` and `use_expln` without
@@ -173,8 +173,8 @@ def fields_of(learner: LearnerSpec) -> tuple[Hyperparameters, PolicyKwargs]:
         raise Misfit(f"algorithm is {learner.algorithm}; it does ppo")
     if learner.policy != "MlpPolicy":
         raise Misfit(f"policy is {learner.policy}; it has MlpPolicy")
-    hyperparameters = _converted("hyperparameters", learner.hyperparameters, Hyperparameters)
-    kwargs = _converted("policy_kwargs", learner.policy_kwargs, PolicyKwargs)
+    hyperparameters = converted("hyperparameters", learner.hyperparameters, Hyperparameters)
+    kwargs = converted("policy_kwargs", learner.policy_kwargs, PolicyKwargs)
     if hyperparameters.use_sde:
         raise Misfit("use_sde is true; it draws every action's noise anew: use_sde: false")
     if kwargs.activation_fn not in ("tanh", "relu"):
@@ -197,7 +197,8 @@ def _check_batches(given: Hyperparameters) -> None:
         )
 
 
-def _converted(field: str, given: dict[str, Any], kind: type[_FieldsT]) -> _FieldsT:
+def converted(field: str, given: dict[str, Any], kind: type[FieldsT]) -> FieldsT:
+    """Read a field of an order as `kind`; Misfit names what in it is wrong."""
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
@@ -213,7 +214,7 @@ def _adam(kwargs: PolicyKwargs) -> tuple[tuple[float, float], float]:
         raise Misfit(f"policy_kwargs.optimizer_class is {kwargs.optimizer_class}; it has Adam")
     if kwargs.optimizer_kwargs is None:
         return (0.9, 0.999), _ADAM_EPSILON
-    adam = _converted("policy_kwargs.optimizer_kwargs", kwargs.optimizer_kwargs, _AdamKwargs)
+    adam = converted("policy_kwargs.optimizer_kwargs", kwargs.optimizer_kwargs, _AdamKwargs)
     if not all(0 <= beta < 1 for beta in adam.betas):
         raise Misfit(
             f"policy_kwargs.optimizer_kwargs.betas are {list(adam.betas)}; each must be at least "
@@ -238,7 +239,7 @@ def _layers(kwargs: PolicyKwargs) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _sizes(spaces: Spaces) -> tuple[int, int, Literal["categorical", "gaussian"]]:
     """Size of a flat observation, of the network's last layer, and the kind of distribution."""
-    size = _observation_size(spaces.observation)
+    size = observation_size(spaces.observation)
     action = spaces.action
     if action.kind == "discrete":
         if action.start != 0 or action.n < 2:
@@ -251,7 +252,8 @@ def _sizes(spaces: Spaces) -> tuple[int, int, Literal["categorical", "gaussian"]
     raise Misfit(f"the action space is {action.text}; it takes Discrete, and Box of floats")
 
 
-def _observation_size(space: Space) -> int:
+def observation_size(space: Space) -> int:
+    """Numbers in an observation of a space that a perceptron can take; raises Misfit."""
     is_image = len(space.shape) == 3 and space.dtype == "uint8"
     is_numeric = space.dtype.startswith(("float", "int", "uint"))
     if space.kind != "box" or is_image or not is_numeric or not space.size:

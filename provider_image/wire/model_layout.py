@@ -20,6 +20,8 @@ CONTROL_PREFIX = "control/"
 UPDATED_PREFIXES = (POLICY_PREFIX, "extra/", OPTIMIZER_PREFIX, CONTROL_PREFIX)
 NORMALIZER_PREFIX = "normalizer/"
 MOMENTS_PREFIX = "moments/"
+SERVER_PREFIX = "server/"
+"""What the requestor's own training keeps in the model; no result has any of it."""
 
 
 def result_specs(model_specs: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
@@ -31,6 +33,8 @@ def result_specs(model_specs: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]
     for name, spec in model_specs.items():
         if name.startswith(UPDATED_PREFIXES):
             specs[name] = spec
+        elif name.startswith(SERVER_PREFIX):
+            continue
         elif name.startswith(NORMALIZER_PREFIX):
             specs[MOMENTS_PREFIX + name.removeprefix(NORMALIZER_PREFIX)] = spec
         else:

@@ -93,11 +93,25 @@ class LinkRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
                 raise ValueError(f"links.{name} must be given exactly when links.first is not 0")
 
 
+class GradientSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a client of the algorithm `pg` estimates: the policy gradient, from whole episodes.
+
+    `is_difference` asks for what the gradient has changed by since the parameters that the model
+    has as `server/previous/...` (PAGE), instead of the gradient itself.
+    """
+
+    episodes: Annotated[int, Meta(ge=1, le=1024)]
+    is_difference: bool = False
+
+
 class TrainOrder(_Order, frozen=True, kw_only=True, tag="train"):
     """Train the given model for exactly `local_steps` environment steps and write the update.
 
     `links` asks for a part of the work only, to settle a dispute; the result is then that of the
     part, its update what was trained until `links.last`, and no client state is written.
+
+    `gradient` is what algorithm `pg` is asked for, and no other; the update is then an estimate,
+    and `local_steps` the most steps that its episodes may have.
 
     `steps_done` and `steps_total` count the steps of one client over the whole run; they drive
     the schedules. `compression` says how the update is written (None: as it is). `client_state`
@@ -122,12 +136,15 @@ class TrainOrder(_Order, frozen=True, kw_only=True, tag="train"):
     output: FileName
     client_state_output: FileName | None = None
     links: LinkRange | None = None
+    gradient: GradientSpec | None = None
 
     def __post_init__(self) -> None:
         _check_settled(self.learner)
         left = None if self.links is None else self.links.state_output
         if left is not None and left in (self.output, self.client_state_output):
             raise ValueError(f"links.state_output and another output are the same file {left}")
+        if (self.gradient is not None) != (self.learner.algorithm == "pg"):
+            raise ValueError("gradient must be given exactly when learner.algorithm is pg")
         if self.steps_done + self.local_steps > self.steps_total:
             raise ValueError(
                 f"steps_done {self.steps_done} + local_steps {self.local_steps} is more than "
@@ -143,6 +160,44 @@ class TrainOrder(_Order, frozen=True, kw_only=True, tag="train"):
             raise ValueError("client_state is given, but no rule says 'kept'")
         if self.output == self.client_state_output:
             raise ValueError(f"output and client_state_output are the same file {self.output}")
+
+
+class InnerSteps(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Episodes that the server plays itself between its steps (SCSG; Fan et al. 2021).
+
+    At most `most` times: play `episodes`, correct the direction by what the gradient has changed
+    by, take a step; and leave early once the mean importance ratio is `ratio_bound` off 1.
+    """
+
+    most: Annotated[int, Meta(ge=1, le=10_000)]
+    episodes: Annotated[int, Meta(ge=1, le=1024)]
+    ratio_bound: Annotated[float, Meta(gt=0)] = 0.005
+
+
+class RefineOrder(_Order, frozen=True, kw_only=True, tag="refine"):
+    """The server's own training in a round of algorithm `pg`: steps of Adam along a direction.
+
+    `direction` is a bundle of the policy's tensors: the merged estimates, in the direction of
+    ascent. Without `inner` one step is taken along it. `output` receives the whole model. Only ever
+    given to a worker on the requestor's own machine.
+    """
+
+    format: FormatVersion = FORMAT_VERSION
+    run_id: RunId
+    round: Count
+    seed: Seed
+    environment: EnvironmentSpec
+    learner: LearnerSpec
+    rules: StateRules = StateRules()
+    model: FileRef
+    direction: FileRef
+    inner: InnerSteps | None = None
+    output: FileName
+
+    def __post_init__(self) -> None:
+        _check_settled(self.learner)
+        if self.learner.algorithm != "pg":
+            raise ValueError(f"algorithm {self.learner.algorithm} is not refined, pg is")
 
 
 class EvaluateOrder(_Order, frozen=True, kw_only=True, tag="evaluate"):
@@ -222,7 +277,13 @@ class ImportOrder(_Order, frozen=True, kw_only=True, tag="import"):
 
 
 Order: TypeAlias = (
-    InitialiseOrder | TrainOrder | EvaluateOrder | ProbeOrder | ExportOrder | ImportOrder
+    InitialiseOrder
+    | TrainOrder
+    | RefineOrder
+    | EvaluateOrder
+    | ProbeOrder
+    | ExportOrder
+    | ImportOrder
 )
 
 _DECODER: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)

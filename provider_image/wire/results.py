@@ -64,6 +64,16 @@ class TrainResult(_Metadata, frozen=True, kw_only=True, tag="train_result"):
     links: Annotated[tuple[Sha256, ...], Meta(max_length=MAX_LINKS)] = ()
 
 
+class RefineResult(_Metadata, frozen=True, kw_only=True, tag="refine_result"):
+    """Beside a refined model: how many steps of Adam were taken, and what was played for them."""
+
+    format: FormatVersion = FORMAT_VERSION
+    order_sha256: Sha256
+    inner_steps: Count
+    episodes: Count
+    steps: Count
+
+
 class ProbeResult(_Metadata, frozen=True, kw_only=True, tag="probe_result"):
     """Beside the tensor `divergences` float64[N], one per update, not negative.
 
@@ -117,6 +127,7 @@ Metadata: TypeAlias = (
     | TrainResult
     | ProbeResult
     | ProbedUpdates
+    | RefineResult
     | EvaluateResult
     | ClientStateMetadata
     | LinkState
@@ -125,6 +136,7 @@ MetadataT = TypeVar(
     "MetadataT",
     ModelMetadata,
     TrainResult,
+    RefineResult,
     ProbeResult,
     ProbedUpdates,
     EvaluateResult,

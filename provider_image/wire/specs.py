@@ -17,10 +17,10 @@ from native_kernels.environments import ENVIRONMENTS
 JsonObject: TypeAlias = dict[str, Any]
 """A JSON object: keys are text, values are JSON values."""
 
-Algorithm: TypeAlias = Literal["ppo", "a2c", "dqn", "sac", "td3", "ddpg"]
+Algorithm: TypeAlias = Literal["ppo", "a2c", "dqn", "sac", "td3", "ddpg", "pg"]
 
 LearnerName: TypeAlias = Literal["native", "sb3"]
-"""What executes an algorithm: `native_kernels` (PPO), or Stable-Baselines3."""
+"""What executes an algorithm: `native_kernels` (PPO, `pg`), or Stable-Baselines3 (all but `pg`)."""
 
 _Id = Annotated[str, Meta(min_length=1, max_length=200)]
 _PositiveFloat = Annotated[float, Meta(gt=0)]

@@ -20,6 +20,7 @@ def test_updates_keep_their_names_and_statistics_become_moments() -> None:
             "optimizer/policy/0/exp_avg": weight,
             "normalizer/observation/mean": mean,
             "normalizer/return/count": count,
+            "server/adam/mean/w": weight,
         }
     ) == {
         "policy/w": weight,
