@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from requestor.cli.merge_plan import merging_words
 from requestor.cli.renting import preferences, read_manifest
 from requestor.config import (
     RunConfig,
     compression_spec,
     environment_spec,
     learner_spec,
+    merger,
     state_rules,
+    voice_plan,
 )
 from requestor.config.trust import TrustConfig
 from requestor.federation.gate import NotWorseGate, OpenGate
-from requestor.federation.merging.merger import Merger
-from requestor.federation.merging.server_optimizers import Sgd
 from requestor.federation.rounds import FederationSettings
-from requestor.federation.voices import plan_voices
 from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import GpuNeeds, Terms
 from requestor.training_run.auditing.options import AuditOptions
@@ -45,12 +45,12 @@ def run_settings(
             local_steps=federation.local_steps,
             quorum=federation.quorum or federation.clients,
             merges_normalizer=federation.normalizer == "merged",
-            voices=plan_voices(federation.clients, golem.providers, None),
+            voices=voice_plan(federation, golem),
         ),
         environment=environment_spec(config),
         learner=learner_spec(config),
         rules=state_rules(config),
-        merger=Merger(optimizer=Sgd(federation.server_learning_rate)),
+        merger=merger(federation, golem),
         evaluation=EvaluationSettings(
             episodes=config.evaluation.episodes,
             final_episodes=config.evaluation.final_episodes,
@@ -158,6 +158,7 @@ def describe_plan(config: RunConfig) -> str:
         [
             f"{config.name}: at most {fed.rounds} rounds of {fed.clients} clients, "
             f"{fed.local_steps} steps each: {steps:,} steps of {config.env.id}",
+            merging_words(config),
             f"would rent {golem.providers} providers through {where} "
             f"(subnet {golem.subnet}, {golem.payment_network}), each with at least "
             f"{golem.threads} thread(s), {golem.memory_gib:g} GiB memory, "

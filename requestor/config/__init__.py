@@ -4,8 +4,10 @@
 `state_rules` and `compression_spec` turn it into what orders carry. Read `model.py` next.
 """
 
+from requestor.config.aggregation import AggregationConfig, ServerOptimizerConfig
 from requestor.config.algorithms import ALGORITHMS
 from requestor.config.loading import default_fleet, load_config, parse_config, resolved_yaml
+from requestor.config.merging import merger, voice_plan
 from requestor.config.model import RunConfig
 from requestor.config.orders import (
     compression_spec,
@@ -30,6 +32,7 @@ from requestor.config.templates import commented_template
 
 __all__ = [
     "ALGORITHMS",
+    "AggregationConfig",
     "CompressionConfig",
     "EnvConfig",
     "EvaluationConfig",
@@ -41,6 +44,7 @@ __all__ = [
     "NormalizeConfig",
     "PriceCeilings",
     "RunConfig",
+    "ServerOptimizerConfig",
     "WrapperConfig",
     "commented_template",
     "compression_spec",
@@ -48,7 +52,9 @@ __all__ = [
     "environment_spec",
     "learner_spec",
     "load_config",
+    "merger",
     "parse_config",
     "resolved_yaml",
     "state_rules",
+    "voice_plan",
 ]

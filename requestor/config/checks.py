@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from requestor.config.algorithms import PPO, Algorithm, OffPolicy, OnPolicy
+from requestor.config.contradiction import Contradiction
 from requestor.config.drift import DEFAULT_PROXIMAL, DriftConfig
+from requestor.config.merging import merging_contradictions
 from requestor.config.sections import (
     CompressionConfig,
     EnvConfig,
@@ -20,15 +21,6 @@ from requestor.networks import REAL_MONEY_NETWORKS
 _IMAGE_HASH = re.compile(r"(hash:sha3:)?[0-9a-f]{56}(:.+)?|lock:[a-z0-9]+")
 
 
-@dataclass(frozen=True)
-class Contradiction:
-    """One thing that does not fit: what, at which dotted path, and what to do."""
-
-    what: str
-    path: str
-    fix: str
-
-
 def contradictions(
     algo: Algorithm, env: EnvConfig, federation: FederationConfig, golem: GolemConfig
 ) -> list[Contradiction]:
@@ -39,6 +31,7 @@ def contradictions(
     if isinstance(algo, OffPolicy):
         found += _off_policy(algo, env, federation)
     found += _federation(federation)
+    found += merging_contradictions(federation, golem)
     found += _golem(golem)
     return found
 

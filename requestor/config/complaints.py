@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from requestor.config.algorithms import ALGORITHMS, REFUSED, Algorithm
-from requestor.config.checks import Contradiction
+from requestor.config.contradiction import Contradiction
 from requestor.config.documents import Document, Location
 from requestor.config.model import RunConfig
 

@@ -8,6 +8,12 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
+from requestor.config.aggregation import (
+    AggregationConfig,
+    ServerOptimizerConfig,
+    read_aggregation,
+    read_server_optimizer,
+)
 from requestor.config.drift import Drift
 from requestor.config.expressions import parse_expression
 from requestor.config.values import (
@@ -133,7 +139,12 @@ class FederationConfig(Section):
     rounds: PositiveWhole = 10
     clients: Annotated[PositiveWhole, Field(le=10_000)] = 8
     local_steps: Annotated[PositiveWhole, Field(le=10**9)] = 2048
-    aggregation: Literal["fedavg"] = "fedavg"
+    aggregation: Annotated[AggregationConfig, BeforeValidator(read_aggregation)] = (
+        AggregationConfig()
+    )
+    server_optimizer: Annotated[ServerOptimizerConfig, BeforeValidator(read_server_optimizer)] = (
+        ServerOptimizerConfig()
+    )
     server_learning_rate: Positive = 1.0
     quorum: PositiveWhole | None = None
     round_deadline_seconds: Positive = 600.0

@@ -70,6 +70,8 @@ federation:
   local_steps: {local_steps}         # environment steps of each client in each round
   optimizer: reset          # of a client between rounds: reset, merged or kept
   replay: {replay:<17} # reset, or kept by the client (off-policy algorithms)
+  # aggregation: auto       # the mean; with 5 providers and more a robust rule. Or krum, …
+  # server_optimizer: sgd   # or momentum, nesterov, adagrad, adam, yogi; {{name: adam, tau: 0.01}}
   # compression: int8       # of updates: none, fp16, int8, int4, topk
   # drift: {{fedprox: 0.01}}  # holds clients near each other: none, {{fedprox: ...}}, scaffold
   # quorum: 6               # results that close a round; default all

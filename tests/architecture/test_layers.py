@@ -49,6 +49,8 @@ FLOORS = {
 }
 # Within a floor, the left one may import the right one.
 SIDEWAYS = {
+    # a config is held against what the merging rules bear
+    ("requestor.config", "requestor.federation"),
     ("requestor.training_run", "requestor.evaluation"),
     # a quote's benchmark has orders of the run done, by the run's own means
     ("requestor.quoting", "requestor.training_run"),
