@@ -14,6 +14,7 @@ from requestor.cli.commands_inspect import evaluate, list_command, status
 from requestor.cli.commands_market import doctor, offers
 from requestor.cli.commands_quote import quote
 from requestor.cli.commands_run import init, resume, run
+from requestor.cli.commands_study import attacks, study
 from requestor.cli.commands_sweep import sweep
 from requestor.errors import DerlError, PreflightError, render
 from requestor.secrecy import redact
@@ -49,6 +50,8 @@ for command in (
     offers,
     quote,
     sweep,
+    study,
+    attacks,
 ):
     cli.add_command(command)
 

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from requestor.attacks.catalogue import Attack
 from requestor.errors import DerlError
+from requestor.marketplace.choice.history import ProviderHistory
 from requestor.marketplace.money.ledger import Ledger
 from requestor.marketplace.virtual.market import VirtualMarketplace, Workshop
 from requestor.marketplace.virtual.providers import crowd
 from requestor.training_run import events
+from requestor.training_run.auditing.auditor import AuditDoors
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.run_loop import TrainingRun
 from requestor.training_run.settings import RunSettings
@@ -35,8 +37,8 @@ class CellResult:
 
     rounds: how many it took to the target, None where it was not reached. returns: the mean return
     on the held-out episodes after each round, the untrained model first. refused_liars and
-    refused_honest: updates or work that were thrown out; lost_liars and lost_honest: leases that
-    were ended over it.
+    refused_honest: results that were thrown out; lost_liars and lost_honest: leases that were ended
+    over it; convicted_liars and convicted_honest: providers that an audit convicted.
     """
 
     cell: Cell
@@ -46,6 +48,8 @@ class CellResult:
     refused_honest: int
     lost_liars: int
     lost_honest: int
+    convicted_liars: int
+    convicted_honest: int
     reasons: tuple[str, ...]
     outcome: str
     seconds: float
@@ -60,10 +64,6 @@ class Crowd:
     attack: Attack | None
 
 
-REFUSALS = ("update_rejected", "order_failed", "update_screened", "fraud_proved")
-"""Kinds of events that say that a provider's work is not used."""
-
-
 @dataclass
 class Watcher:
     """Keeps of a run's events what a study tells of them."""
@@ -72,6 +72,7 @@ class Watcher:
     reasons: list[str] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
+    convicted: Counter[str] = field(default_factory=Counter)
     _names: dict[str, str] = field(default_factory=dict)
 
     def on_event(self, event: events.Event) -> None:
@@ -84,11 +85,14 @@ class Watcher:
                 self._note(event.reason)
             case events.Evaluated(purpose="initial" | "candidate"):
                 self.returns.append(event.mean_return)
-            case _ if event.kind in REFUSALS:
-                lease = str(getattr(event, "lease", ""))
-                name = str(getattr(event, "provider_name", "")) or self._names.get(lease, lease)
-                self.refused[_camp(name)] += 1
-                self._note(str(getattr(event, "reason", event.kind)))
+            case events.UpdateRejected() | events.OrderFailed():
+                self.refused[_camp(self._names.get(event.lease, ""))] += 1
+                self._note(event.reason)
+            case events.DeliveryRejected():
+                self.refused[_camp(event.provider_name)] += 1
+                self._note(event.reason)
+            case events.ProviderConvicted():
+                self.convicted[_camp(event.provider_name)] += 1
 
     def _note(self, reason: str) -> None:
         if reason not in self.reasons and len(self.reasons) < 8:
@@ -123,6 +127,7 @@ async def run_cell(
             emit=watcher.on_event,
             stop_requested=asyncio.Event(),
             exports=False,
+            audits=AuditDoors(ProviderHistory(folder / "providers.json", time.time), market),
         )
         summary = await run.execute()
         outcome = summary.outcome if summary.error is None else f"failed: {summary.error.message}"
@@ -140,6 +145,8 @@ async def run_cell(
         refused_honest=watcher.refused["honest"],
         lost_liars=watcher.lost["liars"],
         lost_honest=watcher.lost["honest"],
+        convicted_liars=watcher.convicted["liars"],
+        convicted_honest=watcher.convicted["honest"],
         reasons=tuple(watcher.reasons),
         outcome=outcome,
         seconds=round(time.monotonic() - began, 2),

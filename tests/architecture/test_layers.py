@@ -85,6 +85,7 @@ DOORS = {
     "rich_click": ["requestor.cli*", "requestor.mock_golem.cli*", "gvmi.cli*"],
     "rich": ["requestor.cli*", "requestor.reporting*", "requestor.mock_golem.cli", "gvmi.cli*"],
     "tensorboard": ["requestor.reporting*"],
+    "matplotlib": ["requestor.reporting.figures"],
     "stable_baselines3": ["provider_image.learners.sb3*"],
     "torch": ["provider_image.learners*"],
     "gymnasium": [
@@ -326,6 +327,7 @@ def test_every_library_is_declared() -> None:
         for requirement in (
             *project["dependencies"],
             *project["optional-dependencies"]["testnet-tools"],  # behind doors of their own
+            *project["optional-dependencies"]["plots"],
         )
     }
     # halves of yapapi and pydantic, of versions that these choose

@@ -27,6 +27,7 @@ from provider_image.wire import (
 from requestor.attacks.liar import Answer, Company, Liar, RefusesWork, flat
 from requestor.attacks.vectors import Float32
 from requestor.marketplace.choice.failures import FailureKind
+from requestor.marketplace.choice.history import Who
 from requestor.marketplace.money.spending import Prices, SpendingGuard
 from requestor.marketplace.ports import Job, LeaseInfo, LeaseOver, OrderFailed, Terms
 from requestor.marketplace.virtual.cohort import Cohort
@@ -60,15 +61,23 @@ class VirtualMarketplace:
     clients: int
     seed: int = 0
     liars: dict[str, Liar] = field(default_factory=dict)
+    pool: VirtualPool | None = None
 
     @asynccontextmanager
     async def rent(self, terms: Terms, notice: Callable[[str], None]) -> AsyncIterator[VirtualPool]:
         """Open a pool of all providers; money is never asked for."""
         cohort = Cohort(self.clients)
         pool = VirtualPool(self, cohort, SpendingGuard(terms.budget_glm), Bench(self.spares))
+        self.pool = pool
         for provider in self.providers[: terms.providers]:
             pool.open(provider)
         yield pool
+        self.pool = None
+
+    def convict(self, who: Who, reason: str, *, refuse_bills: bool) -> None:
+        """Ban who faked work, with its wallet: `ports.Sanctions`."""
+        if self.pool is not None:
+            self.pool.ban(who.wallet or who.node_id, reason)
 
     def liar(self, provider: VirtualProvider) -> Liar | None:
         """Return the memory of a lying provider, the same for all its leases."""
@@ -95,6 +104,7 @@ class VirtualPool:
         self._bench = bench
         self.spending = spending
         self._ready: asyncio.Queue[VirtualLease] = asyncio.Queue()
+        self._leases: list[VirtualLease] = []
         self._opened = 0
 
     @property
@@ -121,11 +131,19 @@ class VirtualPool:
             wallet=provider.wallet,
         )
         liar = self._market.liar(provider)
-        self._ready.put_nowait(VirtualLease(self, provider, info, liar))
+        lease = VirtualLease(self, provider, info, liar)
+        self._leases.append(lease)
+        self._ready.put_nowait(lease)
 
-    def ended(self, provider: VirtualProvider, *, avoid: bool, failure: FailureKind) -> None:
+    def ended(self, lease: VirtualLease, *, avoid: bool, failure: FailureKind) -> None:
         """Fill the place of a provider whose lease has ended."""
-        self.open(self._bench.instead_of(provider, avoid=avoid, failure=failure))
+        self._leases.remove(lease)
+        self.open(self._bench.instead_of(lease.provider, avoid=avoid, failure=failure))
+
+    def ban(self, voice: str, reason: str) -> None:
+        """End all leases of a voice for good."""
+        for lease in [one for one in self._leases if one.info.voice == voice]:
+            lease.release(reason, avoid=True, failure="faked_work")
 
     async def work(self, job: Job, liar: Liar | None) -> Mapping[str, str]:
         """Have a job done, honestly or not; the SHA-256 of what came of it."""
@@ -171,7 +189,7 @@ class VirtualLease:
     ) -> None:
         """Stand for `provider` in `pool`; it lies as `liar` does, if there is one."""
         self.pool = pool
-        self._provider = provider
+        self.provider = provider
         self.info = info
         self._liar = liar
         self._is_over = False
@@ -189,7 +207,7 @@ class VirtualLease:
         """End the lease; who comes next is the bench's affair."""
         if not self._is_over:
             self._is_over = True
-            self.pool.ended(self._provider, avoid=avoid, failure=failure)
+            self.pool.ended(self, avoid=avoid, failure=failure)
 
 
 def _model(order: TrainOrder, job: Job) -> Tensors:

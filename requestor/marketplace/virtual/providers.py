@@ -64,7 +64,7 @@ class Bench:
             return provider
         strikes = self._strikes.get(provider.voice, 0) + 1
         self._strikes[provider.voice] = strikes
-        is_out = strikes >= STRIKES or str(failure) == "fraud"
+        is_out = strikes >= STRIKES or failure == "faked_work"
         if not is_out or self._used >= len(self.spares):
             return provider
         self._used += 1
