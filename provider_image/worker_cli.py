@@ -39,6 +39,18 @@ order needs it.
 All files lie in the current directory. Exit codes: 0 done, 1 the worker does not start,
 2 usage, 3 the order was refused or failed, 4 no worker is running."""
 _LOG_TAIL_BYTES = 2000
+_ARITHMETIC = (
+    *("ATEN_", "MKL_", "ONEDNN_", "DNNL_", "NPY_", "OPENBLAS_", "OMP_", "KMP_", "GOMP_"),
+    *("NUMEXPR_", "TORCH_", "GLIBC_TUNABLES", "PYTHONHASHSEED"),
+)
+_AVX2 = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    # NumPy's own names of what lies above; those that a processor has not are passed over
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+}
+"""Holds torch's own kernels, its convolutions, and NumPy's matrices and functions to AVX2."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,13 +85,15 @@ def _are_options(given: Sequence[str], flags: Sequence[str]) -> bool:
 
 
 def worker_environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """The worker's environment variables: one thread, no display, portable arithmetic.
+    """The worker's environment variables: the determinism profile (FORMAT.md, section 11).
 
-    MKL's compatible branch and ATen's AVX2 kernels give the same bits on all machines that have
-    AVX2; the newest instructions would not.
+    One thread, no display, and the instructions of AVX2 machines on all that have them: newer ones
+    would give other bits. What is inherited and could change arithmetic is left out.
     """
-    one_thread = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")
-    environment = dict(inherited) | {f"{name}_NUM_THREADS": "1" for name in one_thread}
+    environment = {
+        name: value for name, value in inherited.items() if not name.startswith(_ARITHMETIC)
+    }
+    environment |= {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
     environment |= {
         "MKL_CBWR": "COMPATIBLE",
         "PYTHONHASHSEED": "0",
@@ -88,9 +102,7 @@ def worker_environment(inherited: Mapping[str, str]) -> dict[str, str]:
         "SDL_AUDIODRIVER": "dummy",
         "PYGAME_HIDE_SUPPORT_PROMPT": "1",
     }
-    if _has_avx2():
-        environment["ATEN_CPU_CAPABILITY"] = "avx2"
-    return environment
+    return environment | (_AVX2 if _has_avx2() else {"ATEN_CPU_CAPABILITY": "default"})
 
 
 def _start(options: Sequence[str]) -> int:

@@ -13,7 +13,10 @@ from requestor.reporting.figures import draw_rounds
 
 def test_the_same_data_give_the_same_drawing(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    data = {"default": {"none": 6.0, "zero": 7.0}, "mean": {"none": 6.0, "zero": None}}
+    data: dict[str, dict[str, float | None]] = {
+        "default": {"none": 6.0, "zero": 7.0},
+        "mean": {"none": 6.0, "zero": None},
+    }
     for name in ("a.svg", "b.svg"):
         draw_rounds(tmp_path / name, data, title="Title", most_rounds=12)
     drawn = (tmp_path / "a.svg").read_text()
