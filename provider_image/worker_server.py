@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from provider_image.wire import LearnerName
 
 _REQUEST_LIMIT_BYTES = 4096
+_NEW_SOCKET = f".{SOCKET_NAME}.new"
 _ERROR_LETTERS = 2000
 _REQUEST_TIMEOUT_SECONDS = 10.0
 _ORDER_NAME = re.compile(r"\A[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\Z")
@@ -184,11 +185,13 @@ def _take_lock() -> int | None:
 
 
 def _listening_socket() -> socket.socket:
+    """Listen; the socket has its name only when it can be connected to."""
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(SOCKET_NAME)
+        os.unlink(_NEW_SOCKET)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(SOCKET_NAME)
+    listener.bind(_NEW_SOCKET)
     listener.listen(16)
+    os.replace(_NEW_SOCKET, SOCKET_NAME)
     return listener
 
 

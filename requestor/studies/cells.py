@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from requestor.attacks.catalogue import Attack
-from requestor.errors import DerlError
 from requestor.marketplace.choice.history import ProviderHistory
 from requestor.marketplace.money.ledger import Ledger
 from requestor.marketplace.virtual.market import VirtualMarketplace, Workshop
@@ -106,7 +105,11 @@ def _camp(name: str) -> str:
 async def run_cell(
     cell: Cell, settings: RunSettings, people: Crowd, workshop: Workshop, folder: Path
 ) -> CellResult:
-    """Run the cell in `folder`, which is emptied before and removed afterwards."""
+    """Run the cell in `folder`, which is emptied before and removed afterwards.
+
+    Raises:
+        DerlError: it could not begin, which is no result.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     directory = RunDirectory(folder)
@@ -132,8 +135,6 @@ async def run_cell(
         summary = await run.execute()
         outcome = summary.outcome if summary.error is None else f"failed: {summary.error.message}"
         reached = summary.rounds if summary.outcome == "target_reached" else None
-    except DerlError as error:
-        outcome, reached = f"failed: {error.message}", None
     finally:
         ledger.close()
         shutil.rmtree(folder, ignore_errors=True)

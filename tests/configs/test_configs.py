@@ -12,6 +12,7 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 def test_there_are_configs() -> None:
     assert {path.name for path in CONFIGS} >= {
+        "byzantine.yaml",
         "cartpole.yaml",
         "cartpole_dqn.yaml",
         "pendulum_sac.yaml",
