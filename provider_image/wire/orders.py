@@ -154,7 +154,7 @@ class TrainOrder(_Order, frozen=True, kw_only=True, tag="train"):
         if has_state != (self.client_state_output is not None):
             raise ValueError(
                 "client_state_output must be given exactly when rules.optimizer or rules.replay "
-                "is 'kept', or compression has feedback"
+                "is 'kept', rules.drift is 'scaffold', or compression has feedback"
             )
         if self.client_state is not None and not has_state:
             raise ValueError("client_state is given, but no rule says 'kept'")
