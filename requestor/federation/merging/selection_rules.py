@@ -101,12 +101,12 @@ class MinimumDiameterAverage:
 def least_diameter(distances: Float64, left_out: int) -> tuple[int, ...]:
     """Return the rows that stay when `left_out` go so that the rest has the least diameter.
 
-    distances: `float64[N, N]`. Of sets with equal diameters the first in the order of the rows
-    that were looked at; see `MinimumDiameterAverage` for when it is exact.
+    distances: `float64[N, N]`. Of sets with equal diameters that with the least sum of distances,
+    of those the one with the lower rows; see `MinimumDiameterAverage` for when it is exact.
     """
     if 2**left_out > MOST_BRANCHES:
         return _smallest_ball(distances, left_out)
-    best: tuple[float, tuple[int, ...]] | None = None
+    best: tuple[float, float, tuple[int, ...]] | None = None
     seen: set[frozenset[int]] = set()
     waiting: list[frozenset[int]] = [frozenset()]
     for gone in waiting:
@@ -114,7 +114,8 @@ def least_diameter(distances: Float64, left_out: int) -> tuple[int, ...]:
         among = distances[np.ix_(stay, stay)]
         first, second = np.unravel_index(int(np.argmax(among)), among.shape)
         if len(gone) == left_out:
-            found = (float(among[first, second]), stay)
+            inside = float(np.sort(among, axis=None).cumsum()[-1])
+            found = (float(among[first, second]), inside, stay)
             best = found if best is None else min(best, found)
             continue
         pair = (stay[first], stay[second]) if first != second else stay[-1:]
@@ -124,7 +125,7 @@ def least_diameter(distances: Float64, left_out: int) -> tuple[int, ...]:
                 seen.add(branch)
                 waiting.append(branch)
     assert best is not None
-    return best[1]
+    return best[2]
 
 
 def _smallest_ball(distances: Float64, left_out: int) -> tuple[int, ...]:
