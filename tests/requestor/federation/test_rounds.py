@@ -11,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provider_image.wire import Tensors
+from requestor.federation.merging.centre_rules import CenteredClipping
+from requestor.federation.merging.coordinate_rules import TrimmedMean
 from requestor.federation.merging.merger import Merger
-from requestor.federation.merging.server_optimizers import Sgd
+from requestor.federation.merging.selection_rules import Krum, MultiKrum
+from requestor.federation.merging.server_optimizers import Momentum, Sgd
 from requestor.federation.rounds import (
     ClientUpdate,
     FederationSettings,
@@ -23,6 +26,7 @@ from requestor.federation.rounds import (
     close_round,
     plan_round,
 )
+from requestor.federation.voices import VoicePlan
 
 SETTINGS = FederationSettings(run_seed=5, rounds=10, clients=4, local_steps=100, quorum=3)
 OBSERVED = 3
@@ -206,3 +210,99 @@ def test_an_update_of_another_round_is_refused() -> None:
     updates = [update(item) for item in plan_round(SETTINGS, 1).items]
     with pytest.raises(ValueError, match="not of round 2"):
         close(plan_round(SETTINGS, 2), updates)
+
+
+# --- what else is in a model, and what is kept for the next round ---------------------------------
+
+
+def whole_model() -> dict[str, np.ndarray]:
+    return {
+        "policy/w": np.array([1.0], np.float32),
+        "optimizer/v": np.array([2.0], np.float32),
+        "control/w": np.array([3.0], np.float32),
+    }
+
+
+def answers(plan: RoundPlan, changes: list[float], voices: str = "") -> list[ClientUpdate]:
+    names = whole_model()
+    return [
+        ClientUpdate(
+            item,
+            {name: np.array([change], np.float32) for name in names},
+            voices[place] if voices else "",
+        )
+        for place, (item, change) in enumerate(zip(plan.items, changes, strict=False))
+    ]
+
+
+def test_the_server_s_rate_is_for_what_is_learned_alone() -> None:
+    plan = plan_round(SETTINGS, 0)
+    updates = answers(plan, [0.5, 1.0, 1.5])
+    candidate = close_round(plan, whole_model(), updates, Merger(optimizer=Sgd(4.0))).candidate
+    assert candidate["policy/w"].tolist() == [5.0]
+    assert candidate["optimizer/v"].tolist() == [3.0]
+    assert candidate["control/w"].tolist() == [3.75]  # three of four clients took part
+
+
+def test_momentum_goes_on_from_the_state() -> None:
+    plan = plan_round(SETTINGS, 0)
+    merger = Merger(optimizer=Momentum(1.0, 0.5))
+    first = close_round(plan, whole_model(), answers(plan, [1, 1, 1, 1]), merger)
+    assert first.candidate["policy/w"].tolist() == [2.0]
+    second = close_round(
+        plan, first.candidate, answers(plan, [1, 1, 1, 1]), merger, state=first.state
+    )
+    # m = 0.5 * 1 + 1
+    assert second.candidate["policy/w"].tolist() == [3.5]
+
+
+def test_the_last_round_s_centre_is_kept_for_each_part() -> None:
+    plan = plan_round(SETTINGS, 0)
+    merger = Merger(CenteredClipping())
+    outcome = close_round(plan, whole_model(), answers(plan, [1, 1, 1, 1]), merger)
+    names = {"rule/learned/centre", "rule/moments/centre", "rule/control/centre"}
+    assert set(outcome.state) == names
+
+
+LIARS = replace(SETTINGS, clients=7, quorum=5, voices=VoicePlan(2, 1, 2))
+
+
+def test_liars_are_left_out_and_named() -> None:
+    plan = plan_round(LIARS, 0)
+    updates = answers(plan, [0.9, 1.0, 100.0, 1.1, 1.0, 1.0, -100.0])
+    outcome = close_round(plan, whole_model(), updates, Merger(MultiKrum()))
+    np.testing.assert_allclose(outcome.candidate["policy/w"], [2.0], rtol=1e-6)
+    assert outcome.merged_clients == tuple(range(7))
+    assert outcome.left_out == (2, 6)
+
+
+def test_a_rejected_update_counts_as_a_bad_one() -> None:
+    """Krum bears two of seven; of six it bears one, so one of the two must have been rejected."""
+    plan = plan_round(LIARS, 0)
+    updates = answers(plan, [1.0] * 6)
+    assert close_round(plan, whole_model(), updates, Merger(Krum()), rejected=1).state == {}
+    with pytest.raises(
+        QuorumMissed, match="bears 2 bad updates among 7 and more, not among 6"
+    ):
+        close_round(plan, whole_model(), updates, Merger(Krum()))
+
+
+def test_pooled_voices_are_counted_once_each() -> None:
+    plan = plan_round(replace(LIARS, voices=VoicePlan(1, 4, 4)), 0)
+    updates = answers(plan, [9.0, 9.0, 9.0, 9.0, 1.0, 1.0, 1.5], "xxxxabb")
+    with pytest.raises(QuorumMissed):
+        close_round(plan, whole_model(), updates, Merger(TrimmedMean()))
+    outcome = close_round(plan, whole_model(), updates, Merger(TrimmedMean(), voices="pooled"))
+    # voices: x 9, a 1, b 1.25; the middle one
+    assert outcome.candidate["policy/w"].tolist() == [2.25]
+
+
+def test_liars_do_not_move_the_normaliser_far() -> None:
+    plan = plan_round(replace(SETTINGS, clients=5, voices=VoicePlan(1, 1, 1)), 0)
+    updates = [update(item) for item in plan.items]
+    lie = {"moments/observation/mean": np.full(OBSERVED, 1e90)}
+    updates[1] = replace(updates[1], tensors={**updates[1].tensors, **lie})
+    candidate = close_round(plan, model(), updates, Merger(TrimmedMean())).candidate
+    assert np.abs(candidate["normalizer/observation/mean"]).max() < 20
+    assert (candidate["normalizer/observation/var"] > 0).all()
+    assert float(candidate["normalizer/observation/count"]) == 10 + 500

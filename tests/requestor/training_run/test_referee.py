@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -129,11 +130,23 @@ class Court:
         )
         self.checkpoint = asyncio.run(self.referee.first_checkpoint())
 
-    def decide(self, weight: float, done: int) -> Checkpoint:
-        """Let a candidate of one weight be decided on after `done` rounds."""
-        candidate = Candidate(done, 100 * done, tensors(weight))
+    def decide(self, weight: float, done: int, momentum: float | None = None) -> Checkpoint:
+        """Let a candidate of one weight be decided on after `done` rounds.
+
+        `momentum` is the server's after its merge.
+        """
+        state = {} if momentum is None else {"optimizer/momentum": np.array([momentum])}
+        candidate = Candidate(done, 100 * done, tensors(weight), state)
         self.checkpoint = asyncio.run(self.referee.decide(self.checkpoint, candidate))
         return self.checkpoint
+
+    @property
+    def momentum(self) -> float | None:
+        """What the next merge starts from."""
+        file = self.checkpoint.merge_state
+        if file is None:
+            return None
+        return float(self.store.load(file).tensors["optimizer/momentum"][0])
 
     @property
     def weight(self) -> float:
@@ -246,3 +259,40 @@ def test_a_model_that_cannot_be_made_is_told_before_anything_is_rented(tmp_path:
     court.notes.failure = LocalOrderFailed("no such environment: E")
     with pytest.raises(PreflightError, match="no such environment: E"):
         asyncio.run(court.referee.first_checkpoint())
+
+
+def test_the_merge_s_state_goes_on_with_the_model(tmp_path: Path) -> None:
+    court = Court(tmp_path)
+    assert court.momentum is None
+    court.decide(1.0, 1, momentum=0.5)
+    assert court.momentum == 0.5
+    court.store.write(court.checkpoint)
+    assert court.store.latest() == court.checkpoint  # with its file, which is not pruned
+    assert court.momentum == 0.5
+
+
+def test_a_rolled_back_model_takes_its_momentum_with_it(tmp_path: Path) -> None:
+    court = Court(tmp_path, every_rounds=2)
+    court.decide(1.0, 1, momentum=0.25)
+    court.decide(2.0, 2, momentum=0.5)  # judged, and published
+    court.decide(3.0, 3, momentum=0.75)  # not judged
+    assert (court.weight, court.momentum) == (3.0, 0.75)
+    court.decide(-9.0, 4, momentum=1.0)  # judged, and worse than at 2
+    assert (court.weight, court.momentum) == (2.0, 0.5)
+
+
+def test_a_momentum_beyond_all_bounds_is_rolled_back(tmp_path: Path) -> None:
+    court = Court(tmp_path)
+    court.decide(1.0, 1, momentum=0.5)
+    court.decide(2.0, 2, momentum=float("inf"))
+    assert (court.weight, court.momentum) == (1.0, 0.5)
+
+
+def test_a_checkpoint_of_before_there_was_a_merge_state_is_read(tmp_path: Path) -> None:
+    court = Court(tmp_path)
+    court.store.write(court.checkpoint)
+    path = tmp_path / "round-00000.json"
+    record = json.loads(path.read_text())
+    del record["merge_state"], record["judged_merge_state"]
+    path.write_text(json.dumps(record))
+    assert court.store.latest() == court.checkpoint
