@@ -28,20 +28,30 @@ def percent(chance: float) -> str:
     return "100 %" if chance >= 1.0 else f"{min(100 * chance, 99.9):.3g} %"
 
 
+def percents(chances: Sequence[float]) -> str:
+    """Return chances side by side: `24.3/97/100 %`."""
+    return f"{'/'.join(percent(chance).removesuffix(' %') for chance in chances)} %"
+
+
 def caught_sentence(chances: Sequence[float]) -> str:
     """Say what audits were worth against cheats who fake a share of their items."""
     shares = "/".join(f"{100 * share:g}" for share in SHARES)
-    return (
-        f"a cheat who fakes {shares} % of its items would have been caught with "
-        f"{'/'.join(percent(chance).removesuffix(' %') for chance in chances)} %"
-    )
+    return f"who fakes {shares} % of all items would have been caught with {percents(chances)}"
+
+
+def was_audited(history: History) -> bool:
+    """Tell whether any work could have been drawn at all."""
+    return any(overall(history.rounds))
 
 
 def draw_voices(history: History, glyphs: Glyphs) -> RenderableType:
-    """Return the table of voices, and what the audits were worth."""
+    """Return the table of voices, and what the audits were worth.
+
+    The last column: the chance that a cheat would have been caught who fakes so much of its items.
+    """
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     titles = ["provider", "items", "audited", "verified", "refused"]
-    titles += [f"caught at {100 * share:g} %" for share in SHARES]
+    titles.append(f"caught at {'/'.join(f'{100 * share:g}' for share in SHARES)} %")
     for title in titles:
         side = "left" if title == "provider" else "right"
         table.add_column(title, justify=side, no_wrap=True)  # type: ignore[arg-type]
@@ -59,12 +69,12 @@ def _voice_cells(voice: VoiceRecord, glyphs: Glyphs) -> list[Text]:
     name = ", ".join(voice.names) or voice.voice
     bad = "red" if voice.faked else ("yellow" if voice.refused else "dim")
     return [
-        Text(glyphs.text(one_line(name))[:40]),
+        Text(glyphs.text(one_line(name, 24))),
         Text(count_text(voice.items)),
         Text(count_text(voice.audited)),
         Text(count_text(voice.verified)),
         Text(count_text(voice.refused), style=bad),
-        *(Text(percent(chance), style="dim") for chance in voice.caught),
+        Text(percents(voice.caught), style="dim"),
     ]
 
 

@@ -15,6 +15,7 @@ from requestor.reporting.model_files import ModelFiles
 from requestor.reporting.provider_view import ProviderView
 from requestor.reporting.run_view import RunView
 from requestor.reporting.wording import one_line, provider_label
+from requestor.trust.provenance import History
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Summary:
     owed_glm: invoices that are right and stay unpaid, because the budget does not carry them.
     untrained_return: what the model scored before training; None if that was never measured.
     glm_per_return_point: the cost of a point of mean return gained; None if none was.
+    work: whose work was merged, and what is known of it; None where no records were kept.
     """
 
     run_id: str
@@ -79,6 +81,7 @@ class Summary:
     providers: tuple[ProviderAccount, ...]
     files: ModelFiles
     quote: QuoteOutcome | None = None
+    work: History | None = None
 
 
 def summarize_run(
@@ -87,6 +90,7 @@ def summarize_run(
     files: ModelFiles,
     run_name: str,
     quote: StoredQuote | None = None,
+    work: History | None = None,
 ) -> Summary:
     """Return the account of a run from its events and its ledger (what was really accepted).
 
@@ -128,6 +132,7 @@ def summarize_run(
         providers=_accounts(view, ledger),
         files=files,
         quote=outcome_of(quote, view.rounds_done, cost, view.elapsed_seconds()),
+        work=work,
     )
 
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from requestor.reporting.audit_view import voices_json
 from requestor.reporting.closing_account import ProviderAccount, Summary
 from requestor.reporting.quote_view import outcome_record
 
@@ -45,6 +46,7 @@ def summary_record(summary: Summary) -> dict[str, Any]:
         "untrained_return": _number(summary.untrained_return),
         "quote": None if summary.quote is None else outcome_record(summary.quote),
         "owed_glm": _amount(summary.owed_glm),
+        "audits": None if summary.work is None else voices_json(summary.work),
         "providers": [_provider_record(account) for account in summary.providers],
         "model": _path(files.model),
         "best_model": _path(files.best_model),

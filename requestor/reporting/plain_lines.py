@@ -110,6 +110,14 @@ def describe_trouble(view: RunView, event: Event) -> str | None:
             where = f"round {event.round + 1}, client {event.client}"
             name = view.label(view.provider_of(event.lease))
             return f"result refused: {name}: {where}: {one_line(event.reason)}"
+        case events.ProviderConvicted():
+            where = f"round {event.round + 1}, client {event.client}"
+            bills = "; its bills are refused" if event.bills_refused else ""
+            name, reason = one_line(event.provider_name), one_line(event.reason)
+            return f"faked work: {name}: {where}: {reason}; it is banned{bills}"
+        case events.WorkAudited(outcome="undecided"):
+            where = f"round {event.round + 1}, client {event.client}"
+            return f"audit undecided: {one_line(event.provider_name)}: {where}: {event.reason}"
         case events.LeaseEnded(reason=reason) if reason not in BENIGN_ENDS:
             provider = view.provider_of(event.lease)
             text = one_line(reason)

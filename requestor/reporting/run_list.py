@@ -27,7 +27,9 @@ from requestor.reporting.printing import print_trimmed, room
 from requestor.reporting.run_view import RunView
 from requestor.reporting.summary import print_summary
 from requestor.reporting.wording import clock_text, count_text, glm_text, return_text
+from requestor.training_run.auditing.provenance_log import ProvenanceFolder
 from requestor.training_run.run_directory import RunDirectory
+from requestor.trust.provenance import History, ProvenanceError, summarise
 
 GAP = 2
 LEFT_ALIGNED = ("run", "state", "started")
@@ -89,8 +91,17 @@ def read_status(directory: RunDirectory) -> RunStatus:
     view = RunView.replay(read_events(directory.events))
     ledger = read_ledger(directory.ledger)
     quote = find_quote(directory.quote)
-    summary = summarize_run(view, ledger, model_files(directory), directory.name, quote)
+    files, work = model_files(directory), _work(directory)
+    summary = summarize_run(view, ledger, files, directory.name, quote, work)
     return RunStatus(directory.name, _short(directory.path), _state(directory, view), view, summary)
+
+
+def _work(directory: RunDirectory) -> History | None:
+    try:
+        records = ProvenanceFolder(directory.provenance).read()
+        return summarise(records) if records else None
+    except (ProvenanceError, OSError):  # `derl-request audit` tells what is wrong with it
+        return None
 
 
 def _state(directory: RunDirectory, view: RunView) -> str:

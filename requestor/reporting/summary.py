@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from requestor.reporting.audit_view import draw_voices, was_audited
 from requestor.reporting.closing_account import ProviderAccount, Summary
 from requestor.reporting.frame import WIDE_COLUMNS
 from requestor.reporting.glyphs import Glyphs, glyphs_for
@@ -92,6 +93,8 @@ def draw_summary(summary: Summary, glyphs: Glyphs, width: int) -> RenderableType
     parts += [Text(""), facts, Text("")]
     if summary.providers:
         parts += [_providers(summary, glyphs, width), Text("")]
+    if summary.work is not None and was_audited(summary.work):
+        parts += [draw_voices(summary.work, glyphs), Text("")]
     return Padding(Group(*parts, *models), (1, 1, 0, 1))
 
 

@@ -259,12 +259,15 @@ class Auditor:
         finding = self._tools.findings.of_delivery(delivery)
         if finding is None:  # a copy that never counted
             finding = self._drawn(delivery, source.voice)
+        if finding.standing == "faked":
+            return
+        is_news = source.voice not in self._convicted
         self._convicted[source.voice] = verdict.reason
         self._write(replace(finding, standing="faked", reason=verdict.reason))
-        who = Who(source.provider_id, source.provider_name, source.wallet)
-        self._doors.sanctions.convict(
-            who, f"faked work: {verdict.reason}", refuse_bills=self._options.refuse_bills
-        )
+        if is_news:
+            who = Who(source.provider_id, source.provider_name, source.wallet)
+            refuse_bills = self._options.refuse_bills
+            self._doors.sanctions.convict(who, verdict.reason, refuse_bills=refuse_bills)
         self._emit(
             events.ProviderConvicted(
                 round=item.round,

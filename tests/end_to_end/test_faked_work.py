@@ -1,0 +1,122 @@
+"""A provider that lies about its work: convicted, banned, not paid, and without any effect."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.end_to_end.conftest import Reference, RunFolder, Workbench
+
+pytestmark = pytest.mark.timeout(300)
+
+Settled = Callable[[Decimal, dict[str, Any]], None]
+
+ATTACK = "reward_flip"
+LYING_FLEET = f"""
+providers:
+  - name: larch
+    price: {{start_glm: 0.001, cpu_hour_glm: 0.05}}
+    programs: {{derl-worker: "{sys.executable} -m requestor.attacks.lying_worker --attack {ATTACK}"}}
+  - name: beech
+    price: {{start_glm: 0.001, cpu_hour_glm: 0.15}}
+"""
+LIAR, HONEST = "larch", "beech"
+
+
+def invoices_of(run: RunFolder, name: str) -> list[dict[str, Any]]:
+    agreements = {
+        one["id"] for one in run.books["agreements"] if one["provider"] == name
+    }
+    return [one for one in run.books["invoices"] if one["agreement_id"] in agreements]
+
+
+def test_a_liar_is_convicted_banned_and_not_paid_and_changes_nothing(
+    bench: Workbench, reference: Reference, settled: Settled
+) -> None:
+    fleet = bench.write("lying.yaml", LYING_FLEET)
+    run = bench.train("golem.providers=2", f"golem.fleet={fleet}")
+    assert run.weights == reference.run.weights
+    (convicted,) = {event["provider_name"] for event in run.events("provider_convicted")}
+    assert convicted == LIAR
+    settled(run.spent_glm, run.books)
+    refused = [entry for entry in run.lines("ledger.jsonl") if entry["kind"] == "work_refused"]
+    assert refused and "two independent executions" in refused[0]["reason"]
+    assert_paid(run)
+    history = json.loads((bench.runs / "providers.json").read_text())
+    faults = {record["name"]: set(record["faults"]) for record in history.values()}
+    assert faults[LIAR] == {"faked_work"} and not faults[HONEST]
+    case = min(path.parent for path in run.path.glob("evidence/*/verdict.json"))
+    verdict = json.loads((case / "verdict.json").read_text())
+    assert verdict["first_wrong_link"] == 1  # with flipped rewards the first update is wrong
+    assert {"order.json", "delivered.safetensors", "verdict.json"} <= {
+        path.name for path in case.iterdir()
+    }
+    bench.assert_no_process_left()
+    assert_audit_agrees(bench)
+
+
+def assert_paid(run: RunFolder) -> None:
+    statuses = {
+        name: {one["state"] for one in invoices_of(run, name)} for name in (LIAR, HONEST)
+    }
+    assert statuses[HONEST] <= {"ACCEPTED", "SETTLED"} and statuses[HONEST]
+    assert not statuses[LIAR] & {"ACCEPTED", "SETTLED"}
+
+
+def assert_audit_agrees(bench: Workbench) -> None:
+    """The run can be verified afterwards, merges and all."""
+    done = bench.derl("audit", "--all", "--json")
+    assert done.code == 0, done.text
+    assert done.document["is_sound"]
+    assert {check["outcome"] for check in done.document["checks"]} == {"verified"}
+    assert sum(check["client"] is None for check in done.document["checks"]) == 3
+
+
+def test_an_honest_run_is_verified_and_a_changed_one_is_not(
+    bench: Workbench, reference: Reference
+) -> None:
+    path = reference.run.path
+    assert not reference.run.events("provider_convicted")
+    done = bench.derl("audit", path, "--items", "3", "--seed", "1", "--json")
+    assert done.code == 0, done.text
+    assert [check["outcome"] for check in done.document["checks"]] == ["verified"] * 3
+    chain = path / "provenance" / "chain.jsonl"
+    whole = chain.read_bytes()
+    try:
+        chain.write_bytes(whole.replace(b'"decision":"published"', b'"decision":"kept"', 1))
+        changed = bench.derl("audit", path, "--items", "0")
+        assert changed.code == 6
+        assert "does not follow" in changed.text
+    finally:
+        chain.write_bytes(whole)
+
+
+def test_kill_9_in_the_middle_of_an_audit(
+    bench: Workbench, reference: Reference, settled: Settled
+) -> None:
+    fleet = bench.write("lying.yaml", LYING_FLEET)
+    process = bench.start("run", bench.config, "golem.providers=2", f"golem.fleet={fleet}")
+    # drawn, and not found to be anything yet
+    bench.follow(
+        process, "audits.jsonl", lambda lines: any(one["standing"] == "pending" for one in lines)
+    )
+    bench.kill(process)
+    done = bench.derl("resume", "last")
+    assert done.code == 0, done.text
+    run = bench.run
+    assert run.weights == reference.run.weights
+    settled(run.spent_glm, run.books)
+    assert not [one for one in last_findings(run) if one["standing"] == "pending"]
+    assert_paid(run)
+    bench.assert_no_process_left()
+
+
+def last_findings(run: RunFolder) -> list[dict[str, Any]]:
+    found = {(one["order_sha256"], one["result_sha256"]): one for one in run.lines("audits.jsonl")}
+    return list(found.values())

@@ -1,0 +1,353 @@
+"""The auditor: who is drawn, what a verdict leads to, and what survives a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import stat
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from provider_image.wire import (
+    EnvironmentSpec,
+    FileRef,
+    LearnerSpec,
+    StateRules,
+    TensorSpec,
+    tensors_digest,
+)
+from requestor.evaluation.local_worker import LocalOrderFailed
+from requestor.federation.rounds import ClientUpdate, RoundPlan, WorkItem
+from requestor.marketplace.choice.history import Who
+from requestor.training_run import events
+from requestor.training_run.auditing.auditor import AuditDoors, Auditor, AuditTools
+from requestor.training_run.auditing.evidence import EvidenceFolder
+from requestor.training_run.auditing.findings import Finding, Findings, audit_key
+from requestor.training_run.auditing.options import AuditOptions
+from requestor.training_run.auditing.replaying import Replayed, Work
+from requestor.training_run.open_round import Delivery, Source
+from requestor.training_run.order_desk import RoundFiles
+from requestor.trust.audit_draw import AuditCoin
+from requestor.trust.audit_rates import AuditRates
+from requestor.trust.disputes import Account, Replay
+
+pytestmark = pytest.mark.asyncio
+
+KEY = bytes(range(32))
+SPECS = {"policy/w": TensorSpec("float32", (2,))}
+TRUTH = {"policy/w": np.array([1.0, 2.0], dtype=np.float32)}
+LIE = {"policy/w": np.array([1.0, 3.0], dtype=np.float32)}
+TRUE_LINKS, FALSE_LINKS = ("a" * 64, "b" * 64), ("a" * 64, "f" * 64)
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def item(client: int, round_index: int = 0) -> WorkItem:
+    return WorkItem(round_index, client, client, 64, 0, 640)
+
+
+def delivery(client: int, name: str, *, lies: bool = False, round_index: int = 0) -> Delivery:
+    tensors = LIE if lies else TRUTH
+    return Delivery(
+        ClientUpdate(item(client, round_index), tensors, f"0x{name}"),
+        {},
+        order_sha256=sha(f"order {round_index} {client}"),
+        result_sha256=tensors_digest(tensors),
+        links=FALSE_LINKS if lies else TRUE_LINKS,
+        source=Source(f"lease {name}", f"0x{name}", name, f"agreement {name}", None, 1.0),
+    )
+
+
+@dataclass
+class Replays:
+    """This machine: right unless it is told otherwise."""
+
+    said: list[Replayed | Exception] = field(default_factory=list)
+    asked: list[tuple[Replay, bool]] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+
+    async def replay(self, work: Work, replay: Replay, *, is_fresh: bool = False) -> Replayed:
+        self.asked.append((replay, is_fresh))
+        if self.gate is not None:
+            await self.gate.wait()
+        said = self.said.pop(0) if self.said else right(replay.last)
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+
+def right(last: int | None = None) -> Replayed:
+    digest = tensors_digest(TRUTH) if last is None else ""
+    return Replayed(Account(None, TRUE_LINKS[:last], digest), TRUTH, {})
+
+
+def wrong() -> Replayed:
+    return Replayed(Account(None, FALSE_LINKS, tensors_digest(LIE)), LIE, {})
+
+
+@dataclass
+class Memory:
+    """What is remembered of voices."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def verified(self, voice: str) -> int:
+        return self.counts[voice]
+
+    def audited(self, who: Who) -> None:
+        self.counts[who.voice] += 1
+
+
+@dataclass
+class Court:
+    """Where convictions end."""
+
+    sentences: list[tuple[str, bool]] = field(default_factory=list)
+
+    def convict(self, who: Who, reason: str, *, refuse_bills: bool) -> None:
+        self.sentences.append((who.voice, refuse_bills))
+
+
+@dataclass
+class Bench:
+    """An auditor with everything around it."""
+
+    folder: Path
+    options: AuditOptions = field(default_factory=lambda: AuditOptions(rates=AuditRates(1.0, 0.0)))
+    has_equal_bits: bool = True
+    replays: Replays = field(default_factory=Replays)
+    memory: Memory = field(default_factory=Memory)
+    court: Court = field(default_factory=Court)
+    told: list[events.Event] = field(default_factory=list)
+    became_known: list[Finding] = field(default_factory=list)
+
+    def auditor(self, round_index: int = 0) -> Auditor:
+        """Start the process that audits, with what an earlier one has left."""
+        self.findings = Findings(self.folder / "audits.jsonl")
+        self.findings.abandon(round_index)
+        tools = AuditTools(
+            AuditCoin(KEY),
+            self.findings,
+            self.replays,
+            EvidenceFolder(self.folder / "evidence"),
+            lambda _: self.has_equal_bits,
+        )
+        auditor = Auditor(
+            tools,
+            AuditDoors(self.memory, self.court),
+            self.options,
+            emit=self.told.append,
+            clock=lambda: 0.0,
+            on_finding=self.became_known.append,
+        )
+        auditor.begin(self.plan(round_index), self.files())
+        return auditor
+
+    def plan(self, round_index: int = 0) -> RoundPlan:
+        return RoundPlan(round_index, tuple(item(c, round_index) for c in range(4)), quorum=4)
+
+    def files(self) -> RoundFiles:
+        model = self.folder / "model"
+        model.write_bytes(b"model")
+        inbox = self.folder / "inbox"
+        inbox.mkdir(exist_ok=True)
+        return RoundFiles(
+            run_id="run",
+            environment=EnvironmentSpec(id="CartPole-v1"),
+            learner=LearnerSpec(algorithm="ppo", learner="native", hyperparameters={}),
+            rules=StateRules(),
+            model=FileRef("model", sha("model"), 5),
+            model_path=model,
+            model_specs=SPECS,
+            client_states={},
+            inbox=inbox,
+            order_timeout_seconds=1.0,
+        )
+
+    async def reviewed(self, auditor: Auditor, deliveries: Sequence[Delivery]) -> list[int]:
+        """Have a round noted and reviewed; return the clients whose work is objected to."""
+        for one in deliveries:
+            auditor.note(one)
+        objections = await auditor.review(self.plan(), deliveries)
+        assert all(one.kind == "fraud" for one in objections)
+        return [one.delivery.update.item.client for one in objections]
+
+    def standing(self, one: Delivery) -> str:
+        finding = self.findings.of_delivery(one)
+        return finding.standing if finding is not None else "not known"
+
+    def chances(self, deliveries: Sequence[Delivery]) -> list[float]:
+        found = (self.findings.of_delivery(one) for one in deliveries)
+        return [one.chance for one in found if one is not None]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+async def test_an_honest_provider_is_verified_and_its_rate_falls_at_once(bench: Bench) -> None:
+    auditor = bench.auditor()
+    work = [delivery(client, "willow") for client in range(3)]
+    assert await bench.reviewed(auditor, work) == []
+    # the first for sure; while it is under audit the second already counts it
+    assert bench.chances(work)[:2] == [1.0, 1 / 8]
+    assert bench.standing(work[0]) == "verified"
+    assert bench.memory.counts["0xwillow"] == len(bench.replays.asked)
+    assert bench.court.sentences == []
+    await auditor.close()
+
+
+async def test_a_liar_is_convicted_by_a_second_execution_up_to_the_first_wrong_link(
+    bench: Bench,
+) -> None:
+    bench.memory.counts["0xlarch"] = 0
+    auditor = bench.auditor()
+    fake, other, good = delivery(0, "larch", lies=True), delivery(1, "larch"), delivery(2, "beech")
+    assert await bench.reviewed(auditor, [fake, other, good]) == [0, 1]
+    assert bench.replays.asked[0] == (Replay(None), False)
+    assert (Replay(2), True) in bench.replays.asked  # the second link is the first wrong one
+    assert bench.court.sentences == [("0xlarch", True)]
+    (event,) = [one for one in bench.told if isinstance(one, events.ProviderConvicted)]
+    assert (event.provider_name, event.client) == ("larch", 0)
+    (case,) = (bench.folder / "evidence").iterdir()
+    verdict = json.loads((case / "verdict.json").read_text())
+    assert verdict["first_wrong_link"] == 2
+    assert verdict["accounts"]["accused"]["links"] == list(FALSE_LINKS)
+    assert verdict["accounts"]["referee"]["links"] == list(TRUE_LINKS)
+    await auditor.close()
+
+
+async def test_a_convicted_voice_s_verified_work_stays(bench: Bench) -> None:
+    auditor = bench.auditor()
+    good = delivery(0, "larch")
+    assert await bench.reviewed(auditor, [good]) == []
+    bench.memory.counts.clear()  # looked at as if it were new
+    fake = delivery(1, "larch", lies=True)
+    assert await bench.reviewed(auditor, [good, fake]) == [1]
+    await auditor.close()
+
+
+async def test_our_own_error_convicts_nobody(bench: Bench) -> None:
+    bench.replays.said = [wrong()]  # and right when asked again
+    auditor = bench.auditor()
+    good = delivery(0, "willow")
+    assert await bench.reviewed(auditor, [good]) == []
+    assert bench.standing(good) == "undecided" and bench.court.sentences == []
+    await auditor.close()
+
+
+async def test_machines_of_other_bits_are_never_convicted(bench: Bench) -> None:
+    bench.has_equal_bits = False
+    auditor = bench.auditor()
+    other = delivery(0, "willow", lies=True)
+    assert await bench.reviewed(auditor, [other]) == []
+    assert bench.standing(other) == "undecided" and bench.court.sentences == []
+    assert len(bench.replays.asked) == 1
+    await auditor.close()
+
+
+async def test_what_this_machine_cannot_do_is_undecided(bench: Bench) -> None:
+    bench.replays.said = [LocalOrderFailed("no such environment")]
+    auditor = bench.auditor()
+    good = delivery(0, "willow")
+    assert await bench.reviewed(auditor, [good]) == []
+    assert bench.standing(good) == "undecided"
+    await auditor.close()
+
+
+async def test_an_equal_copy_of_another_voice_verifies_and_makes_no_record(bench: Bench) -> None:
+    bench.options = AuditOptions(rates=AuditRates(1e-9, 0.0))
+    auditor = bench.auditor()
+    first, own = delivery(0, "willow"), delivery(1, "willow")
+    await bench.reviewed(auditor, [first, own])
+    auditor.compare(first, delivery(0, "hazel"))
+    auditor.compare(own, delivery(1, "willow"))
+    assert (bench.standing(first), bench.standing(own)) == ("verified", "unaudited")
+    assert bench.replays.asked == [] and not bench.memory.counts
+    await auditor.close()
+
+
+@pytest.mark.parametrize("is_first_false", [True, False])
+async def test_of_two_copies_that_differ_the_wrong_one_is_convicted(
+    bench: Bench, is_first_false: bool
+) -> None:
+    bench.options = AuditOptions(rates=AuditRates(1e-9, 0.0), refuse_bills=False)
+    auditor = bench.auditor()
+    first = delivery(0, "willow", lies=is_first_false)
+    second = delivery(0, "hazel", lies=not is_first_false)
+    auditor.note(first)
+    auditor.compare(first, second)
+    objections = await auditor.review(bench.plan(), [first])
+    assert bool(objections) == is_first_false
+    assert bench.court.sentences == [("0xwillow" if is_first_false else "0xhazel", False)]
+    await auditor.close()
+
+
+async def test_in_the_background_rounds_go_on_and_verdicts_come_later(bench: Bench) -> None:
+    bench.options = AuditOptions(rates=AuditRates(1.0, 0.0), when="background")
+    bench.replays.gate = asyncio.Event()
+    auditor = bench.auditor()
+    fake = delivery(0, "larch", lies=True)
+    assert await bench.reviewed(auditor, [fake]) == []  # merged by now
+    bench.replays.gate.set()
+    await auditor.drain()
+    assert [one.standing for one in bench.became_known] == ["faked"]
+    assert bench.court.sentences == [("0xlarch", True)]
+    await auditor.close()
+
+
+async def test_what_was_drawn_before_a_crash_is_looked_at_after_it(bench: Bench) -> None:
+    bench.replays.gate = asyncio.Event()
+    fake, good = delivery(0, "larch", lies=True), delivery(1, "beech")
+    before = bench.auditor()
+    before.note(fake)
+    before.note(good)
+    await before.close()
+    bench.replays = Replays()
+    after = bench.auditor()
+    assert bench.standing(fake) == "pending"
+    assert await bench.reviewed(after, [fake, good]) == [0]
+    await after.close()
+    again = bench.auditor()
+    bench.replays.asked.clear()
+    # known to have faked: also what nobody looked at is objected to, and nothing is done twice
+    assert await bench.reviewed(again, [fake, good]) == [0]
+    assert bench.replays.asked == []
+    await again.close()
+
+
+async def test_audits_of_merged_rounds_that_a_crash_cut_short_count_as_none(bench: Bench) -> None:
+    bench.replays.gate = asyncio.Event()
+    before = bench.auditor()
+    good = delivery(0, "willow")
+    before.note(good)
+    await before.close()
+    after = bench.auditor(round_index=1)
+    assert bench.standing(good) == "unaudited" and bench.chances([good]) == [0.0]
+    await after.close()
+
+
+async def test_without_a_rate_nothing_is_drawn_or_written(bench: Bench) -> None:
+    bench.options = AuditOptions()
+    auditor = bench.auditor()
+    assert await bench.reviewed(auditor, [delivery(0, "larch", lies=True)]) == []
+    assert (bench.folder / "audits.jsonl").read_bytes() == b""
+    await auditor.close()
+
+
+async def test_the_key_is_secret_stays_and_is_another_for_every_run(tmp_path: Path) -> None:
+    one, two = audit_key(tmp_path / "one.key"), audit_key(tmp_path / "two.key")
+    assert one != two and len(one) == 32
+    assert audit_key(tmp_path / "one.key") == one
+    assert stat.S_IMODE((tmp_path / "one.key").stat().st_mode) == 0o600
+    (tmp_path / "one.key").write_bytes(one[:7])  # torn
+    assert len(audit_key(tmp_path / "one.key")) == 32
