@@ -99,6 +99,15 @@ class CheckpointStore:
         write_whole(self.folder / f"round-{checkpoint.round:05d}.json", text)
         self._prune()
 
+    def go_back(self, checkpoint: Checkpoint) -> None:
+        """Make an earlier checkpoint, whose files are back, the newest: drop all later ones."""
+        text = msgspec.json.format(msgspec.json.encode(checkpoint), indent=1)
+        own = self.folder / f"round-{checkpoint.round:05d}.json"
+        write_whole(own, text)
+        for path in self._written():
+            if _number(path) > checkpoint.round:
+                path.unlink(missing_ok=True)
+
     def latest(self) -> Checkpoint | None:
         """Return the newest checkpoint whose files are all there and whole; None if there is none.
 
@@ -125,7 +134,7 @@ class CheckpointStore:
         try:
             return all(
                 sha256_file(self.path(file), MAX_FILE_BYTES) == file.sha256
-                for file in _files(checkpoint).values()
+                for file in files_of(checkpoint).values()
             )
         except (OSError, WireError):
             return False
@@ -133,7 +142,7 @@ class CheckpointStore:
     def _prune(self) -> None:
         written = self._written()
         kept = [c for c in map(_read, written[-2:]) if c is not None]
-        needed = {name for checkpoint in kept for name in _files(checkpoint)}
+        needed = {name for checkpoint in kept for name in files_of(checkpoint)}
         for path in written[:-2]:
             path.unlink(missing_ok=True)
         for path in self.folder.iterdir():
@@ -141,11 +150,16 @@ class CheckpointStore:
                 path.unlink(missing_ok=True)
 
 
-def _files(checkpoint: Checkpoint) -> Mapping[str, FileRef]:
+def files_of(checkpoint: Checkpoint) -> Mapping[str, FileRef]:
+    """Return all files that a checkpoint needs, by name."""
     files = [checkpoint.model, checkpoint.judged, checkpoint.best.model]
     files += checkpoint.client_states.values()
     files += filter(None, (checkpoint.merge_state, checkpoint.judged_merge_state))
     return {file.name: file for file in files}
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.removeprefix("round-"))
 
 
 def _read(path: Path) -> Checkpoint | None:

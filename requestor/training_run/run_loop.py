@@ -235,6 +235,7 @@ class TrainingRun:
                 try:
                     async with self._dispatcher(pool) as dispatcher:
                         while not self._is_done() and pool.seconds_left > self._expiry_seconds():
+                            self._go_back_if_due()
                             merged = await self._round(dispatcher, spending)
                             decision = asyncio.create_task(self._decide(referee, merged))
                             if merged.candidate.round == self._settings.federation.rounds:
@@ -243,10 +244,12 @@ class TrainingRun:
                             if not decision.done():
                                 break
                             decision.result()
+                    await self._audits.drain()  # before bills are settled
                 finally:
                     reporter.cancel()
             if decision is not None:
                 await decision
+            self._go_back_if_due()
         finally:
             if decision is not None:
                 decision.cancel()
@@ -256,6 +259,10 @@ class TrainingRun:
                 f"the budget of {terms.budget_glm:f} GLM does not carry another round",
                 fix="`derl-request resume golem.budget_glm=…` goes on with a larger budget",
             )
+
+    def _go_back_if_due(self) -> None:
+        if self._audits.is_to_go_back:
+            self._checkpoint = self._audits.go_back()
 
     def _dispatcher(self, pool: ProviderPool) -> Dispatcher:
         return Dispatcher(

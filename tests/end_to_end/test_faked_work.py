@@ -17,12 +17,12 @@ pytestmark = pytest.mark.timeout(300)
 
 Settled = Callable[[Decimal, dict[str, Any]], None]
 
-ATTACK = "reward_flip"
+PROGRAM = f"{sys.executable} -m requestor.attacks.lying_worker --attack reward_flip"
 LYING_FLEET = f"""
 providers:
   - name: larch
     price: {{start_glm: 0.001, cpu_hour_glm: 0.05}}
-    programs: {{derl-worker: "{sys.executable} -m requestor.attacks.lying_worker --attack {ATTACK}"}}
+    programs: {{derl-worker: "{PROGRAM}"}}
   - name: beech
     price: {{start_glm: 0.001, cpu_hour_glm: 0.15}}
 """
@@ -30,9 +30,7 @@ LIAR, HONEST = "larch", "beech"
 
 
 def invoices_of(run: RunFolder, name: str) -> list[dict[str, Any]]:
-    agreements = {
-        one["id"] for one in run.books["agreements"] if one["provider"] == name
-    }
+    agreements = {one["id"] for one in run.books["agreements"] if one["provider"] == name}
     return [one for one in run.books["invoices"] if one["agreement_id"] in agreements]
 
 
@@ -62,9 +60,7 @@ def test_a_liar_is_convicted_banned_and_not_paid_and_changes_nothing(
 
 
 def assert_paid(run: RunFolder) -> None:
-    statuses = {
-        name: {one["state"] for one in invoices_of(run, name)} for name in (LIAR, HONEST)
-    }
+    statuses = {name: {one["state"] for one in invoices_of(run, name)} for name in (LIAR, HONEST)}
     assert statuses[HONEST] <= {"ACCEPTED", "SETTLED"} and statuses[HONEST]
     assert not statuses[LIAR] & {"ACCEPTED", "SETTLED"}
 
@@ -97,26 +93,52 @@ def test_an_honest_run_is_verified_and_a_changed_one_is_not(
         chain.write_bytes(whole)
 
 
-def test_kill_9_in_the_middle_of_an_audit(
-    bench: Workbench, reference: Reference, settled: Settled
+@pytest.mark.parametrize("moment", ["in an audit", "after a conviction"])
+def test_kill_9_and_resume(
+    bench: Workbench, reference: Reference, settled: Settled, moment: str
 ) -> None:
+    """What was drawn is looked at after the crash; what was refused stays refused.
+
+    (A bill that came before the verdict is paid when the dead session is cleaned up.)
+    """
     fleet = bench.write("lying.yaml", LYING_FLEET)
     process = bench.start("run", bench.config, "golem.providers=2", f"golem.fleet={fleet}")
-    # drawn, and not found to be anything yet
-    bench.follow(
-        process, "audits.jsonl", lambda lines: any(one["standing"] == "pending" for one in lines)
-    )
+    if moment == "in an audit":
+        bench.follow(process, "audits.jsonl", lambda lines: has(lines, "standing", "pending"))
+    else:
+        bench.follow(process, "ledger.jsonl", lambda lines: has(lines, "kind", "work_refused"))
     bench.kill(process)
     done = bench.derl("resume", "last")
     assert done.code == 0, done.text
     run = bench.run
     assert run.weights == reference.run.weights
     settled(run.spent_glm, run.books)
-    assert not [one for one in last_findings(run) if one["standing"] == "pending"]
-    assert_paid(run)
+    assert not has(last_findings(run), "standing", "pending")
+    if moment == "after a conviction":
+        assert_paid(run)
     bench.assert_no_process_left()
+
+
+def has(lines: list[dict[str, Any]], key: str, value: str) -> bool:
+    return any(line[key] == value for line in lines)
 
 
 def last_findings(run: RunFolder) -> list[dict[str, Any]]:
     found = {(one["order_sha256"], one["result_sha256"]): one for one in run.lines("audits.jsonl")}
     return list(found.values())
+
+
+def test_rounds_with_fakes_in_them_are_done_again(
+    bench: Workbench, reference: Reference, settled: Settled
+) -> None:
+    fleet = bench.write("lying.yaml", LYING_FLEET)
+    run = bench.train(
+        *("golem.providers=2", f"golem.fleet={fleet}"),
+        *("trust.audits.when=background", "trust.audits.on_fraud=redo"),
+    )
+    assert run.weights == reference.run.weights
+    settled(run.spent_glm, run.books)
+    assert {event["provider_name"] for event in run.events("provider_convicted")} == {LIAR}
+    done = bench.derl("audit", "--all", "--json")
+    assert done.code == 0, done.text
+    assert done.document["audits"]["tainted_rounds"] == []

@@ -263,11 +263,11 @@ class Auditor:
             return
         is_news = source.voice not in self._convicted
         self._convicted[source.voice] = verdict.reason
-        self._write(replace(finding, standing="faked", reason=verdict.reason))
-        if is_news:
+        if is_news:  # before it is written that the audit is over: a crash leaves it to be done
             who = Who(source.provider_id, source.provider_name, source.wallet)
             refuse_bills = self._options.refuse_bills
             self._doors.sanctions.convict(who, verdict.reason, refuse_bills=refuse_bills)
+        self._write(replace(finding, standing="faked", reason=verdict.reason))
         self._emit(
             events.ProviderConvicted(
                 round=item.round,

@@ -25,12 +25,14 @@ from requestor.trust.provenance import (
     MAX_RECORD_BYTES,
     ProvenanceError,
     Record,
+    RedoneRecord,
     RoundRecord,
     VerdictRecord,
     WorkRecord,
     encode_record,
     read_chain,
     record_digest,
+    summarise,
 )
 
 
@@ -76,6 +78,8 @@ class ProvenanceLog:
         self._previous = FIRST_PREVIOUS
         self._work: dict[tuple[str, str], tuple[int, WorkRecord]] = {}
         self._needed: dict[int, frozenset[str]] = {}
+        self.faked_by: set[str] = set()
+        """Voices of which faked work was merged, and counts still."""
 
     def open(self, round_index: int) -> str | None:
         """Go on after `round_index` rounds; what was written of later ones is cut off.
@@ -86,17 +90,19 @@ class ProvenanceLog:
         chain = self._folder.chain
         try:
             records = self._folder.read()
+            summarise(records)
         except ProvenanceError as error:
             os.replace(chain, chain.with_name("chain.broken.jsonl"))
             return f"the record of where this run's models come from is broken: {error}"
-        kept = []
-        for record in records:
-            if isinstance(record, RoundRecord) and record.round >= round_index:
-                break
-            kept.append(record)
+        kept = _up_to(records, round_index)
         write_whole(chain, b"".join(encode_record(record) + b"\n" for record in kept))
         for record in kept:
             self._note(record)
+        self.faked_by.update(
+            work.wallet or work.provider_id
+            for _, work in self._work.values()
+            if work.standing == "faked"
+        )
         return None
 
     def append(self, record: Record) -> None:
@@ -124,6 +130,8 @@ class ProvenanceLog:
         if known is None or known[1].standing == finding.standing:
             return
         round_index, work = known
+        if finding.standing == "faked":
+            self.faked_by.add(finding.voice)
         self.append(
             VerdictRecord(
                 previous=self._previous,
@@ -138,18 +146,46 @@ class ProvenanceLog:
             )
         )
 
+    def suspect_round(self) -> int | None:
+        """Return the first round (from 0) with work of a convicted voice that nobody verified.
+
+        None if there is none, or no fake was merged.
+        """
+        suspects = (
+            number
+            for number, work in self._work.values()
+            if (work.wallet or work.provider_id) in self.faked_by and work.standing != "verified"
+        )
+        return min(suspects, default=None)
+
+    def void(self, round_index: int, reason: str) -> None:
+        """Write down that the rounds from `round_index` on do not count any more."""
+        record = RedoneRecord(
+            previous=self._previous, run_id=self._run_id, round=round_index, reason=reason[:2000]
+        )
+        self.append(record)
+
     def _note(self, record: Record) -> None:
         self._previous = record_digest(encode_record(record))
         match record:
             case RoundRecord():
                 for work in record.work:
                     self._work[work.order_sha256, work.result_sha256] = record.round, work
-                self._needed[record.round] = frozenset(digests_of(record))
+                self._needed.setdefault(record.round, frozenset(digests_of(record)))
             case VerdictRecord():
                 key = record.order_sha256, record.result_sha256
                 if key in self._work:
                     number, work = self._work[key]
                     self._work[key] = number, replace(work, standing=record.standing)
+            case RedoneRecord():
+                self._work = {
+                    key: known for key, known in self._work.items() if known[0] < record.round
+                }
+                self.faked_by = {
+                    work.wallet or work.provider_id
+                    for _, work in self._work.values()
+                    if work.standing == "faked"
+                }
 
     def _prune(self, last_dropped: int) -> None:
         for number in [number for number in self._needed if number <= last_dropped]:
@@ -158,6 +194,14 @@ class ProvenanceLog:
         for path in self._folder.files.iterdir():
             if path.name not in needed:
                 path.unlink(missing_ok=True)
+
+
+def _up_to(records: list[Record], rounds: int) -> list[Record]:
+    """Return the records of a run that has done so many rounds: a later tail is a crash's."""
+    kept = list(records)
+    while kept and len(summarise(kept).rounds) > rounds:
+        kept.pop()
+    return kept
 
 
 def digests_of(record: RoundRecord) -> Iterable[str]:

@@ -19,6 +19,7 @@ from requestor.training_run.auditing.evidence import EvidenceFolder
 from requestor.training_run.auditing.findings import Finding, Findings, audit_key
 from requestor.training_run.auditing.provenance_log import ProvenanceFolder, ProvenanceLog
 from requestor.training_run.auditing.replaying import LocalReplays
+from requestor.training_run.auditing.way_back import WayBack
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
 from requestor.training_run.open_round import Delivery, Harvest, Rejection
 from requestor.training_run.order_desk import RoundDesk
@@ -128,7 +129,12 @@ class RunAudits:
         assert self._log is not None and self._settings is not None
         settings, number = self._settings, closed.plan.round
         work = tuple(self._work(closed.desk, one) for one in closed.harvest.deliveries)
-        self._log.keep(number, self._files(before, closed))
+        if settings.audits.on_fraud == "redo":
+            way = self._way_back
+            way.keep(before)
+            self._log.keep(number, {**way.files(before), **self._files(before, closed)})
+        else:
+            self._log.keep(number, self._files(before, closed))
         self._log.append(
             RoundRecord(
                 previous=FIRST_PREVIOUS,
@@ -153,6 +159,39 @@ class RunAudits:
                 cost_glm=cost,
             )
         )
+
+    @property
+    def is_to_go_back(self) -> bool:
+        """True if fakes were merged, and the rounds since then are to be done again."""
+        return (
+            self._settings is not None
+            and self._settings.audits.on_fraud == "redo"
+            and self._log is not None
+            and self._log.suspect_round() is not None
+        )
+
+    def go_back(self) -> Checkpoint:
+        """Go back to before the first round with work of a convicted provider that nobody
+        verified; return the checkpoint, which is the newest now.
+
+        Raises:
+            RunFailed: it was not kept.
+        """
+        assert self._log is not None
+        number = self._log.suspect_round()
+        assert number is not None
+        checkpoint = self._way_back.take(number)
+        self._log.void(number, "faked work had been merged before it was found out")
+        self._emit(
+            events.Notice(
+                f"faked work had been merged: the rounds from {number + 1} on are done again"
+            )
+        )
+        return checkpoint
+
+    @property
+    def _way_back(self) -> WayBack:
+        return WayBack(ProvenanceFolder(self._directory.provenance), self._store)
 
     def _files(self, before: Checkpoint, closed: ClosedRound) -> dict[str, Path]:
         files = {before.model.sha256: self._store.path(before.model)}
