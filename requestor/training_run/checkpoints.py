@@ -165,5 +165,5 @@ def _number(path: Path) -> int:
 def _read(path: Path) -> Checkpoint | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Checkpoint)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

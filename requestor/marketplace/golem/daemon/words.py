@@ -14,7 +14,7 @@ def message_of(text: str) -> str:
     """Return the sentence in a daemon's answer to what went wrong, which is JSON with one in it."""
     try:
         answer = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.strip()[:MAX_MESSAGE_LENGTH]
     if isinstance(answer, dict):
         for key in ("message", "detail", "internalError"):

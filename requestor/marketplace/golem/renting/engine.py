@@ -134,5 +134,5 @@ def _refusal(error: ApiException) -> str:
     try:
         answer = json.loads(body)
         return str(answer["detail"])[:300]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return body[:300]
