@@ -26,6 +26,10 @@ _PATTERNS = (
     (re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@'\"<]+@"), rf"\1{HIDDEN}@"),
 )
 _USER_INFO = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s@]+@")
+_SECRET_NAME = re.compile(
+    r"(?i)(?:^|_)(?:tokens?|secrets?|passwords?|passwd|passphrase|pat|credentials?|cookie|auth"
+    r"|keys?|mnemonic|seed_phrase|[a-z]*appkey|apikey|auth_sock)(?:_|$)"
+)
 _remembered: set[str] = set()
 
 
@@ -74,6 +78,15 @@ def holds_password(url: str) -> bool:
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment for programs that have no business with our keys."""
     return {name: value for name, value in environment.items() if name not in SECRET_VARIABLES}
+
+
+def for_strangers(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment for code that may be a stranger's: nothing that is, or looks secret."""
+    return {
+        name: value
+        for name, value in without_secrets(environment).items()
+        if not (_SECRET_NAME.search(name) or holds_secret(value) or _USER_INFO.search(value))
+    }
 
 
 def _secrets() -> Iterator[str]:

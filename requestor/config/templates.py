@@ -93,7 +93,7 @@ golem:
   # runtime: vm-nvidia      # GPUs
   # gpu: {{memory_gib: 16, model: []}}   # runtime vm-nvidia: what the card must be
 
-evaluation:                 # on this machine, on seeds that training never sees
+evaluation:                 # on this machine, in a jail, on seeds that training never sees
   episodes: 20
   final_episodes: 100
   # target_return: 475      # the run ends once the mean return reaches it

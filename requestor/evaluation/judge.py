@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, pstdev
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +28,10 @@ from provider_image.wire import (
     ProbeOrder,
     ProbeResult,
     StateRules,
+    WireError,
     decode_metadata,
     read_bundle,
+    read_file,
     settled,
     sha256_file,
     write_bundle,
@@ -102,7 +103,7 @@ class Judge:
             output=OUTPUT_NAME,
         )
         await self.worker.execute(order, {})
-        return read_bundle(self.worker.folder / OUTPUT_NAME, max_bytes=MAX_FILE_BYTES)
+        return self._output()
 
     async def evaluate(
         self, model: Path, seeds: Sequence[int], *, deterministic: bool
@@ -123,10 +124,10 @@ class Judge:
             output=OUTPUT_NAME,
         )
         await self.worker.execute(order, {MODEL_NAME: model})
-        bundle = read_bundle(self.worker.folder / OUTPUT_NAME, max_bytes=MAX_FILE_BYTES)
-        returns = tuple(float(value) for value in bundle.tensors["returns"])
-        lengths = tuple(int(value) for value in bundle.tensors["lengths"])
-        if len(returns) != len(seeds):
+        bundle = self._output()
+        returns = tuple(map(float, _column(bundle, "returns")))
+        lengths = tuple(map(int, _column(bundle, "lengths")))
+        if not len(returns) == len(lengths) == len(seeds):
             raise LocalWorkerError(f"{len(returns)} episodes instead of {len(seeds)}")
         for seed, value in zip(seeds, returns, strict=True):
             if not math.isfinite(value):
@@ -160,11 +161,16 @@ class Judge:
                 output=OUTPUT_NAME,
             )
             await self.worker.execute(order, {MODEL_NAME: model, UPDATES_NAME: path})
-        bundle = read_bundle(self.worker.folder / OUTPUT_NAME, max_bytes=MAX_FILE_BYTES)
-        values = bundle.tensors["divergences"]
+        bundle = self._output()
+        values = _column(bundle, "divergences")
         if len(values) != len(updates):
             raise LocalWorkerError(f"{len(values)} divergences instead of {len(updates)}")
-        return Divergences(values, decode_metadata(bundle, ProbeResult).measure)
+        if not (values >= 0).all():
+            raise LocalOrderFailed("a divergence is negative, or no number")
+        try:
+            return Divergences(values, decode_metadata(bundle, ProbeResult).measure)
+        except WireError as error:
+            raise LocalOrderFailed(str(error)) from error
 
     async def import_archive(self, archive: Path, model: Path) -> None:
         """Write the weights in SB3's zip `archive` as a model bundle to `model`."""
@@ -196,6 +202,13 @@ class Judge:
         if has_normalizer:
             _publish(worker.folder / "export.pkl", normalizer)
 
+    def _output(self) -> Bundle:
+        """What the worker has written; whoever is in its jail may have written anything."""
+        try:
+            return read_bundle(self.worker.folder / OUTPUT_NAME, max_bytes=MAX_FILE_BYTES)
+        except WireError as error:
+            raise LocalOrderFailed(str(error)) from error
+
     def _learner_of(self, model: Path) -> LearnerSpec:
         if self.learner.learner != "auto":
             return self.learner
@@ -207,7 +220,21 @@ def _reference(file: Path, name: str = MODEL_NAME) -> FileRef:
     return FileRef(name=name, sha256=sha256_file(file, MAX_FILE_BYTES), bytes=file.stat().st_size)
 
 
+def _column(bundle: Bundle, name: str) -> npt.NDArray[Any]:
+    """A tensor with one axis of numbers."""
+    column = bundle.tensors.get(name)
+    if column is None or column.ndim != 1 or column.dtype.kind not in "fi":
+        raise LocalOrderFailed(f"the worker's answer has no {name}")
+    return column
+
+
 def _publish(source: Path, target: Path) -> None:
+    """Put a copy of what the worker wrote in its place: the file itself may still be open."""
+    try:
+        content = read_file(source, MAX_FILE_BYTES)
+    except WireError as error:
+        raise LocalOrderFailed(str(error)) from error
     temporary = target.with_name(target.name + ".tmp")
-    shutil.move(source, temporary)
+    temporary.write_bytes(content)
     temporary.replace(target)
+    source.unlink(missing_ok=True)

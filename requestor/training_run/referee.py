@@ -153,7 +153,10 @@ class Referee:
         target = self._settings.evaluation.target_return
         if target is None or result.mean_return < target:
             return checkpoint
-        final = await self._evaluate(checkpoint.model, checkpoint.round, "final")
+        try:
+            final = await self._evaluate(checkpoint.model, checkpoint.round, "final")
+        except LocalOrderFailed:
+            return checkpoint  # it plays the episodes of a round, and fails in others
         if final.mean_return < target:
             return checkpoint
         return replace(

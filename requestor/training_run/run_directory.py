@@ -35,6 +35,7 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.inbox = self.path / "inbox"
         self.local = self.path / "local"
+        self.local_export = self.path / "local-export"
         self.daemon_state = self.path / "mock-golem"
         self.tensorboard = self.path / "tensorboard"
         self.logs = self.path / "logs"

@@ -117,10 +117,9 @@ class TrainingRun:
             DerlError: it could not begin; errors later on are in the summary.
         """
         settings = self._settings
-        local = self._directory.local
         async with (
-            LocalWorker(local, settings.learner) as worker,
-            LocalWorker(local / "export", waits_for_work=True) as exporter,
+            LocalWorker(self._directory.local, settings.learner) as worker,
+            LocalWorker(self._directory.local_export, waits_for_work=True) as exporter,
             self._audits as audits,
         ):
             judge = Judge(
@@ -133,6 +132,8 @@ class TrainingRun:
             referee = Referee(settings, judge, self._store, emit=self._emit, clock=self._clock)
             started_seconds = self._clock()
             await self._start(referee)
+            if worker.notice is not None:
+                self._notice(worker.notice)
             self._reviewers += audits.open(self._settings, self._checkpoint.round)
             error: DerlError | None = None
             try:

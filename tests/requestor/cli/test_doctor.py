@@ -18,6 +18,7 @@ from requestor.training_run.run_directory import RunDirectory
 NAMES = [
     "disk",
     "open files",
+    "jail",
     "gftp",
     "network",
     "key",
@@ -56,14 +57,15 @@ def states(record: Any) -> dict[str, str]:
     return {one["name"]: one["state"] for one in record["checks"]}
 
 
-def test_the_defaults_are_fit(program: Program) -> None:
+def test_the_defaults_are_fit(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a config and without a daemon: all is well on a mock of its own."""
+    monkeypatch.setenv("DERL_JAIL", "none")  # not every machine has bubblewrap
     result = program("doctor")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[1] == " DeRL's defaults · mode mock"
-    assert [line[4:16].strip() for line in lines[3:18]] == NAMES
-    assert lines[-2] == " All is well: 13 fine, 2 skipped"
+    assert [line[4:16].strip() for line in lines[3:19]] == NAMES
+    assert lines[-2] == " All is well: 14 fine, 2 skipped"
     assert not program.runs.exists()
 
 
@@ -123,9 +125,10 @@ def test_nothing_of_the_user_is_there(
     for name, value in (("YAGNA_API_URL", "http://127.0.0.1:1"), ("PATH", str(tmp_path))):
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("YAGNA_APPKEY", raising=False)
+    monkeypatch.setenv("DERL_JAIL", "none")
     result = program("doctor", "golem.mode=yagna")
     assert result.exit_code == 4
-    assert " Not fit for a run yet: 3 fine, 3 failed, 9 skipped\n" in result.stdout
+    assert " Not fit for a run yet: 4 fine, 3 failed, 9 skipped\n" in result.stdout
     for command in ("`yagna service run`", "`yagna app-key create requestor`", "install yagna"):
         assert command in result.stdout
 

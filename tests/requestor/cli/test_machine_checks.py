@@ -1,4 +1,4 @@
-"""Disk and open files: what is too little, with the command that mends it."""
+"""Disk, open files, a jail: what is too little, with the command that mends it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,27 @@ def test_open_files(tmp_path: Path, files: int, providers: int, state: State) ->
 def test_this_machine_is_looked_at(tmp_path: Path) -> None:
     """The folder need not be there yet: its nearest parent is on the same disk."""
     checks = machine_checks(tmp_path / "a" / "b", 1)
-    disk, files = asyncio.run(examine_all(checks))
+    disk, files, _ = asyncio.run(examine_all(checks))
     assert disk.facts["free_bytes"] > 0
     assert disk.says.endswith(f"GiB free for {tmp_path / 'a' / 'b'}")
     assert files.facts["limit"] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def test_a_machine_without_a_jail_is_told_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("DERL_JAIL", raising=False)
+    found = findings(tmp_path)["jail"]
+    assert found.state is State.WARNING
+    assert "no `bwrap` program on PATH" in found.says
+    assert found.fix == "apt install bubblewrap"
+    monkeypatch.setenv("DERL_JAIL", "bubblewrap")
+    assert findings(tmp_path)["jail"].state is State.FAILED
+    monkeypatch.setenv("DERL_JAIL", "none")
+    monkeypatch.setenv("DERL_JAIL_MEMORY_GIB", "2")
+    found = findings(tmp_path)["jail"]
+    assert found.state is State.OK
+    assert found.says == (
+        "models are judged without a jail (DERL_JAIL=none), within 2.0 GiB, 3600 s an order"
+    )
