@@ -15,14 +15,15 @@ from requestor.config import (
     state_rules,
     voice_plan,
 )
-from requestor.config.trust import TrustConfig
+from requestor.config.trust import ScreeningConfig, TrustConfig
+from requestor.federation.cohort_screening import Limits
 from requestor.federation.gate import NotWorseGate, OpenGate
 from requestor.federation.rounds import FederationSettings
 from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import GpuNeeds, Terms
 from requestor.training_run.auditing.options import AuditOptions
 from requestor.training_run.dispatcher import DispatchOptions
-from requestor.training_run.settings import EvaluationSettings, RunSettings
+from requestor.training_run.settings import EvaluationSettings, RunSettings, ScreeningSettings
 from requestor.trust.audit_rates import AuditRates
 
 MOCK_IMAGE = "hash:sha3:" + "0" * 56 + ":http://127.0.0.1/provider-image.gvmi"
@@ -74,6 +75,7 @@ def run_settings(
         terms=run_terms(config, run_id, registry_url),
         compression=compression_spec(config),
         audits=audit_options(config.trust),
+        screening=_screening(config.trust.screening),
     )
 
 
@@ -88,6 +90,13 @@ def audit_options(trust: TrustConfig) -> AuditOptions:
         keep_rounds=trust.keep_rounds,
         screening=repr(trust.screening),
     )
+
+
+def _screening(config: ScreeningConfig) -> ScreeningSettings | None:
+    limits = Limits(config.norm_z, config.divergence, config.copies, config.speed)
+    if limits == Limits(None, None, copies=False, speed=None):
+        return None
+    return ScreeningSettings(limits, config.samples if config.divergence is not None else 0)
 
 
 def run_terms(config: RunConfig, run_id: str, registry_url: str = Terms.registry_url) -> Terms:

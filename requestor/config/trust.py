@@ -12,15 +12,17 @@ from requestor.config.values import Bool, NonNegativeWhole, Number, Positive, Po
 class ScreeningConfig(Section):
     """`trust.screening`: what an update must be like, beside the others of its round.
 
-    `norm_z`: the most robust standard deviations above the cohort's median norm; null: any.
-    `divergence`: the most that an update may move the policy, in multiples of the cohort's median
-    divergence; null: not measured. `copies`: refuse updates that are nothing, an echo, or a copy.
-    `speed`: the most steps per second, in multiples of the cohort's fastest other provider.
+    What is off is rejected before the merge; it costs its provider standing. `norm_z`: the most
+    robust standard deviations by which the logarithm of an update's length may be above the
+    cohort's median; null: any. `divergence`: the most that an update may move the policy, in
+    multiples of the cohort's median; null: not measured. `samples`: on so many observations it is
+    measured, on this machine. `copies`: reject updates that are nothing, an echo, or a copy.
+    `speed`: the most steps per second, in multiples of the fastest other provider's; null: any.
     """
 
     norm_z: Positive | None = 8.0
     divergence: Positive | None = 20.0
-    samples: Annotated[PositiveWhole, Field(le=65_536)] = 256
+    samples: Annotated[PositiveWhole, Field(le=65_536)] = 128
     copies: Bool = True
     speed: Positive | None = 20.0
 

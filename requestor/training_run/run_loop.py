@@ -31,6 +31,7 @@ from requestor.errors import BudgetReached, DerlError, Interrupted, RunFailed
 from requestor.evaluation.judge import Judge
 from requestor.evaluation.local_worker import LocalWorker
 from requestor.federation.rounds import plan_round
+from requestor.federation.seeds import held_out_seeds
 from requestor.marketplace.money.ledger import Ledger
 from requestor.marketplace.ports import (
     Marketplace,
@@ -42,6 +43,7 @@ from requestor.training_run import events
 from requestor.training_run.auditing.auditor import AuditDoors
 from requestor.training_run.auditing.run_audits import ClosedRound, RunAudits
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
+from requestor.training_run.cohort_reviewer import CohortReviewer, ProbeSet
 from requestor.training_run.dispatcher import Dispatcher
 from requestor.training_run.limits import STOP_MARGIN_SECONDS
 from requestor.training_run.open_round import Delivery
@@ -60,6 +62,9 @@ EXPIRY_SHARE = 0.2
 """No round begins in this last part of the agreements' time; new ones are made instead."""
 
 MONEY_WATCH_SECONDS = 0.5
+
+PROBED_ENVIRONMENTS = 4
+"""The probe's observations are met in so many environments side by side."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,7 @@ class TrainingRun:
                 exporter if worker.is_light else None,
             )
             referee = Referee(settings, judge, self._store, emit=self._emit, clock=self._clock)
+            self._reviewers = self._panel(judge)
             started_seconds = self._clock()
             await self._start(referee)
             if worker.notice is not None:
@@ -141,6 +147,21 @@ class TrainingRun:
             except DerlError as caught:
                 error = caught
             return await self._finish(referee, error, started_seconds)
+
+    def _panel(self, judge: Judge) -> list[Reviewer]:
+        """Return who looks at deliveries before they are merged, in turn."""
+        screening, run_seed = self._settings.screening, self._settings.federation.run_seed
+        if screening is None:
+            return []
+        seeds = held_out_seeds(run_seed, "probe", PROBED_ENVIRONMENTS)
+        probe_set = ProbeSet(judge, seeds, screening.probe_samples)
+        return [
+            CohortReviewer(
+                screening.limits,
+                probe_set if screening.probe_samples else None,
+                notice=self._notice,
+            )
+        ]
 
     # --- beginning -----------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from provider_image.wire import CompressionSpec, EnvironmentSpec, LearnerSpec, StateRules
 from requestor.errors import DerlError
 from requestor.evaluation.judge import Evaluation
+from requestor.federation.cohort_screening import Limits
 from requestor.federation.gate import NotWorseGate, OpenGate
 from requestor.federation.merging.merger import Merger
 from requestor.federation.rounds import FederationSettings
@@ -29,6 +30,18 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True)
+class ScreeningSettings:
+    """How a round's updates are looked at beside each other.
+
+    `probe_samples`: on so many observations it is measured how far updates move the policy; 0:
+    this is not measured.
+    """
+
+    limits: Limits
+    probe_samples: int
+
+
+@dataclass(frozen=True)
 class RunSettings:
     """Everything that defines a run, free of files and network."""
 
@@ -44,6 +57,7 @@ class RunSettings:
     terms: Terms
     compression: CompressionSpec | None = None
     audits: AuditOptions = field(default_factory=AuditOptions)
+    screening: ScreeningSettings | None = None
 
 
 @dataclass(frozen=True)
