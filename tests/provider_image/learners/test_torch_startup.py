@@ -5,6 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from provider_image.learners.torch_startup import exact_root, exact_root_in_place
+
 OPTIMISE = """
 import sys, torch
 from provider_image.learners.torch_startup import prepare_torch
@@ -39,3 +47,34 @@ def test_an_optimizer_steps_without_the_compiler() -> None:
 
 def test_the_compiler_comes_when_it_is_asked_for() -> None:
     assert output(COMPILE)[1:] == ["True [2.0, 2.0]"]
+
+
+SHAPES = st.sampled_from([(), (0,), (7,), (3, 5)])
+FLOATS = st.floats(0, width=32, allow_nan=False)
+
+
+@given(arrays(np.float32, SHAPES, elements=FLOATS))
+def test_roots_are_rounded_correctly(values: np.ndarray) -> None:
+    # float64 has more than 2 * 24 + 2 digits: its root, rounded once more, is the nearest float32
+    expected = np.sqrt(values.astype(np.float64)).astype(np.float32)
+    tensor = torch.from_numpy(values.copy())
+    np.testing.assert_array_equal(exact_root(tensor).numpy(), expected)
+    np.testing.assert_array_equal(tensor.numpy(), values)
+    np.testing.assert_array_equal(exact_root_in_place(tensor).numpy(), expected)
+    np.testing.assert_array_equal(tensor.numpy(), expected)
+
+
+def test_roots_of_steps_are_exact_and_those_with_gradients_are_torchs_own() -> None:
+    program = (
+        OPTIMISE
+        + """
+import numpy as np
+x = torch.linspace(0.01, 3, 1001)
+print(bool((x[::2].sqrt().numpy() == np.sqrt(x[::2].numpy())).all()))
+print(bool(torch.isnan((-x).sqrt()).all()))
+y = torch.tensor(4.0, requires_grad=True)
+y.sqrt().backward()
+print(y.grad.item())
+"""
+    )
+    assert output(program)[1:] == ["True", "True", "0.25"]
