@@ -211,6 +211,8 @@ ELSEWHERE = (
     Elsewhere("Ppo.act, Ppo.values", "2 · 10⁻⁶ relative", ("ppo/test_forward.py",)),
     Elsewhere("Ppo.gradient", "10⁻⁵ relative", ("ppo/test_update.py",)),
     Elsewhere("Ppo.update", "10⁻⁵ relative", ("ppo/test_update.py",)),
+    Elsewhere("Ppo.update, drift", "10⁻⁵ relative", ("ppo/test_drift.py",)),
     Elsewhere("Collector.collect", SAME_BITS, ("test_rollouts.py",)),
+    Elsewhere("Collector.resume, BatchEnvironment.resume", SAME_BITS, ("test_resuming.py",)),
 )
 """In the order of ``CATALOGUE.md``."""

@@ -2,9 +2,10 @@
 
 Its parts, to be read in this order: `native_plan.py` (an order checked and typed),
 `native_choice.py` (whether it fits, and how it steps), `native_model.py`, `native_state.py`
-(tensors in and out), `native_training.py`, `native_stepping.py`, `native_collecting.py`,
-`native_normalizer.py`, `native_evaluation.py`, `native_probe.py`. SB3's files are written and read
-by `sb3.py`.
+(tensors in and out), `native_training.py`, `native_drift.py`, `native_link_state.py` (what stands
+after a link of the hash chain), `native_journal.py`, `native_batches.py`, `native_stepping.py`,
+`native_collecting.py`, `native_normalizer.py`, `native_evaluation.py`, `native_probe.py`. SB3's
+files are written and read by `sb3.py`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,9 @@ either learner goes on with what the other has left.
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +24,10 @@ Float32 = npt.NDArray[np.float32]
 
 
 def policy_tensors(parameters: Float32, shape: PolicyShape) -> Tensors:
-    """`policy/<name>` from all parameters float32[P]; copies."""
-    return {POLICY_PREFIX + name: piece for name, piece in pieces(parameters, shape).items()}
+    """`policy/<name>` from all parameters float32[P]; views of them."""
+    return {
+        policy: parameters[start:end].reshape(of) for (policy, *_), start, end, of in _layout(shape)
+    }
 
 
 def policy_parameters(tensors: Tensors, shape: PolicyShape) -> Float32:
@@ -39,14 +43,13 @@ def policy_specs(shape: PolicyShape) -> dict[str, TensorSpec]:
 def optimizer_tensors(ppo: Ppo, shape: PolicyShape) -> Tensors:
     """`optimizer/policy/<index>/{step,exp_avg,exp_avg_sq}` float32, as the SB3 learner has them."""
     step, average, square = ppo.optimizer_state
-    averages = pieces(average, shape).values()
-    squares = pieces(square, shape).values()
+    # all parameters are stepped together
+    steps = np.array(step, np.float32)
     tensors: Tensors = {}
-    for index, (first, second) in enumerate(zip(averages, squares, strict=True)):
-        stem = f"{OPTIMIZER_PREFIX}policy/{index}/"
-        tensors[f"{stem}step"] = np.array(step, np.float32)
-        tensors[f"{stem}exp_avg"] = first
-        tensors[f"{stem}exp_avg_sq"] = second
+    for (_, step_name, average_name, square_name), start, end, of in _layout(shape):
+        tensors[step_name] = steps
+        tensors[average_name] = average[start:end].reshape(of)
+        tensors[square_name] = square[start:end].reshape(of)
     return tensors
 
 
@@ -81,14 +84,34 @@ def load_optimizer(ppo: Ppo, tensors: Tensors, plan: NativePlan) -> None:
 
 
 def pieces(vector: Float32, shape: PolicyShape) -> dict[str, Float32]:
-    """Parameters float32[P] cut into the shape's tensors, by name; copies."""
-    found: dict[str, Float32] = {}
-    start = 0
-    for name, of in shape.tensors.items():
+    """Parameters float32[P] cut into the shape's tensors, by name; views of them."""
+    return {
+        policy.removeprefix(POLICY_PREFIX): vector[start:end].reshape(of)
+        for (policy, *_), start, end, of in _layout(shape)
+    }
+
+
+class _Place(NamedTuple):
+    """Where a parameter stands in a flat vector, and the names of what there is of it."""
+
+    names: tuple[str, str, str, str]
+    """`policy/…`, and `optimizer/policy/<index>/` with `step`, `exp_avg`, `exp_avg_sq`."""
+    start: int
+    end: int
+    shape: tuple[int, ...]
+
+
+# asked for after every update, which takes a few milliseconds
+@functools.lru_cache(maxsize=64)
+def _layout(shape: PolicyShape) -> tuple[_Place, ...]:
+    places, start = [], 0
+    for index, (name, of) in enumerate(shape.tensors.items()):
+        stem = f"{OPTIMIZER_PREFIX}policy/{index}/"
+        names = (POLICY_PREFIX + name, f"{stem}step", f"{stem}exp_avg", f"{stem}exp_avg_sq")
         end = start + math.prod(of)
-        found[name] = np.array(vector[start:end]).reshape(of)
+        places.append(_Place(names, start, end, of))
         start = end
-    return found
+    return tuple(places)
 
 
 def joined(tensors: list[Float32]) -> Float32:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +21,18 @@ def tensors_digest(tensors: Mapping[str, NDArray[Any]], previous: str = "") -> s
     digest = hashlib.sha256(previous.encode())
     for name in sorted(tensors):
         array = np.asarray(tensors[name])
-        shape = "x".join(map(str, array.shape))
-        digest.update(f"\x1f{name}\x1f{array.dtype.name}\x1f{shape}\x1f".encode())
-        digest.update(array.astype(array.dtype.newbyteorder("<"), order="C", copy=False).tobytes())
+        digest.update(_head(name, array.dtype, array.shape))
+        digest.update(_little_endian(array).reshape(-1).data)
     return digest.hexdigest()
+
+
+# a learner takes digests of the same few names again and again
+@functools.lru_cache(maxsize=4096)
+def _head(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    return f"\x1f{name}\x1f{dtype.name}\x1f{'x'.join(map(str, shape))}\x1f".encode()
+
+
+def _little_endian(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.byteorder == ">" or sys.byteorder == "big":
+        array = array.astype(array.dtype.newbyteorder("<"))
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
