@@ -69,7 +69,7 @@ class VirtualMarketplace:
         cohort = Cohort(self.clients)
         pool = VirtualPool(self, cohort, SpendingGuard(terms.budget_glm), Bench(self.spares))
         self.pool = pool
-        for provider in self.providers[: terms.providers]:
+        for provider in self.providers:
             pool.open(provider)
         yield pool
         self.pool = None

@@ -37,14 +37,17 @@ def crowd(
 ) -> tuple[list[VirtualProvider], list[VirtualProvider]]:
     """Return `providers` of which the first `liars` lie, and honest `spares` for who is let go.
 
-    Liars come first: where work is handed out in order, they are sure to get some.
+    Liars come first: where work is handed out in order, they are sure to get some. Nodes of one
+    wallet are one of the `providers`, so that as many voices are there whatever the attack.
     """
-    wallet = None
-    if attack is not None and attack.wallets == "one":
-        wallet = "0x" + "5" * 40
     liars = 0 if attack is None else liars
-    lying = [VirtualProvider(f"liar-{n + 1}", wallet, attack) for n in range(liars)]
-    honest = [VirtualProvider(f"honest-{n + 1}") for n in range(providers - liars)]
+    is_one = attack is not None and attack.wallets == "one"
+    lying = [
+        VirtualProvider(f"liar-{n + 1}", "0x" + "5" * 40 if is_one else None, attack)
+        for n in range(liars)
+    ]
+    others = providers - min(liars, 1 if is_one else liars)
+    honest = [VirtualProvider(f"honest-{n + 1}") for n in range(others)]
     return [*lying, *honest], [VirtualProvider(f"spare-{n + 1}") for n in range(spares)]
 
 
