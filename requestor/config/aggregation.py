@@ -74,7 +74,10 @@ class AggregationConfig(_Sparse):
     a provider sent is averaged first and counts once. `before`: what is done to the updates first,
     in order. The rest are the rules' own: `chosen` (multi_krum), `iterations` and `smoothing`
     (geometric_median), `radius` and `iterations` (centered_clipping), `limit` (norm_clipping),
-    `sigma`, `episodes`, `delta`, `alpha` and `slack` (fedpg_br).
+    `sigma`, `episodes`, `delta`, `alpha` and `slack` (fedpg_br). performance, transfer_best and
+    evolutionary play mixtures of the updates on this machine, each for `trial_episodes` episodes:
+    `weighting` (softmax or rank) and `temperature` (performance), `search` (cma or
+    differential_evolution) and `evaluations` (evolutionary).
     """
 
     rule: Literal[
@@ -90,6 +93,9 @@ class AggregationConfig(_Sparse):
         "centered_clipping",
         "norm_clipping",
         "fedpg_br",
+        "performance",
+        "transfer_best",
+        "evolutionary",
     ] = "auto"
     faulty_providers: Annotated[int | str, _automatic_count(0)] = "auto"
     items_per_provider: Annotated[int | str, _automatic_count(1)] = "auto"
@@ -109,6 +115,11 @@ class AggregationConfig(_Sparse):
     delta: Annotated[Number, Field(gt=0, lt=1)] | None = None
     alpha: Annotated[Number, Field(ge=0, lt=0.5)] | None = None
     slack: Annotated[Number, Field(ge=1)] | None = None
+    weighting: Literal["softmax", "rank"] | None = None
+    temperature: Positive | None = None
+    trial_episodes: Annotated[PositiveWhole, Field(le=10_000)] | None = None
+    search: Literal["cma", "differential_evolution"] | None = None
+    evaluations: Annotated[PositiveWhole, Field(le=100_000)] | None = None
 
 
 def read_aggregation(value: Any) -> Any:

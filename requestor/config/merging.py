@@ -11,6 +11,7 @@ from requestor.config.contradiction import Contradiction
 from requestor.config.sections import FederationConfig, GolemConfig
 from requestor.federation.merging.catalogue import (
     DEFAULT_ROBUST,
+    JUDGED,
     OPTIMIZERS,
     PRE_AGGREGATORS,
     RULES,
@@ -19,6 +20,7 @@ from requestor.federation.merging.catalogue import (
 )
 from requestor.federation.merging.merger import MOST_UPDATES, Merger
 from requestor.federation.merging.protocol import AggregationRule, PreAggregator, ServerOptimizer
+from requestor.federation.merging.searching import SearchMissing, require_search
 from requestor.federation.voices import TRUSTING, VoicePlan, plan_voices
 
 MOST_PROVIDERS = 1000
@@ -40,7 +42,9 @@ def merger(federation: FederationConfig, golem: GolemConfig) -> Merger:
     """Return what merges the rounds of a run."""
     aggregation = federation.aggregation
     found = Merger(voices=aggregation.voices)
-    if aggregation.rule != "auto":
+    if aggregation.rule in JUDGED:
+        found = replace(found, judged=_made(JUDGED[aggregation.rule], aggregation))
+    elif aggregation.rule != "auto":
         found = replace(found, rule=_rule(aggregation))
     elif voice_plan(federation, golem).faulty_voices > 0:
         found = replace(found, rule=DEFAULT_ROBUST.rule, before=DEFAULT_ROBUST.before)
@@ -94,6 +98,7 @@ def merging_contradictions(
 ) -> Iterator[Contradiction]:
     """Yield what does not fit together in how updates are merged."""
     found = [*_parameters(federation), *_radius(federation.aggregation)]
+    found += _judged(federation.aggregation)
     found += _optimizer_parameters(federation)
     yield from found
     if found:
@@ -109,8 +114,9 @@ def merging_contradictions(
 
 def _parameters(federation: FederationConfig) -> Iterator[Contradiction]:
     aggregation = federation.aggregation
-    own = set().union(*map(parameters_of, RULES.values()))
-    known = () if aggregation.rule == "auto" else parameters_of(RULES[aggregation.rule])
+    kinds = {**RULES, **JUDGED}
+    own = set().union(*map(parameters_of, kinds.values()))
+    known = () if aggregation.rule == "auto" else parameters_of(kinds[aggregation.rule])
     yield from _foreign(aggregation, own, known, aggregation.rule, _AT)
     for place, entry in enumerate(aggregation.before):
         known = parameters_of(PRE_AGGREGATORS[entry.name])
@@ -125,6 +131,25 @@ def _foreign(
         if getattr(section, parameter) is not None:
             fix = f"it has {', '.join(known)}" if known else "it has none; leave it out"
             yield Contradiction(f"is no parameter of {name}", f"{at}.{parameter}", fix)
+
+
+def _judged(aggregation: AggregationConfig) -> Iterator[Contradiction]:
+    if aggregation.rule not in JUDGED:
+        return
+    if aggregation.before:
+        yield Contradiction(
+            f"{aggregation.rule} plays updates as they are", f"{_AT}.before", "leave it out"
+        )
+    if aggregation.voices == "pooled":
+        yield Contradiction(
+            f"{aggregation.rule} judges updates, not voices", f"{_AT}.voices", "use capped"
+        )
+    if aggregation.rule == "evolutionary":
+        try:
+            require_search(aggregation.search or "cma")
+        except SearchMissing as error:
+            what, _, fix = str(error).partition("; fix: ")
+            yield Contradiction(what, f"{_AT}.search", fix)
 
 
 def _radius(aggregation: AggregationConfig) -> Iterator[Contradiction]:

@@ -19,6 +19,7 @@ from requestor.training_run import events
 from requestor.training_run.checkpoints import BestModel, Checkpoint, CheckpointStore
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.settings import RunSettings
+from requestor.training_run.trials import JudgedTrials
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,13 @@ class Referee:
             best=best,
         )
         return await self._with_target(after, result)
+
+    def trials(self, model: FileRef) -> JudgedTrials:
+        """Return trials of models like `model`."""
+        metadata = decode_metadata(self._store.load(model), ModelMetadata)
+        return JudgedTrials(
+            self._settings, self._judge, metadata, lambda text: self._emit(events.Notice(text))
+        )
 
     async def final(self, checkpoint: Checkpoint) -> Evaluation:
         """Judge the run's last model on episodes that no round was judged on."""

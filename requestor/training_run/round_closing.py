@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from requestor.errors import RunFailed
+from requestor.federation.merging.judged import JudgedMerge, Trial
+from requestor.federation.merging.merger import Merger
 from requestor.federation.merging.protocol import State
 from requestor.federation.model import Tensors
 from requestor.federation.rounds import QuorumMissed, RoundOutcome, RoundPlan, close_round
+from requestor.federation.seeds import derive_seed
 from requestor.training_run.open_round import Harvest
 from requestor.training_run.settings import RunSettings
+from requestor.training_run.trials import Trials
 
 
 @dataclass(frozen=True)
 class RoundCloser:
-    """Closes the rounds of a run."""
+    """Closes the rounds of a run; merges that look at how models play need `trials`."""
 
     settings: RunSettings
+    trials: Trials | None = None
 
     async def close(
         self,
@@ -37,18 +45,46 @@ class RoundCloser:
             RunFailed: there are fewer updates than the quorum, or than the rule needs to bear the
                 bad ones that may be among them.
         """
-        try:
+        updates = [delivery.update for delivery in harvest.deliveries]
+        awaited = replace(plan, quorum=plan.quorum - harvest.missing)
+
+        def closed(merger: Merger) -> RoundOutcome:
             return close_round(
-                replace(plan, quorum=plan.quorum - harvest.missing),
-                model,
-                [delivery.update for delivery in harvest.deliveries],
-                self.settings.merger,
-                state=state,
-                rejected=harvest.missing,
+                awaited, model, updates, merger, state=state, rejected=harvest.missing
             )
+
+        merger = self.settings.merger
+        try:
+            if merger.judged is None:
+                return closed(merger)
+            return await self._judged(merger.judged, closed, plan.round, len(updates))
         except QuorumMissed as error:
             raise RunFailed(
                 str(error),
                 fix="rent more providers (golem.providers), or assume fewer to lie "
                 "(federation.aggregation.faulty_providers); `derl-request resume` tries again",
             ) from error
+
+    async def _judged(
+        self,
+        judged: JudgedMerge,
+        closed: Callable[[Merger], RoundOutcome],
+        round_index: int,
+        clients: int,
+    ) -> RoundOutcome:
+        """Have mixtures of the updates played until one is found, and merge that."""
+        if self.trials is None:
+            raise RunFailed("what was merged here was chosen by playing, and nobody plays now")
+        told: list[Trial] = []
+        seed = derive_seed(self.settings.federation.run_seed, "merge search", round_index)
+        while len(wanted := judged.wanted(clients, seed, told)):
+            for shares in wanted:
+                tensors = closed(self.settings.merger.decided(shares)).candidate
+                score = await self.trials.score(round_index, tensors, judged.trial_episodes)
+                told.append(Trial(np.asarray(shares), score))
+        best = max(trial.score for trial in told[:clients])
+        self.trials.tell(
+            f"round {round_index + 1}: the best of {clients} clients' models returned {best:g} in "
+            f"trials, the best of {len(told)} mixtures {max(t.score for t in told):g}"
+        )
+        return closed(self.settings.merger.decided(judged.shares(told)))

@@ -258,7 +258,7 @@ class TrainingRun:
                     async with self._dispatcher(pool) as dispatcher:
                         while not self._is_done() and pool.seconds_left > self._expiry_seconds():
                             self._go_back_if_due()
-                            merged = await self._round(dispatcher, spending)
+                            merged = await self._round(dispatcher, spending, referee)
                             decision = asyncio.create_task(self._decide(referee, merged))
                             if merged.candidate.round == self._settings.federation.rounds:
                                 break
@@ -310,7 +310,9 @@ class TrainingRun:
     def _expiry_seconds(self) -> float:
         return EXPIRY_SHARE * self._settings.terms.expiration_seconds
 
-    async def _round(self, dispatcher: Dispatcher, spending: SpendingReporter) -> _Merged:
+    async def _round(
+        self, dispatcher: Dispatcher, spending: SpendingReporter, referee: Referee
+    ) -> _Merged:
         started = self._clock()
         before = self._checkpoint
         model = self._store.load(before.model).tensors
@@ -320,7 +322,7 @@ class TrainingRun:
             reviewer.begin(plan, desk.files)
         harvest = await dispatcher.run_round(plan, desk)
         state = self._store.load(before.merge_state).tensors if before.merge_state else {}
-        closer = RoundCloser(self._settings)
+        closer = RoundCloser(self._settings, referee.trials(before.model))
         outcome = await closer.close(plan, model, harvest, state=state)
         total = before.total_steps + outcome.steps
         spending.tell()  # a row of the metrics has the cost of its own round

@@ -94,6 +94,8 @@ DOORS = {
         "requestor.attacks.wrong_worlds",  # worlds in which liars train
     ],
     "cupy": ["native_kernels.cuda*"],
+    "scipy": ["requestor.federation.merging.searching"],
+    "cma": ["requestor.federation.merging.searching"],
     "safetensors": ["provider_image.wire*"],
     "zstandard": ["provider_image.wire*", "gvmi.packages.ubuntu_packages"],
     "pydantic": ["requestor.config*", "requestor.mock_golem*"],
@@ -328,6 +330,7 @@ def test_every_library_is_declared() -> None:
             *project["dependencies"],
             *project["optional-dependencies"]["testnet-tools"],  # behind doors of their own
             *project["optional-dependencies"]["plots"],
+            *project["optional-dependencies"]["merging"],
         )
     }
     # halves of yapapi and pydantic, of versions that these choose

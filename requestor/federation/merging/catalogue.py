@@ -12,6 +12,7 @@ from requestor.federation.merging.coordinate_rules import (
     TrimmedMean,
     WeightedMean,
 )
+from requestor.federation.merging.judged import Evolutionary, PerformanceWeighted, TransferBest
 from requestor.federation.merging.merger import Merger
 from requestor.federation.merging.pre_aggregators import (
     AdaptiveRobustClipping,
@@ -49,6 +50,12 @@ RULES: Mapping[str, type[Any]] = {
     "fedpg_br": FedPgFilter,
 }
 
+JUDGED: Mapping[str, type[Any]] = {
+    "performance": PerformanceWeighted,
+    "transfer_best": TransferBest,
+    "evolutionary": Evolutionary,
+}
+
 PRE_AGGREGATORS: Mapping[str, type[Any]] = {
     "nearest_neighbour_mixing": NearestNeighbourMixing,
     "bucketing": Bucketing,
@@ -76,5 +83,7 @@ def parameters_of(kind: type[Any]) -> tuple[str, ...]:
 
 def names_of(merger: Merger) -> str:
     """Return the names of a merger's steps in order, as a person would list them."""
-    known = {kind: name for name, kind in (*PRE_AGGREGATORS.items(), *RULES.items())}
-    return " + ".join(known[type(step)] for step in (*merger.before, merger.rule))
+    catalogues = (PRE_AGGREGATORS, RULES, JUDGED)
+    known = {kind: name for names in catalogues for name, kind in names.items()}
+    steps = (*merger.before, merger.judged or merger.rule)
+    return " + ".join(known[type(step)] for step in steps)

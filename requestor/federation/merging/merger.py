@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from requestor.federation.merging.coordinate_rules import WeightedMean
+from requestor.federation.merging.judged import FixedShares, JudgedMerge
 from requestor.federation.merging.pre_aggregators import mixed
 from requestor.federation.merging.protocol import (
     AggregationRule,
@@ -36,12 +37,20 @@ MOST_UPDATES = 4096
 
 @dataclass(frozen=True)
 class Merger:
-    """How the updates of every round of a run are merged; the default is federated averaging."""
+    """How the updates of every round of a run are merged; the default is federated averaging.
+
+    With `judged` the rule is what that finds, round by round (`decided`).
+    """
 
     rule: AggregationRule = field(default_factory=WeightedMean)
     before: tuple[PreAggregator, ...] = ()
     optimizer: ServerOptimizer = field(default_factory=Sgd)
     voices: Voices = "capped"
+    judged: JudgedMerge | None = None
+
+    def decided(self, shares: Float64) -> Merger:
+        """Return the merger that mixes updates by `shares`, `float64[N]`."""
+        return replace(self, rule=FixedShares(tuple(shares.tolist())), judged=None)
 
     def bears(self, updates: int, faulty: int) -> bool:
         """Tell whether so many bad ones can be among so many updates."""
@@ -49,7 +58,7 @@ class Merger:
             for step in self.before:
                 require_bearable(step, updates, faulty)
                 updates = step.remaining(updates)
-            require_bearable(self.rule, updates, faulty)
+            require_bearable(self.judged or self.rule, updates, faulty)
         except TooManyFaulty:
             return False
         return True

@@ -115,7 +115,15 @@ class ServerOptimizer(Protocol):
         ...
 
 
-def require_bearable(rule: AggregationRule | PreAggregator, updates: int, faulty: int) -> None:
+class Bounded(Protocol):
+    """What bears so many bad updates and no more."""
+
+    def least_updates(self, faulty: int) -> int:
+        """Return among how many updates, at least, `faulty` bad ones are borne."""
+        ...
+
+
+def require_bearable(rule: Bounded, updates: int, faulty: int) -> None:
     """Raise `TooManyFaulty` unless `rule` bears `faulty` bad ones among so many updates."""
     least = rule.least_updates(faulty)
     if updates < least:

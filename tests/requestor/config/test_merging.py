@@ -7,9 +7,11 @@ import yaml
 
 from requestor.config import RunConfig, merger, parse_config, resolved_yaml, voice_plan
 from requestor.errors import ConfigError
+from requestor.federation.merging import searching
 from requestor.federation.merging.catalogue import DEFAULT_ROBUST
 from requestor.federation.merging.centre_rules import CenteredClipping, FedPgFilter, GeometricMedian
 from requestor.federation.merging.coordinate_rules import TrimmedMean, WeightedMean
+from requestor.federation.merging.judged import Evolutionary, PerformanceWeighted, TransferBest
 from requestor.federation.merging.merger import Merger
 from requestor.federation.merging.pre_aggregators import (
     AdaptiveRobustClipping,
@@ -90,6 +92,15 @@ def test_whoever_asks_for_the_mean_gets_it(name: str) -> None:
         (
             "{rule: trimmed_mean, before: [norm_clipping, {norm_clipping: {limit: 2}}, bucketing]}",
             Merger(TrimmedMean(), (NormClipping(), NormClipping(2), Bucketing())),
+        ),
+        (
+            "{rule: performance, weighting: rank, trial_episodes: 3}",
+            Merger(judged=PerformanceWeighted("rank", 1.0, 3)),
+        ),
+        ("transfer_best", Merger(judged=TransferBest())),
+        (
+            "{rule: evolutionary, search: differential_evolution, evaluations: 9}",
+            Merger(judged=Evolutionary("differential_evolution", 9)),
         ),
         ("{rule: trimmed_mean, before: arc}", Merger(TrimmedMean(), (AdaptiveRobustClipping(),))),
     ],
@@ -215,6 +226,16 @@ EIGHT = ("golem.providers=8",)
             "there are two learning rates of the server @ federation.server_learning_rate "
             "(override); leave it out, and set federation.server_optimizer.learning_rate",
         ),
+        (
+            ("federation.aggregation={rule: transfer_best, before: arc}",),
+            "transfer_best plays updates as they are @ federation.aggregation.before (override); "
+            "leave it out",
+        ),
+        (
+            ("federation.aggregation={rule: performance, voices: pooled}",),
+            "performance judges updates, not voices @ federation.aggregation.voices (override); "
+            "use capped",
+        ),
         (("federation.aggregation={rul: krum}",), "did you mean 'rule'?"),
         (("federation.aggregation=krun",), "did you mean 'krum'?"),
         (("federation.aggregation={before: [bucketin]}",), "did you mean 'bucketing'?"),
@@ -226,3 +247,14 @@ def test_what_does_not_fit_is_told_with_what_would(
     overrides: tuple[str, ...], message: str
 ) -> None:
     assert message in problem(*overrides)
+
+
+def test_a_search_whose_library_is_missing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(searching, "import_module", absent)
+    assert problem("federation.aggregation=evolutionary") == (
+        "the merge's search cma needs cma @ federation.aggregation.search (override); "
+        "pip install derl[merging]"
+    )

@@ -281,9 +281,7 @@ def test_a_rejected_update_counts_as_a_bad_one() -> None:
     plan = plan_round(LIARS, 0)
     updates = answers(plan, [1.0] * 6)
     assert close_round(plan, whole_model(), updates, Merger(Krum()), rejected=1).state == {}
-    with pytest.raises(
-        QuorumMissed, match="bears 2 bad updates among 7 and more, not among 6"
-    ):
+    with pytest.raises(QuorumMissed, match="bears 2 bad updates among 7 and more, not among 6"):
         close_round(plan, whole_model(), updates, Merger(Krum()))
 
 
