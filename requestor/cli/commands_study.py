@@ -12,7 +12,7 @@ import rich_click as click
 
 from requestor.attacks.catalogue import ATTACKS, find_attack
 from requestor.cli.assembly import run_settings
-from requestor.config import load_config, resolved_yaml
+from requestor.config import RunConfig, load_config, resolved_yaml
 from requestor.errors import UsageError
 from requestor.reporting.figures import draw_rounds
 from requestor.studies.byzantine import (
@@ -98,7 +98,7 @@ def byzantine(
     for cell in cells:
         changed = (*VARIANTS[cell.variant].overrides, *_ALWAYS, *overrides, f"seed={cell.seed}")
         loaded = load_config(config, changed)
-        digest = setting_digest(f"{liars}\n{resolved_yaml(loaded)}")
+        digest = setting_digest(f"{liars}\n{resolved_yaml(_without_fleet(loaded))}")
         prepared.append(Prepared(cell, run_settings(loaded, "study"), digest))
     out.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="derl-study-"))
@@ -115,6 +115,11 @@ def attacks() -> None:
     """List the attacks that studies and lying mock providers know."""
     for attack in ATTACKS.values():
         click.echo(f"{attack.name:18} {attack.summary} ({attack.source})")
+
+
+def _without_fleet(config: RunConfig) -> RunConfig:
+    """Leave out the mock fleet, of which a virtual market has nothing."""
+    return config.model_copy(update={"golem": config.golem.model_copy(update={"fleet": None})})
 
 
 def _known(names: str) -> list[str]:

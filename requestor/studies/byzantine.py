@@ -147,10 +147,10 @@ def _median(rounds: Sequence[int | None]) -> float | None:
 
 def markdown(rows: Sequence[Row], title: str, told: Sequence[str]) -> str:
     """Return the study as Markdown: what was told, then a table with a row for each attack."""
-    variants = list(dict.fromkeys(row.variant for row in rows))
+    variants = {name: _Columns.of(rows, name) for name in dict.fromkeys(r.variant for r in rows)}
     attacks = list(dict.fromkeys(row.attack for row in rows))
     known = {(row.variant, row.attack): row for row in rows}
-    head = ["attack", *(f"{name}: rounds | ratio | refused | convicted" for name in variants)]
+    head = ["attack", *(text for one in variants.values() for text in one.heads)]
     lines = [f"# {title}", "", *told, ""]
     lines += [f"- **{name}**: {VARIANTS[name].summary}." for name in variants]
     lines += [
@@ -158,27 +158,50 @@ def markdown(rows: Sequence[Row], title: str, told: Sequence[str]) -> str:
         "Rounds to the target: median, and of each seed in brackets (-: not reached). Ratio: to "
         "the unattacked rounds of the same variant. Refused: results of liars / of honest "
         "providers that were not merged; convicted: providers that an audit proved to have faked "
-        "work, liars / honest; all seeds together.",
+        "work, liars / honest; all seeds together, and left out where there were none.",
         "",
         f"| {' | '.join(head)} |",
-        f"|---|{'---|---|---|---|' * len(variants)}",
+        f"|{'---|' * len(head)}",
     ]
     for attack in attacks:
-        cells = [_cells(known.get((variant, attack))) for variant in variants]
-        lines.append(f"| {attack} | {' | '.join(cells)} |")
+        cells = [t for v, one in variants.items() for t in one.cells(known.get((v, attack)))]
+        lines.append(f"| {' | '.join([attack, *cells])} |")
     return "\n".join([*lines, "", *_what_they_are(attacks), ""])
 
 
-def _cells(row: Row | None) -> str:
-    if row is None:
-        return " | | | "
-    each = " ".join("-" if rounds is None else str(rounds) for rounds in row.rounds)
-    middle = "-" if row.median_rounds is None else f"{row.median_rounds:g}"
-    ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
-    return (
-        f"{middle} ({each}) | {ratio} | {row.refused_liars} / {row.refused_honest} | "
-        f"{row.convicted_liars} / {row.convicted_honest}"
-    )
+@dataclass(frozen=True)
+class _Columns:
+    """What is shown of one variant."""
+
+    variant: str
+    has_refused: bool
+    has_convicted: bool
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], variant: str) -> _Columns:
+        own = [row for row in rows if row.variant == variant]
+        return cls(
+            variant,
+            any(row.refused_liars or row.refused_honest for row in own),
+            any(row.convicted_liars or row.convicted_honest for row in own),
+        )
+
+    @property
+    def heads(self) -> list[str]:
+        heads = [f"{self.variant}: rounds", "ratio"]
+        return heads + ["refused"] * self.has_refused + ["convicted"] * self.has_convicted
+
+    def cells(self, row: Row | None) -> list[str]:
+        if row is None:
+            return [""] * len(self.heads)
+        each = " ".join("-" if rounds is None else str(rounds) for rounds in row.rounds)
+        middle = "-" if row.median_rounds is None else f"{row.median_rounds:g}"
+        cells = [f"{middle} ({each})", "-" if row.ratio is None else f"{row.ratio:.2f}"]
+        if self.has_refused:
+            cells.append(f"{row.refused_liars} / {row.refused_honest}")
+        if self.has_convicted:
+            cells.append(f"{row.convicted_liars} / {row.convicted_honest}")
+        return cells
 
 
 def _what_they_are(attacks: Sequence[str]) -> list[str]:
