@@ -71,6 +71,7 @@ class RoundMetrics:
             "fed/round": number,
             "fed/workers_ok": len(merged),
             "fed/rejected": entry.rejected,
+            "fed/screened": entry.screened,
             "fed/failed_orders": entry.failed_orders,
             "fed/copies": entry.copies,
             "fed/seconds": round(entry.seconds, 3),

@@ -110,6 +110,12 @@ def describe_trouble(view: RunView, event: Event) -> str | None:
             where = f"round {event.round + 1}, client {event.client}"
             name = view.label(view.provider_of(event.lease))
             return f"result refused: {name}: {where}: {one_line(event.reason)}"
+        case events.DeliveryRejected():
+            where = f"round {event.round + 1}, client {event.client}"
+            name = one_line(event.provider_name) or "somebody"
+            then = "done again" if event.is_redone else "the round goes on without it"
+            what = "fake rejected" if event.objection == "fraud" else "update rejected"
+            return f"{what}: {name}: {where}: {one_line(event.reason)}; {then}"
         case events.ProviderConvicted():
             where = f"round {event.round + 1}, client {event.client}"
             bills = "; its bills are refused" if event.bills_refused else ""

@@ -109,6 +109,11 @@ class ProviderView:
         self.failures += not is_rejection
         self.last_failure = one_line(reason)
 
+    def take_back(self, reason: str) -> None:
+        """Note that a result that had counted was rejected."""
+        self.rejections += 1
+        self.last_failure = one_line(reason)
+
     def _free(self, lease: str) -> None:
         if lease in self.leases:
             self.leases[lease] = None
@@ -126,6 +131,9 @@ class RoundView:
     salvaged: int = 0
     failed_orders: int = 0
     rejected: int = 0
+    screened: int = 0
+    """How many of the rejected were sound files, and rejected beside the others' or as fakes."""
+
     copies: int = 0
     provider_steps: dict[str, int] = field(default_factory=dict)
     provider_seconds: dict[str, float] = field(default_factory=dict)

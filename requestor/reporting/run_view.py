@@ -306,6 +306,12 @@ class RunView:
                 provider = self.provider_of(event.lease)
                 provider.fail(event.lease, event.reason, is_rejection=True)
                 self._round(event.round + 1).rejected += 1
+            case events.DeliveryRejected():
+                entry = self._round(event.round + 1)
+                entry.rejected += 1
+                entry.screened += 1
+                if event.lease:
+                    self.provider_of(event.lease).take_back(event.reason)
 
     def _apply_round(self, event: Event, unix_seconds: float) -> None:
         match event:

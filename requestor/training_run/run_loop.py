@@ -135,7 +135,7 @@ class TrainingRun:
                 exporter if worker.is_light else None,
             )
             referee = Referee(settings, judge, self._store, emit=self._emit, clock=self._clock)
-            self._reviewers = self._panel(judge)
+            self._reviewers = self._screeners(judge, audits)
             started_seconds = self._clock()
             await self._start(referee)
             if worker.notice is not None:
@@ -148,8 +148,8 @@ class TrainingRun:
                 error = caught
             return await self._finish(referee, error, started_seconds)
 
-    def _panel(self, judge: Judge) -> list[Reviewer]:
-        """Return who looks at deliveries before they are merged, in turn."""
+    def _screeners(self, judge: Judge, audits: RunAudits) -> list[Reviewer]:
+        """Return who looks at updates beside each other; what is odd goes to `audits`."""
         screening, run_seed = self._settings.screening, self._settings.federation.run_seed
         if screening is None:
             return []
@@ -160,6 +160,7 @@ class TrainingRun:
                 screening.limits,
                 probe_set if screening.probe_samples else None,
                 notice=self._notice,
+                suspect=audits.suspect,
             )
         ]
 

@@ -115,6 +115,15 @@ class Auditor:
             self._spawn(self._audit(delivery, finding, self._work(delivery)))
             self._running[source.voice] += 1
 
+    def suspect(self, delivery: Delivery, reason: str) -> None:
+        """Audit a delivery for sure that is odd, if the coin has not drawn it anyway."""
+        finding, source = self._tools.findings.of_delivery(delivery), delivery.source
+        if finding is None or source is None or finding.standing != "unaudited":
+            return
+        self._write(replace(finding, standing="pending", reason=reason))
+        self._spawn(self._audit(delivery, finding, self._work(delivery)))
+        self._running[source.voice] += 1
+
     def compare(self, first: Delivery, second: Delivery) -> None:
         """Hold two deliveries of one item against each other: an audit that costs nothing.
 

@@ -119,6 +119,11 @@ class RunAudits:
         )
         return (self._auditor,)
 
+    def suspect(self, delivery: Delivery, reason: str) -> None:
+        """Have a delivery audited that is odd."""
+        if self._auditor is not None:
+            self._auditor.suspect(delivery, reason)
+
     async def drain(self) -> None:
         """Wait for the verdicts of all audits that were begun."""
         if self._auditor is not None:
