@@ -255,7 +255,7 @@ def whole_lines(path: Path) -> list[bytes]:
             if not line.endswith(b"\n"):
                 break
             msgspec.json.decode(line, type=msgspec.Raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         lines.append(line)
     return lines
@@ -269,7 +269,7 @@ def decode_entry(line: bytes, path: Path, number: int) -> LedgerEntry:
     """
     try:
         entry: LedgerEntry = _DECODER.decode(line)
-    except (ValueError, ArithmeticError) as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:
         raise damaged(path, number) from error
     return entry
 

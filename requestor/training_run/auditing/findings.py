@@ -54,7 +54,7 @@ class Findings:
             for line in path.read_bytes().splitlines():
                 try:
                     finding = msgspec.json.decode(line, type=Finding)
-                except (msgspec.MsgspecError, UnicodeDecodeError):
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                     continue
                 self._found[finding.key] = finding
         self._file = JsonLines(path)

@@ -47,7 +47,7 @@ class WayBack:
             checkpoint = msgspec.json.decode(self._path(round_index).read_bytes(), type=Checkpoint)
             for file in files_of(checkpoint).values():
                 self._put_back(file)
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise RunFailed(
                 f"faked work was merged in round {round_index + 1}, and what that round began with "
                 f"is not there any more: {error}",
