@@ -287,7 +287,7 @@ def _look_for_duplicates(
         if not twins:
             continue
         first = min([entry, *twins], key=lambda twin: twin.arrival)
-        names = ", ".join(str(twin.client + 1) for twin in twins)
+        names = ", ".join(str(twin.client) for twin in twins)
         is_own = bool(entry.voice) and any(twin.voice == entry.voice for twin in twins)
         if entry is not first or is_own:
             verdict.reject(entry, f"it is the same as the update of client {names}")

@@ -310,6 +310,8 @@ class RunView:
                 entry = self._round(event.round + 1)
                 entry.rejected += 1
                 entry.screened += 1
+                entry.steps_by_client.pop(event.client, None)
+                entry.claimed.pop(event.client, None)
                 if event.lease:
                     self.provider_of(event.lease).take_back(event.reason)
 

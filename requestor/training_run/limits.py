@@ -45,7 +45,7 @@ def nobody_may_go_on(state: OpenRound, crew: Crew) -> RunFailed:
         f"whose wallets are {len(set(crew.voices))}: each had its share of the round "
         "already, or what it delivered was rejected",
         fix="rent more providers (golem.providers), or let each do more of a round "
-        "(federation.items_per_provider); `derl-request resume` then goes on",
+        "(federation.aggregation.items_per_provider); `derl-request resume` then goes on",
     )
 
 

@@ -157,7 +157,7 @@ def test_of_equal_updates_the_first_to_come_stays_and_is_audited() -> None:
     verdict = screen_cohort(replace(made, entries=entries), Known(), Limits())
     assert set(verdict.rejected) == {1, 3}
     assert set(verdict.suspicious) == {4}
-    assert verdict.rejected[1] == "it is the same as the update of client 4, 5"
+    assert verdict.rejected[1] == "it is the same as the update of client 3, 4"
 
 
 def test_one_voice_that_sends_the_same_twice_is_no_victim() -> None:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from requestor.reporting.event_log import TimedEvent
-from requestor.reporting.plain_lines import PlainLines
+from requestor.reporting.plain_lines import PlainLines, describe
+from requestor.reporting.run_view import RunView
 from requestor.training_run.events import (
+    DeliveryRejected,
     Evaluated,
     LeaseEnded,
     LeaseOpened,
@@ -137,3 +139,22 @@ def test_strangers_texts_stay_on_one_harmless_line() -> None:
 
 def test_a_stream_that_knows_only_ascii() -> None:
     assert printed([(0.0, Notice("größer"))], encoding="ascii") == "[00:00] gr??er\n"
+
+
+def test_a_rejected_update_is_told_once_with_its_provider_and_reason() -> None:
+    view = RunView()
+    view.apply(LeaseOpened("L1", "larch", "0xcccc3333", "A1"), 1.0)
+    event = DeliveryRejected(0, 2, "L1", "larch", "0xcccc3333", "screened", "it is nothing", True)
+    view.apply(event, 1.0)
+    assert describe(view, event) == (
+        "update rejected: larch: round 1, client 2: it is nothing; done again"
+    )
+    left = LeaseEnded("L1", "larch", "it is nothing")
+    view.apply(left, 2.0)
+    assert describe(view, left) == "lease ended: larch"
+    faked = replace(event, objection="fraud", is_redone=False)
+    assert describe(view, faked) == (
+        "fake rejected: larch: round 1, client 2: it is nothing; the round goes on without it"
+    )
+    assert (view.rounds[1].rejected, view.rounds[1].screened) == (1, 1)
+    assert view.providers["0xcccc3333"].rejections == 1
