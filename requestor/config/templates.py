@@ -93,6 +93,9 @@ golem:
   # runtime: vm-nvidia      # GPUs
   # gpu: {{memory_gib: 16, model: []}}   # runtime vm-nvidia: what the card must be
 
+# trust:                    # drawn work is done again here: always of the unknown, 3 % at least
+#   audits: {{first: 1, least: 0.03}}   # 0 and 0: never; also when, on_fraud, refuse_bills
+
 evaluation:                 # on this machine, in a jail, on seeds that training never sees
   episodes: 20
   final_episodes: 100

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from requestor.config.values import Bool, NonNegativeWhole, Number, Positive, PositiveWhole, Section
 
@@ -31,18 +31,26 @@ class AuditsConfig(Section):
     """`trust.audits`: secretly drawn items are done again and compared bit for bit.
 
     `first`: the chance that an item of an unknown wallet is drawn; it falls as its record grows,
-    to `least`; 0 and 0 turn audits off. `by`: who repeats the work: this machine, another provider
-    of the same fingerprint, or this machine where it can and else a provider. `when`: the merge
-    waits for the verdict, or goes on meanwhile; `on_fraud` says what becomes of rounds that were
-    merged with a fake before it was found out: they are marked, or done again.
+    to `least`; 0 and 0 turn audits off. This machine does drawn work again; late copies of an item
+    are compared besides. `when`: the merge waits for the verdict, or goes on meanwhile; `on_fraud`
+    says what becomes of rounds that were merged with a fake before it was found out: they are
+    marked, or done again. `refuse_bills`: nothing more is paid to who was convicted.
     """
 
     first: Annotated[Number, Field(ge=0, le=1)] = 1.0
     least: Annotated[Number, Field(ge=0, le=1)] = 0.03
-    by: Literal["requestor", "providers", "auto"] = "auto"
     when: Literal["before_merge", "background"] = "before_merge"
     on_fraud: Literal["mark", "redo"] = "mark"
     refuse_bills: Bool = True
+
+    @model_validator(mode="after")
+    def _is_falling(self) -> Self:
+        if self.least > self.first:
+            raise ValueError(
+                f"least {self.least:g} is above first {self.first:g}: the rate falls as a "
+                "provider's record grows; lower least, or raise first"
+            )
+        return self
 
 
 class TrustConfig(Section):
