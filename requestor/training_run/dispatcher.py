@@ -77,8 +77,12 @@ class Dispatcher:
         clock: Callable[[], float],
         stop_requested: asyncio.Event,
         reviewers: Sequence[Reviewer] = (),
+        greet: Callable[[Lease], Awaitable[None]] | None = None,
     ) -> None:
-        """Use the leases of `pool`; `clock` is monotone, in seconds. `reviewers` look in turn."""
+        """Use the leases of `pool`; `clock` is monotone, in seconds. `reviewers` look in turn.
+
+        Every lease is given to `greet` before its first order.
+        """
         self._pool = pool
         self._options = options
         self._report = emit
@@ -94,6 +98,7 @@ class Dispatcher:
         self._typical_seconds: float | None = None
         self._no_lease_since = clock()
         self._attempts = 0
+        self._greet = greet
 
     async def __aenter__(self) -> Dispatcher:
         """Start to take leases."""
@@ -231,6 +236,8 @@ class Dispatcher:
     async def _drive(self, lease: Lease) -> None:
         reason = "the run is over"
         try:
+            if self._greet is not None:
+                await self._greet(lease)
             await self._work(lease)
             reason = "released"
         except LeaseLost as error:

@@ -36,6 +36,7 @@ class RunDirectory:
         self.inbox = self.path / "inbox"
         self.local = self.path / "local"
         self.local_export = self.path / "local-export"
+        self.local_audits = self.path / "local-audits"
         self.daemon_state = self.path / "mock-golem"
         self.tensorboard = self.path / "tensorboard"
         self.logs = self.path / "logs"

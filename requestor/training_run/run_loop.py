@@ -140,7 +140,7 @@ class TrainingRun:
             await self._start(referee)
             if worker.notice is not None:
                 self._notice(worker.notice)
-            self._reviewers += audits.open(self._settings, self._checkpoint.round)
+            self._reviewers += audits.open(self._settings, self._checkpoint)
             error: DerlError | None = None
             try:
                 await self._train(referee)
@@ -295,6 +295,7 @@ class TrainingRun:
             clock=self._clock,
             stop_requested=self._stop,
             reviewers=self._reviewers,
+            greet=self._audits.greet,
         )
 
     async def _lasts(self, pool: ProviderPool, decision: asyncio.Task[None]) -> bool:

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from provider_image.wire import MAX_FILE_BYTES, order_digest, sha256_file, tensors_digest
-from requestor.federation.rounds import RoundPlan, WorkItem
+from provider_image.wire import (
+    MAX_FILE_BYTES,
+    order_digest,
+    sha256_file,
+    specs_of,
+    tensors_digest,
+)
+from requestor.federation.rounds import RoundPlan, WorkItem, plan_round
+from requestor.marketplace.ports import Lease
 from requestor.training_run import events
 from requestor.training_run.auditing.auditor import AuditDoors, Auditor, AuditTools
+from requestor.training_run.auditing.canaries import Canaries
 from requestor.training_run.auditing.equal_bits import equal_bits_of
 from requestor.training_run.auditing.evidence import EvidenceFolder
 from requestor.training_run.auditing.findings import Finding, Findings, audit_key
 from requestor.training_run.auditing.provenance_log import ProvenanceFolder, ProvenanceLog
-from requestor.training_run.auditing.replaying import LocalReplays
+from requestor.training_run.auditing.replaying import LocalReplays, Replaying, Work
 from requestor.training_run.auditing.way_back import WayBack
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
 from requestor.training_run.open_round import Delivery, Harvest, Rejection
-from requestor.training_run.order_desk import RoundDesk
+from requestor.training_run.order_desk import RoundDesk, RoundFiles
 from requestor.training_run.referee import Candidate
 from requestor.training_run.reviewing import Reviewer
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.settings import RunSettings
 from requestor.trust.audit_draw import AuditCoin
+from requestor.trust.fingerprints import canary_order, fingerprint_without_canary
 from requestor.trust.provenance import FIRST_PREVIOUS, RefusedRecord, RoundRecord, WorkRecord
 
 Decision = Literal["published", "kept", "rolled_back"]
@@ -68,6 +78,7 @@ class RunAudits:
         self._replays: LocalReplays | None = None
         self._auditor: Auditor | None = None
         self._log: ProvenanceLog | None = None
+        self._canaries: Canaries | None = None
         self._config_sha256 = ""
 
     async def __aenter__(self) -> Self:
@@ -86,9 +97,10 @@ class RunAudits:
         if self._replays is not None:
             await self._replays.__aexit__(kind, error, trace)
 
-    def open(self, settings: RunSettings, round_index: int) -> Sequence[Reviewer]:
-        """Go on after `round_index` rounds; return who looks at deliveries."""
+    def open(self, settings: RunSettings, checkpoint: Checkpoint) -> Sequence[Reviewer]:
+        """Go on after `checkpoint`; return who looks at deliveries."""
         self._settings = settings
+        round_index = checkpoint.round
         config = self._directory.config
         if config.exists():
             self._config_sha256 = sha256_file(config, MAX_FILE_BYTES)
@@ -101,13 +113,17 @@ class RunAudits:
             return ()
         self._findings = Findings(self._directory.audits)
         self._findings.abandon(round_index)
-        self._replays = LocalReplays(self._directory.local / "audits", settings.learner)
+        self._replays = LocalReplays(self._directory.local_audits, settings.learner)
+        has_equal_bits = equal_bits_of(settings)
+        if fingerprint_without_canary(settings.learner, settings.environment) is None:
+            self._canaries = self._make_canaries(settings, checkpoint, self._replays)
+            has_equal_bits = self._canaries.has_equal_bits
         tools = AuditTools(
             AuditCoin(audit_key(self._directory.audit_key)),
             self._findings,
             self._replays,
             EvidenceFolder(self._directory.evidence),
-            equal_bits_of(settings),
+            has_equal_bits,
         )
         self._auditor = Auditor(
             tools,
@@ -123,6 +139,41 @@ class RunAudits:
         """Have a delivery audited that is odd."""
         if self._auditor is not None:
             self._auditor.suspect(delivery, reason)
+
+    @property
+    def greet(self) -> Callable[[Lease], Awaitable[None]] | None:
+        """What a lease has to do before any order; None for nothing."""
+        return self._canaries.greet if self._canaries is not None else None
+
+    def _make_canaries(
+        self, settings: RunSettings, checkpoint: Checkpoint, replays: Replaying
+    ) -> Canaries:
+        path = self._directory.provenance / "canary.safetensors"  # checkpoints drop theirs
+        shutil.copyfile(self._store.path(checkpoint.model), path)
+        specs = specs_of(self._store.load(checkpoint.model).tensors)
+        desk = RoundDesk(
+            RoundFiles(
+                run_id=settings.terms.run_id,
+                environment=settings.environment,
+                learner=settings.learner,
+                rules=settings.rules,
+                model=checkpoint.model,
+                model_path=path,
+                model_specs=specs,
+                client_states={},
+                inbox=self._directory.inbox,
+                order_timeout_seconds=settings.order_timeout_seconds,
+            )
+        )
+        order = desk.order(plan_round(settings.federation, 0).items[0])
+        canary = canary_order(order, order.model)
+        return Canaries(
+            Work(canary, {canary.model.name: path}, specs),
+            replays,
+            self._directory.inbox,
+            settings.order_timeout_seconds,
+            lambda text: self._emit(events.Notice(text)),
+        )
 
     async def drain(self) -> None:
         """Wait for the verdicts of all audits that were begun."""
