@@ -122,7 +122,7 @@ class PolicyGradientLearner:
         plan = _opened(order, model)
         check_tensors(direction, plan.network.specs, source="direction")
         start, along = parameters_of(model), parameters_of(direction)
-        adam = Adam(model, plan.learning_rate_at(0.0))
+        adam = Adam(model, plan.learning_rate_at(order.progress))
         if order.inner is None:
             climbed = Ascent(adam.ascend(start, along), 1, 0, 0)
         else:

@@ -55,6 +55,7 @@ from provider_image.wire.orders import (
 )
 from provider_image.wire.results import (
     ClientStateMetadata,
+    Direction,
     EvaluateResult,
     LinkState,
     ModelMetadata,
@@ -116,6 +117,7 @@ __all__ = [
     "Bundle",
     "ClientStateMetadata",
     "CompressionSpec",
+    "Direction",
     "EnvironmentSpec",
     "EvaluateOrder",
     "EvaluateResult",

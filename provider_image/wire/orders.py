@@ -178,8 +178,9 @@ class RefineOrder(_Order, frozen=True, kw_only=True, tag="refine"):
     """The server's own training in a round of algorithm `pg`: steps of Adam along a direction.
 
     `direction` is a bundle of the policy's tensors: the merged estimates, in the direction of
-    ascent. Without `inner` one step is taken along it. `output` receives the whole model. Only ever
-    given to a worker on the requestor's own machine.
+    ascent. `progress` is how much of the run is done, for the learning rate. Without `inner` one
+    step is taken along it. `output` receives the whole model. Only ever given to a worker on the
+    requestor's own machine.
     """
 
     format: FormatVersion = FORMAT_VERSION
@@ -191,6 +192,7 @@ class RefineOrder(_Order, frozen=True, kw_only=True, tag="refine"):
     rules: StateRules = StateRules()
     model: FileRef
     direction: FileRef
+    progress: Annotated[float, Meta(ge=0, le=1)] = 0.0
     inner: InnerSteps | None = None
     output: FileName
 

@@ -96,6 +96,12 @@ class ProbedUpdates(_Metadata, frozen=True, kw_only=True, tag="updates"):
     format: FormatVersion = FORMAT_VERSION
 
 
+class Direction(_Metadata, frozen=True, kw_only=True, tag="direction"):
+    """Beside the policy's tensors that a refine order names as its direction."""
+
+    format: FormatVersion = FORMAT_VERSION
+
+
 class EvaluateResult(_Metadata, frozen=True, kw_only=True, tag="evaluate_result"):
     """Beside the tensors `returns` float64[E] and `lengths` int64[E], in the seeds' order."""
 
@@ -127,6 +133,7 @@ Metadata: TypeAlias = (
     | TrainResult
     | ProbeResult
     | ProbedUpdates
+    | Direction
     | RefineResult
     | EvaluateResult
     | ClientStateMetadata
@@ -139,6 +146,7 @@ MetadataT = TypeVar(
     RefineResult,
     ProbeResult,
     ProbedUpdates,
+    Direction,
     EvaluateResult,
     ClientStateMetadata,
     LinkState,

@@ -15,9 +15,11 @@ from requestor.config import (
     state_rules,
     voice_plan,
 )
+from requestor.config.algorithms import Algorithm, ByzPG, FedPGBR
 from requestor.config.trust import ScreeningConfig, TrustConfig
 from requestor.federation.cohort_screening import Limits
 from requestor.federation.gate import NotWorseGate, OpenGate
+from requestor.federation.gradient_rounds import ByzPg, FedPgBr, GradientMethod
 from requestor.federation.rounds import FederationSettings
 from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import GpuNeeds, Terms
@@ -47,6 +49,7 @@ def run_settings(
             quorum=federation.quorum or federation.clients,
             merges_normalizer=federation.normalizer == "merged",
             voices=voice_plan(federation, golem),
+            method=gradient_method(config.algo),
         ),
         environment=environment_spec(config),
         learner=learner_spec(config),
@@ -77,6 +80,21 @@ def run_settings(
         audits=audit_options(config.trust),
         screening=_screening(config.trust.screening),
     )
+
+
+def gradient_method(algo: Algorithm) -> GradientMethod | None:
+    """Return the method of federated policy gradients that `algo` is; None for a learner."""
+    if isinstance(algo, FedPGBR):
+        return FedPgBr(
+            algo.least_episodes,
+            algo.most_episodes,
+            algo.server_episodes,
+            algo.ratio_bound,
+            algo.horizon,
+        )
+    if isinstance(algo, ByzPG):
+        return ByzPg(algo.large_episodes, algo.small_episodes, algo.large_chance, algo.horizon)
+    return None
 
 
 def audit_options(trust: TrustConfig) -> AuditOptions:

@@ -16,7 +16,7 @@ from requestor.cli.images import with_image
 from requestor.cli.options import as_json_option, runs_option
 from requestor.cli.renting import work_kind
 from requestor.config import (
-    ALGORITHMS,
+    SB3_ALGORITHMS,
     RunConfig,
     commented_template,
     load_config,
@@ -135,7 +135,7 @@ def resume(
 @click.command()
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path), default="derl.yaml")
 @click.option("--env", "environment", default="CartPole-v1", show_default=True)
-@click.option("--algo", type=click.Choice(sorted(ALGORITHMS)), default="ppo", show_default=True)
+@click.option("--algo", type=click.Choice(sorted(SB3_ALGORITHMS)), default="ppo", show_default=True)
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def init(path: Path, environment: str, algo: str, *, force: bool) -> None:
     """Write a commented config to start from (default: derl.yaml)."""

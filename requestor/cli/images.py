@@ -6,7 +6,7 @@ from gvmi.errors import ImageToolError
 from gvmi.image_lock import LOCK_FILE, LockedImage, locked_image
 from gvmi.variants import SPECS, Variant
 from native_kernels.environments import ENVIRONMENTS
-from requestor.config import GolemConfig, RunConfig
+from requestor.config import METHODS, GolemConfig, RunConfig
 from requestor.errors import ConfigError
 from requestor.marketplace.golem.daemon.address import DaemonAddress
 from requestor.marketplace.ports import Terms
@@ -63,7 +63,8 @@ def smallest_variant(config: RunConfig) -> Variant:
         return "cuda"
     env, algo = config.env, config.algo
     is_bare = not (env.kwargs or env.wrappers or env.frame_stack > 1)
-    if algo.name == "ppo" and algo.learner != "sb3" and is_bare and env.id in ENVIRONMENTS:
+    is_native = algo.name in ("ppo", *METHODS) and algo.learner != "sb3"
+    if is_native and is_bare and env.id in ENVIRONMENTS:
         return "native"
     return "sb3"
 

@@ -5,7 +5,7 @@
 """
 
 from requestor.config.aggregation import AggregationConfig, ServerOptimizerConfig
-from requestor.config.algorithms import ALGORITHMS
+from requestor.config.algorithms import ALGORITHMS, METHODS, SB3_ALGORITHMS
 from requestor.config.loading import default_fleet, load_config, parse_config, resolved_yaml
 from requestor.config.merging import merger, voice_plan
 from requestor.config.model import RunConfig
@@ -32,6 +32,8 @@ from requestor.config.templates import commented_template
 
 __all__ = [
     "ALGORITHMS",
+    "METHODS",
+    "SB3_ALGORITHMS",
     "AggregationConfig",
     "CompressionConfig",
     "EnvConfig",

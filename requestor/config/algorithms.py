@@ -1,4 +1,5 @@
-"""`algo`: one section per algorithm, with SB3's constructor names, defaults and types.
+"""`algo`: one section per algorithm, with SB3's constructor names, defaults and types; and two
+methods of federated policy gradients that SB3 does not have.
 
 A test compares the fields with the constructors of the installed SB3, so that neither side drifts.
 """
@@ -7,9 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Discriminator
+from pydantic import BeforeValidator, Discriminator, Field
 
-from requestor.config.policies import ActorCriticKwargs, DQNKwargs, SACKwargs, TD3Kwargs
+from requestor.config.policies import (
+    ActorCriticKwargs,
+    DQNKwargs,
+    PerceptronKwargs,
+    SACKwargs,
+    TD3Kwargs,
+)
 from requestor.config.values import (
     Bool,
     CountOrAll,
@@ -17,6 +24,7 @@ from requestor.config.values import (
     Fraction,
     NonNegative,
     NonNegativeWhole,
+    Number,
     Positive,
     PositiveWhole,
     Scheduled,
@@ -54,6 +62,8 @@ REFUSED = {
 
 SB3Learner: TypeAlias = Literal["auto", "sb3"]
 """What executes an algorithm that only SB3 has."""
+
+EpisodeCount: TypeAlias = Annotated[PositiveWhole, Field(le=1024)]
 
 PolicyName: TypeAlias = Literal["MlpPolicy", "CnnPolicy", "MultiInputPolicy"]
 
@@ -196,6 +206,75 @@ class DDPG(Continuous):
     policy_kwargs: Annotated[TD3Kwargs, BeforeValidator(plain_data)] = TD3Kwargs()
 
 
+class PolicyGradient(Algorithm):
+    """Methods of federated policy gradients: clients estimate, the server takes the steps.
+
+    They are no algorithms of SB3; `horizon` is the most steps of an episode, and with
+    `squash_logits` the network's outputs go through tanh, as published.
+    """
+
+    is_on_policy: ClassVar[bool] = True
+    step_weights: ClassVar[str]
+    keeps_previous: ClassVar[bool] = False
+
+    learner: Literal["auto", "native"] = "auto"
+    policy: Literal["MlpPolicy"] = "MlpPolicy"
+    horizon: Annotated[PositiveWhole, Field(le=100_000)] = 500
+    gamma: Fraction = 0.999
+    squash_logits: Bool = True
+    policy_kwargs: Annotated[PerceptronKwargs, BeforeValidator(plain_data)] = PerceptronKwargs()
+
+    @property
+    def episodes_at_most(self) -> int:
+        """The most episodes that a client plays in a round."""
+        raise NotImplementedError
+
+
+class FedPGBR(PolicyGradient):
+    """FedPG-BR (Fan et al. 2021, arXiv 2110.14074); defaults as published for CartPole.
+
+    `least_episodes` to `most_episodes` are drawn for each round; between its steps the server
+    plays `server_episodes` itself, until the mean importance ratio is `ratio_bound` off 1.
+    """
+
+    step_weights: ClassVar[str] = "whitened"
+
+    name: Literal["fedpg_br"]
+    learning_rate: ScheduledValue = Scheduled(1e-3)
+    least_episodes: EpisodeCount = 12
+    most_episodes: EpisodeCount = 20
+    server_episodes: EpisodeCount = 4
+    ratio_bound: Positive = 0.005
+
+    @property
+    def episodes_at_most(self) -> int:
+        """See `PolicyGradient`."""
+        return self.most_episodes
+
+
+class ByzPG(PolicyGradient):
+    """Centralised ByzPG (Jordan et al. 2024, arXiv 2401.03489); defaults as published.
+
+    With `large_chance` clients estimate the gradient from `large_episodes`, else what it has
+    changed by from `small_episodes` (PAGE), importance ratios bounded by `max_ratio`.
+    """
+
+    step_weights: ClassVar[str] = "discounted"
+    keeps_previous: ClassVar[bool] = True
+
+    name: Literal["byzpg"]
+    learning_rate: ScheduledValue = Scheduled(5e-4)
+    large_episodes: EpisodeCount = 50
+    small_episodes: EpisodeCount = 4
+    large_chance: Fraction = 0.2
+    max_ratio: Annotated[Number, Field(ge=1)] = 10.0
+
+    @property
+    def episodes_at_most(self) -> int:
+        """See `PolicyGradient`."""
+        return max(self.large_episodes, self.small_episodes)
+
+
 def _lower_name(value: Any) -> Any:
     if isinstance(value, dict) and isinstance(value.get("name"), str):
         return {**value, "name": value["name"].lower()}
@@ -203,10 +282,12 @@ def _lower_name(value: Any) -> Any:
 
 
 AnyAlgorithm: TypeAlias = Annotated[
-    PPO | A2C | DQN | SAC | TD3 | DDPG, Discriminator("name"), BeforeValidator(_lower_name)
+    PPO | A2C | DQN | SAC | TD3 | DDPG | FedPGBR | ByzPG,
+    Discriminator("name"),
+    BeforeValidator(_lower_name),
 ]
 
-ALGORITHMS: dict[str, type[Algorithm]] = {
+SB3_ALGORITHMS: dict[str, type[Algorithm]] = {
     "ppo": PPO,
     "a2c": A2C,
     "dqn": DQN,
@@ -214,3 +295,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "td3": TD3,
     "ddpg": DDPG,
 }
+
+METHODS: dict[str, type[PolicyGradient]] = {"fedpg_br": FedPGBR, "byzpg": ByzPG}
+
+ALGORITHMS: dict[str, type[Algorithm]] = SB3_ALGORITHMS | METHODS

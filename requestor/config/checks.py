@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from requestor.config.algorithms import PPO, Algorithm, OffPolicy, OnPolicy
+from requestor.config.algorithms import PPO, Algorithm, FedPGBR, OffPolicy, OnPolicy, PolicyGradient
 from requestor.config.contradiction import Contradiction
 from requestor.config.drift import DEFAULT_PROXIMAL, DriftConfig
 from requestor.config.merging import merging_contradictions
@@ -16,6 +16,7 @@ from requestor.config.sections import (
     GolemConfig,
     ManifestConfig,
 )
+from requestor.federation.merging.catalogue import JUDGED
 from requestor.networks import REAL_MONEY_NETWORKS
 
 _IMAGE_HASH = re.compile(r"(hash:sha3:)?[0-9a-f]{56}(:.+)?|lock:[a-z0-9]+")
@@ -30,8 +31,12 @@ def contradictions(
         found += _on_policy(algo, env, federation)
     if isinstance(algo, OffPolicy):
         found += _off_policy(algo, env, federation)
+    if isinstance(algo, PolicyGradient):
+        found += _policy_gradient(algo, env, federation)
     found += _federation(federation)
-    found += merging_contradictions(federation, golem)
+    found += merging_contradictions(
+        federation, golem, knows_episodes=isinstance(algo, PolicyGradient)
+    )
     found += _golem(golem)
     return found
 
@@ -94,6 +99,46 @@ def _off_policy(
             "algo.learning_starts",
             f"use less than {available}",
         )
+
+
+def _policy_gradient(
+    algo: PolicyGradient, env: EnvConfig, federation: FederationConfig
+) -> Iterator[Contradiction]:
+    most = algo.episodes_at_most * algo.horizon
+    if federation.local_steps != most:
+        yield Contradiction(
+            f"must be the most steps of a client's round, its episodes * algo.horizon = {most}, "
+            f"is {federation.local_steps}",
+            "federation.local_steps",
+            f"use {most}",
+        )
+    if isinstance(algo, FedPGBR) and algo.least_episodes > algo.most_episodes:
+        yield Contradiction(
+            f"is more than algo.most_episodes, {algo.most_episodes}",
+            "algo.least_episodes",
+            "use less",
+        )
+    if env.normalize is not None:
+        yield Contradiction(f"{algo.name} does not normalise", "env.normalize", "use false")
+    if env.n_envs != 1:
+        yield Contradiction(
+            f"{algo.name} plays each episode of a round in an environment of its own",
+            "env.n_envs",
+            "leave it out",
+        )
+    if federation.aggregation.rule in JUDGED:
+        yield Contradiction(
+            f"plays merged models, and {algo.name} merges directions",
+            "federation.aggregation.rule",
+            "use fedpg_br or geometric_median",
+        )
+    for key in ("optimizer", "replay", "drift", "server_optimizer", "server_learning_rate"):
+        if getattr(federation, key) != FederationConfig.model_fields[key].get_default():
+            yield Contradiction(
+                f"has no meaning for {algo.name}: the server takes all steps",
+                f"federation.{key}",
+                "leave it out",
+            )
 
 
 def _federation(federation: FederationConfig) -> Iterator[Contradiction]:

@@ -94,10 +94,14 @@ def _made(kind: type[Any], section: object) -> Any:
 
 
 def merging_contradictions(
-    federation: FederationConfig, golem: GolemConfig
+    federation: FederationConfig, golem: GolemConfig, *, knows_episodes: bool = False
 ) -> Iterator[Contradiction]:
-    """Yield what does not fit together in how updates are merged."""
-    found = [*_parameters(federation), *_radius(federation.aggregation)]
+    """Yield what does not fit together in how updates are merged.
+
+    knows_episodes: each round says of how many episodes its updates are.
+    """
+    found = [*_parameters(federation)]
+    found += _radius(federation.aggregation, knows_episodes=knows_episodes)
     found += _judged(federation.aggregation)
     found += _optimizer_parameters(federation)
     yield from found
@@ -152,7 +156,9 @@ def _judged(aggregation: AggregationConfig) -> Iterator[Contradiction]:
             yield Contradiction(what, f"{_AT}.search", fix)
 
 
-def _radius(aggregation: AggregationConfig) -> Iterator[Contradiction]:
+def _radius(
+    aggregation: AggregationConfig, *, knows_episodes: bool
+) -> Iterator[Contradiction]:
     if aggregation.rule != "fedpg_br":
         return
     if aggregation.sigma is None:
@@ -163,7 +169,7 @@ def _radius(aggregation: AggregationConfig) -> Iterator[Contradiction]:
                     f"{_AT}.{parameter}",
                     "give sigma too, or leave it out: the radius then follows the cohort",
                 )
-    elif aggregation.episodes is None:
+    elif aggregation.episodes is None and not knows_episodes:
         yield Contradiction(
             "the published radius needs the number of episodes behind an update",
             f"{_AT}.episodes",

@@ -14,6 +14,7 @@ from provider_image.wire import (
     StateRules,
     WrapperSpec,
 )
+from requestor.config.algorithms import ByzPG, PolicyGradient
 from requestor.config.model import RunConfig
 from requestor.config.values import Scheduled
 
@@ -42,6 +43,8 @@ def learner_spec(config: RunConfig) -> LearnerSpec:
     Its `learner` may be `auto`: what that is, the model says that is made with it.
     """
     algo = config.algo
+    if isinstance(algo, PolicyGradient):
+        return _gradient_spec(algo)
     schedules = {
         name: _schedule(value)
         for name in _SCHEDULED
@@ -59,6 +62,25 @@ def learner_spec(config: RunConfig) -> LearnerSpec:
         hyperparameters=hyperparameters,
         schedules=schedules,
         policy_kwargs=algo.policy_kwargs.model_dump(mode="json", exclude_none=True),
+    )
+
+
+def _gradient_spec(algo: PolicyGradient) -> LearnerSpec:
+    hyperparameters: dict[str, Any] = {
+        "horizon": algo.horizon,
+        "gamma": algo.gamma,
+        "step_weights": algo.step_weights,
+        "squash_logits": algo.squash_logits,
+        "keeps_previous": algo.keeps_previous,
+    }
+    if isinstance(algo, ByzPG):
+        hyperparameters["max_ratio"] = algo.max_ratio
+    return LearnerSpec(
+        algorithm="pg",
+        learner=algo.learner,
+        hyperparameters=hyperparameters,
+        schedules={"learning_rate": _schedule(algo.learning_rate)},
+        policy_kwargs=algo.policy_kwargs.model_dump(mode="json"),
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from requestor.config.expressions import CLASSES
 from requestor.config.values import (
@@ -92,3 +92,12 @@ class SACKwargs(TD3Kwargs):
     log_std_init: Number | None = None
     use_expln: Bool | None = None
     clip_mean: Positive | None = None
+
+
+class PerceptronKwargs(Section):
+    """The network of federated policy gradients; the defaults are FedPG-BR's for CartPole."""
+
+    net_arch: Annotated[list[int], Field(min_length=1), _net_arch(())] = Field(
+        default_factory=lambda: [16, 16]
+    )
+    activation_fn: Annotated[Literal["tanh", "relu"], BeforeValidator(_class_name)] = "relu"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from requestor.config.algorithms import ALGORITHMS
+from requestor.config.algorithms import METHODS, SB3_ALGORITHMS
 from requestor.config.documents import Dumper
 from requestor.errors import UsageError
 
@@ -121,9 +121,15 @@ def commented_template(env_id: str, algo: str) -> str:
     Raises UsageError for an algorithm that DeRL does not know.
     """
     name = algo.lower()
-    if name not in ALGORITHMS:
-        raise UsageError(f"unknown algorithm {algo!r}", fix=f"use one of {', '.join(ALGORITHMS)}")
-    on_policy = ALGORITHMS[name].is_on_policy
+    if name in METHODS:
+        raise UsageError(
+            f"{name} has no template", fix=f"copy configs/{name}.yaml and change what differs"
+        )
+    if name not in SB3_ALGORITHMS:
+        raise UsageError(
+            f"unknown algorithm {algo!r}", fix=f"use one of {', '.join(SB3_ALGORITHMS)}"
+        )
+    on_policy = SB3_ALGORITHMS[name].is_on_policy
     return _TEMPLATE.format(
         env_line=yaml.dump({"id": env_id}, Dumper=Dumper, width=10_000).strip(),
         algo=name,

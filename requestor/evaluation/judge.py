@@ -12,34 +12,43 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from provider_image.wire import (
     MAX_FILE_BYTES,
     Bundle,
+    Direction,
     EnvironmentSpec,
     EvaluateOrder,
     ExportOrder,
     FileRef,
     ImportOrder,
     InitialiseOrder,
+    InnerSteps,
     LearnerSpec,
     ModelMetadata,
     ProbedUpdates,
     ProbeOrder,
     ProbeResult,
+    RefineOrder,
     StateRules,
+    Tensors,
+    TrainOrder,
     WireError,
+    check_tensors,
     decode_metadata,
     read_bundle,
     read_file,
     settled,
     sha256_file,
+    specs_of,
     write_bundle,
 )
 from requestor.evaluation.local_worker import LocalOrderFailed, LocalWorker, LocalWorkerError
 
 MODEL_NAME = "model.safetensors"
 OUTPUT_NAME = "output.safetensors"
+DIRECTION_NAME = "direction.safetensors"
 ARCHIVE_NAME = "archive.zip"
 UPDATES_NAME = "updates.safetensors"
 
@@ -76,6 +85,17 @@ class Divergences:
 
     values: npt.NDArray[np.float64]
     measure: Literal["kl", "actions"]
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What the server's own steps of one round are; `inner` None: one step along the direction."""
+
+    run_id: str
+    round: int
+    seed: int
+    progress: float
+    inner: InnerSteps | None
 
 
 @dataclass(frozen=True)
@@ -171,6 +191,46 @@ class Judge:
             return Divergences(values, decode_metadata(bundle, ProbeResult).measure)
         except WireError as error:
             raise LocalOrderFailed(str(error)) from error
+
+    async def estimate(self, model: Path, order: TrainOrder) -> Tensors:
+        """Return the update of `order`, done on this machine with the model bundle at `model`.
+
+        Raises:
+            LocalWorkerError: the worker failed, or cannot do the order.
+        """
+        done = replace(order, model=_reference(model), output=OUTPUT_NAME)
+        await self.worker.execute(done, {MODEL_NAME: model})
+        return self._output().tensors
+
+    async def refine(self, model: Path, direction: Tensors, refinement: Refinement) -> Tensors:
+        """Return the whole model after the server's own steps along `direction`.
+
+        Raises:
+            LocalWorkerError: the worker failed, or cannot do the order.
+        """
+        with tempfile.TemporaryDirectory(prefix="derl-refine-") as folder:
+            path = Path(folder, DIRECTION_NAME)
+            order = RefineOrder(
+                run_id=refinement.run_id,
+                round=refinement.round,
+                seed=refinement.seed,
+                environment=self.environment,
+                learner=self._learner_of(model),
+                rules=self.rules,
+                model=_reference(model),
+                direction=write_bundle(path, direction, Direction()),
+                progress=refinement.progress,
+                inner=refinement.inner,
+                output=OUTPUT_NAME,
+            )
+            await self.worker.execute(order, {MODEL_NAME: model, DIRECTION_NAME: path})
+        refined = self._output().tensors
+        before = read_bundle(model, max_bytes=MAX_FILE_BYTES).tensors
+        try:
+            check_tensors(refined, specs_of(before), source="the refined model")
+        except WireError as error:
+            raise LocalOrderFailed(str(error)) from error
+        return refined
 
     async def import_archive(self, archive: Path, model: Path) -> None:
         """Write the weights in SB3's zip `archive` as a model bundle to `model`."""

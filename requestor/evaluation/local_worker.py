@@ -68,7 +68,9 @@ class LocalWorker:
         self.folder = folder
         self._waits_for_work = waits_for_work
         self.is_light = (
-            learner is not None and learner.algorithm == "ppo" and learner.learner != "sb3"
+            learner is not None
+            and learner.algorithm in ("ppo", "pg")
+            and learner.learner != "sb3"
         )
         self._jail = jail
         self._limits = limits

@@ -31,7 +31,7 @@ REPLAY_PREFIX = "replay/"
 PAIRED_ARRAYS = ("observations", "next_observations")
 FLAT_ARRAYS = ("rewards", "dones", "timeouts")
 REPLAY_ARRAYS = (*PAIRED_ARRAYS, *FLAT_ARRAYS, "actions")
-ON_POLICY = frozenset({"ppo", "a2c"})
+ON_POLICY = frozenset({"ppo", "a2c", "pg"})
 OPTIMIZERS = {
     "sac": frozenset({"actor", "critic", "ent_coef"}),
     "td3": frozenset({"actor", "critic"}),

@@ -29,23 +29,31 @@ class InnerLoop:
 class GradientRound:
     """What is asked for in one round.
 
-    episodes: of each client. is_difference: clients estimate what the gradient has changed by, to
-    be added to the last direction. inner: the server's own steps; None for one along the direction.
+    episodes: of each client, of at most `horizon` steps. is_difference: clients estimate what the
+    gradient has changed by, to be added to the last direction. inner: the server's own steps; None
+    for one along the direction.
     """
 
     episodes: int
+    horizon: int
     is_difference: bool = False
     inner: InnerLoop | None = None
+
+    @property
+    def local_steps(self) -> int:
+        """The most steps that a client's episodes have."""
+        return self.episodes * self.horizon
 
     def episodes_per_agent(self, clients: int, inner_steps: int) -> int:
         """Count the round's episodes as FedPG-BR does: the server is one agent more.
 
-        round((B K + b N) / (K + 1)) with N inner steps of b episodes; B where it takes none.
+        round((B K + b N) / (K + 1)) with N inner steps of b episodes; B where it takes none. A
+        single client is its own server: it plays B + b N.
         """
         if self.inner is None:
             return self.episodes
         played = self.episodes * clients + self.inner.episodes * inner_steps
-        return round(played / (clients + 1))
+        return played if clients == 1 else round(played / (clients + 1))
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ class FedPgBr:
     most_episodes: int = 20
     server_episodes: int = 4
     ratio_bound: float = 0.005
+    horizon: int = 500
 
     def round(self, run_seed: int, index: int) -> GradientRound:
         """Return what round `index` (from 0) of a run is."""
@@ -67,7 +76,7 @@ class FedPgBr:
         mean = (episodes + self.server_episodes) / self.server_episodes
         steps = _geometric(derive_seed(run_seed, "inner steps", index), mean)
         return GradientRound(
-            episodes, inner=InnerLoop(steps, self.server_episodes, self.ratio_bound)
+            episodes, self.horizon, inner=InnerLoop(steps, self.server_episodes, self.ratio_bound)
         )
 
 
@@ -82,13 +91,14 @@ class ByzPg:
     large_episodes: int = 50
     small_episodes: int = 4
     large_chance: float = 0.2
+    horizon: int = 500
 
     def round(self, run_seed: int, index: int) -> GradientRound:
         """Return what round `index` (from 0) of a run is."""
         coin = derive_seed(run_seed, "coin", index) / SEED_BOUND
         if index == 0 or coin < self.large_chance:
-            return GradientRound(self.large_episodes)
-        return GradientRound(self.small_episodes, is_difference=True)
+            return GradientRound(self.large_episodes, self.horizon)
+        return GradientRound(self.small_episodes, self.horizon, is_difference=True)
 
 
 GradientMethod = FedPgBr | ByzPg

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from provider_image.wire import CONTROL_PREFIX, MOMENTS_PREFIX, NORMALIZER_PREFIX, OPTIMIZER_PREFIX
+from requestor.federation.gradient_rounds import GradientMethod, GradientRound
 from requestor.federation.merging.merger import Merger, pool_voices
 from requestor.federation.merging.protocol import MergeContext, State, TooManyFaulty
 from requestor.federation.merging.statistics import Moments, pooled, robust
@@ -40,7 +41,11 @@ class QuorumMissed(RuntimeError):
 
 @dataclass(frozen=True)
 class FederationSettings:
-    """The numbers that define every round of a run."""
+    """The numbers that define every round of a run.
+
+    With a `method` clients estimate gradients; `local_steps` is then the most that a round's
+    episodes may have.
+    """
 
     run_seed: int
     rounds: int
@@ -49,11 +54,12 @@ class FederationSettings:
     quorum: int
     merges_normalizer: bool = True
     voices: VoicePlan = TRUSTING
+    method: GradientMethod | None = None
 
 
 @dataclass(frozen=True, order=True)
 class WorkItem:
-    """One client's share of one round."""
+    """One client's share of one round; `episodes` and `is_difference` where it is an estimate."""
 
     round: int
     client: int
@@ -61,13 +67,16 @@ class WorkItem:
     local_steps: int
     steps_done: int
     steps_total: int
+    episodes: int = 0
+    is_difference: bool = False
 
 
 @dataclass(frozen=True)
 class RoundPlan:
     """What one round consists of, in client order.
 
-    `voices`: how many of its updates may be bad. `merge_seed`: of the merge's random numbers.
+    `gradient`: what clients estimate, where they do. `voices`: how many of its updates may be bad.
+    `merge_seed`: of the merge's random numbers.
     """
 
     round: int
@@ -76,6 +85,7 @@ class RoundPlan:
     merges_normalizer: bool = True
     voices: VoicePlan = TRUSTING
     merge_seed: int = 0
+    gradient: GradientRound | None = None
 
 
 @dataclass(frozen=True)
@@ -109,14 +119,17 @@ class RoundOutcome:
 
 def plan_round(settings: FederationSettings, round_index: int) -> RoundPlan:
     """Return the work items of round `round_index` (from 0)."""
+    step = settings.method.round(settings.run_seed, round_index) if settings.method else None
     items = tuple(
         WorkItem(
             round=round_index,
             client=client,
             seed=derive_seed(settings.run_seed, "client", round_index, client),
-            local_steps=settings.local_steps,
+            local_steps=step.local_steps if step else settings.local_steps,
             steps_done=round_index * settings.local_steps,
             steps_total=settings.rounds * settings.local_steps,
+            episodes=step.episodes if step else 0,
+            is_difference=step.is_difference if step else False,
         )
         for client in range(settings.clients)
     )
@@ -127,6 +140,7 @@ def plan_round(settings: FederationSettings, round_index: int) -> RoundPlan:
         settings.merges_normalizer,
         settings.voices,
         derive_seed(settings.run_seed, "merge", round_index),
+        step,
     )
 
 

@@ -34,11 +34,15 @@ class UpdateRejected(ValueError):
 
 @dataclass(frozen=True)
 class Assignment:
-    """What was ordered, as far as the update can be held against it."""
+    """What was ordered, as far as the update can be held against it.
+
+    `episodes`: so many whole ones were ordered, of `local_steps` at the most; 0: exactly the steps.
+    """
 
     model_specs: Mapping[str, TensorSpec]
     local_steps: int
     n_envs: int
+    episodes: int = 0
 
     def expected_samples(self, kind: str) -> int:
         """Return how many samples the moments of `kind` must count.
@@ -59,7 +63,8 @@ def screen_update(tensors: Tensors, reported_steps: int, assignment: Assignment)
         check_tensors(dict(tensors), result_specs(assignment.model_specs))
     except WireError as error:
         raise UpdateRejected(str(error)) from error
-    if reported_steps != assignment.local_steps:
+    least = assignment.episodes or assignment.local_steps
+    if not least <= reported_steps <= assignment.local_steps:
         raise UpdateRejected(
             f"{reported_steps} steps were done where {assignment.local_steps} were ordered"
         )

@@ -18,6 +18,7 @@ from provider_image.wire import (
     CompressionSpec,
     EnvironmentSpec,
     FileRef,
+    GradientSpec,
     LearnerSpec,
     StateRules,
     TensorSpec,
@@ -117,6 +118,11 @@ class RoundDesk:
             client_state=_renamed(state[0], STATE_NAME) if state else None,
             output=RESULT_NAME,
             client_state_output=STATE_OUTPUT_NAME if files.client_has_state else None,
+            gradient=(
+                GradientSpec(episodes=item.episodes, is_difference=item.is_difference)
+                if item.episodes
+                else None
+            ),
         )
 
     def job(self, item: WorkItem, lease: str, attempt: int) -> Job:
@@ -250,7 +256,9 @@ class RoundDesk:
         tensors = bundle.tensors
         if files.compression is not None:
             tensors = restore(tensors, files.compression, files.model_specs, source=RESULT_NAME)
-        assignment = Assignment(files.model_specs, item.local_steps, files.environment.n_envs)
+        assignment = Assignment(
+            files.model_specs, item.local_steps, files.environment.n_envs, item.episodes
+        )
         screen_update(tensors, result.steps, assignment)
         return Delivery(
             ClientUpdate(item, tensors, source.voice if source is not None else ""),

@@ -17,7 +17,8 @@ from requestor.evaluation.local_worker import LocalOrderFailed, LocalWorkerError
 from requestor.federation.seeds import derive_seed, held_out_seeds
 from requestor.training_run import events
 from requestor.training_run.checkpoints import BestModel, Checkpoint, CheckpointStore
-from requestor.training_run.run_directory import RunDirectory
+from requestor.training_run.run_directory import RunDirectory, write_whole
+from requestor.training_run.server_steps import ServerSteps
 from requestor.training_run.settings import RunSettings
 from requestor.training_run.trials import JudgedTrials
 
@@ -131,6 +132,10 @@ class Referee:
         )
         return await self._with_target(after, result)
 
+    def server_steps(self, model: FileRef) -> ServerSteps:
+        """Return what takes the server's own steps from `model`."""
+        return ServerSteps(self._settings, self._judge, self._store.path(model))
+
     def trials(self, model: FileRef) -> JudgedTrials:
         """Return trials of models like `model`."""
         metadata = decode_metadata(self._store.load(model), ModelMetadata)
@@ -145,7 +150,17 @@ class Referee:
         return await self._evaluate(checkpoint.model, checkpoint.round, "final")
 
     async def export(self, checkpoint: Checkpoint, folder: RunDirectory) -> None:
-        """Write the last and the best model in Stable-Baselines3's own format."""
+        """Write the last and the best model in Stable-Baselines3's own format.
+
+        A model that has none (algorithm `pg`) is copied as the bundle that it is.
+        """
+        if self._settings.learner.algorithm == "pg":
+            for model, bundle in (
+                (checkpoint.model, folder.model_bundle),
+                (checkpoint.best.model, folder.best_model_bundle),
+            ):
+                write_whole(bundle, self._store.path(model).read_bytes())
+            return
         for model, archive, normalizer in (
             (checkpoint.model, folder.model, folder.normalizer),
             (checkpoint.best.model, folder.best_model, folder.best_normalizer),

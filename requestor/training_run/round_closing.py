@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from requestor.errors import RunFailed
+from requestor.federation.gradient_merging import close_gradient_round
 from requestor.federation.merging.judged import JudgedMerge, Trial
 from requestor.federation.merging.merger import Merger
 from requestor.federation.merging.protocol import State
@@ -15,16 +16,22 @@ from requestor.federation.model import Tensors
 from requestor.federation.rounds import QuorumMissed, RoundOutcome, RoundPlan, close_round
 from requestor.federation.seeds import derive_seed
 from requestor.training_run.open_round import Harvest
+from requestor.training_run.server_steps import ServerSteps
 from requestor.training_run.settings import RunSettings
 from requestor.training_run.trials import Trials
 
 
 @dataclass(frozen=True)
 class RoundCloser:
-    """Closes the rounds of a run; merges that look at how models play need `trials`."""
+    """Closes the rounds of a run.
+
+    Merges that look at how models play need `trials`, and methods where the server trains too its
+    `steps`.
+    """
 
     settings: RunSettings
     trials: Trials | None = None
+    steps: ServerSteps | None = None
 
     async def close(
         self,
@@ -43,18 +50,22 @@ class RoundCloser:
 
         Raises:
             RunFailed: there are fewer updates than the quorum, or than the rule needs to bear the
-                bad ones that may be among them.
+                bad ones that may be among them; or the server's own training came to nothing.
         """
         updates = [delivery.update for delivery in harvest.deliveries]
         awaited = replace(plan, quorum=plan.quorum - harvest.missing)
 
+        close = close_round if plan.gradient is None else close_gradient_round
+
         def closed(merger: Merger) -> RoundOutcome:
-            return close_round(
+            return close(
                 awaited, model, updates, merger, state=state, rejected=harvest.missing
             )
 
         merger = self.settings.merger
         try:
+            if plan.gradient is not None:
+                return await self._stepped(plan, closed(merger))
             if merger.judged is None:
                 return closed(merger)
             return await self._judged(merger.judged, closed, plan.round, len(updates))
@@ -64,6 +75,12 @@ class RoundCloser:
                 fix="rent more providers (golem.providers), or assume fewer to lie "
                 "(federation.aggregation.faulty_providers); `derl-request resume` tries again",
             ) from error
+
+    async def _stepped(self, plan: RoundPlan, merged: RoundOutcome) -> RoundOutcome:
+        """Have the server take its own steps along what was merged."""
+        if self.steps is None:
+            raise RunFailed("the server's own steps follow this merge, and nobody takes them now")
+        return replace(merged, candidate=await self.steps.take(plan, merged))
 
     async def _judged(
         self,

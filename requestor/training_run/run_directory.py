@@ -46,6 +46,8 @@ class RunDirectory:
         self.audit_key = self.path / "audit.key"
         self.model = self.path / "model.zip"
         self.best_model = self.path / "best_model.zip"
+        self.model_bundle = self.path / "model.safetensors"
+        self.best_model_bundle = self.path / "best_model.safetensors"
         self.normalizer = self.path / "vecnormalize.pkl"
         self.best_normalizer = self.path / "best_vecnormalize.pkl"
 

@@ -324,7 +324,9 @@ class TrainingRun:
             reviewer.begin(plan, desk.files)
         harvest = await dispatcher.run_round(plan, desk)
         state = self._store.load(before.merge_state).tensors if before.merge_state else {}
-        closer = RoundCloser(self._settings, referee.trials(before.model))
+        closer = RoundCloser(
+            self._settings, referee.trials(before.model), referee.server_steps(before.model)
+        )
         outcome = await closer.close(plan, model, harvest, state=state)
         total = before.total_steps + outcome.steps
         spending.tell()  # a row of the metrics has the cost of its own round

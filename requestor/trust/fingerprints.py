@@ -108,6 +108,8 @@ def _few_steps(order: TrainOrder) -> tuple[LearnerSpec, int]:
     """As few steps as show how a machine learns, and never more than the order's own."""
     learner, n_envs = order.learner, order.environment.n_envs
     given = learner.hyperparameters
+    if learner.algorithm == "pg":
+        return learner, order.local_steps
     if learner.algorithm in _ON_POLICY:
         rollout = given.get("n_steps")
         if not isinstance(rollout, int) or rollout < 1:

@@ -19,6 +19,7 @@ from provider_image.learners.policy_gradient_plan import plan_of
 from provider_image.round_runner import execute
 from provider_image.wire import (
     MAX_FILE_BYTES,
+    Direction,
     EnvironmentSpec,
     EvaluateOrder,
     ExportOrder,
@@ -315,7 +316,7 @@ def test_files_go_in_and_out(tmp_path: Path) -> None:
     steps = decode_metadata(result, TrainResult).steps
     assert steps <= 360
     model = read_bundle(tmp_path / "model", max_bytes=MAX_FILE_BYTES)
-    write_bundle(tmp_path / "direction", result.tensors, decode_metadata(result, TrainResult))
+    write_bundle(tmp_path / "direction", result.tensors, Direction())
     order = msgspec.structs.replace(
         refine_order(pg(), InnerSteps(most=2, episodes=2)),
         model=reference("model"),

@@ -20,7 +20,7 @@ from requestor.config import (
     parse_config,
     resolved_yaml,
 )
-from requestor.config.algorithms import ALGORITHMS
+from requestor.config.algorithms import SB3_ALGORITHMS
 from requestor.errors import ConfigError
 
 
@@ -38,7 +38,7 @@ def made_by(learner: str, algorithm: str = "ppo") -> ModelMetadata:
     )
 
 
-@pytest.mark.parametrize("algo", sorted(ALGORITHMS))
+@pytest.mark.parametrize("algo", sorted(SB3_ALGORITHMS))
 def test_it_is_left_open_unless_the_config_says_so(algo: str) -> None:
     assert learner_spec(config(algo)).learner == "auto"
     spec = learner_spec(config(algo, "algo.learner=sb3"))

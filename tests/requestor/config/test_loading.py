@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from requestor.config import RunConfig, load_config, parse_config, resolved_yaml
-from requestor.config.algorithms import ALGORITHMS
+from requestor.config.algorithms import SB3_ALGORITHMS
 from requestor.errors import ConfigError
 
 MINIMAL = "env: {id: CartPole-v1}\nalgo: {name: ppo}\ngolem: {mode: yagna, image: i, budget_glm: 1}"
@@ -105,7 +105,10 @@ def test_mistakes_get_the_nearest_right_thing(override: str, hint: str) -> None:
         ("env: 3\nalgo: {name: ppo}", ["must be a section with keys, is 3 @ env (line 1)"]),
         (
             "env: {id: A}\nalgo: {n_steps: 3}",
-            ["name is missing; must be one of ppo, a2c, dqn, sac, td3, ddpg @ algo (line 2)"],
+            [
+                "name is missing; must be one of ppo, a2c, dqn, sac, td3, ddpg, fedpg_br, byzpg "
+                "@ algo (line 2)"
+            ],
         ),
         ("env: {id: 3}\nalgo: {name: ppo}", ["must be text, is 3 @ env.id (line 1)"]),
     ],
@@ -239,8 +242,8 @@ RATES: st.SearchStrategy[Any] = st.floats(1e-9, 1e3) | st.builds(
 
 @st.composite
 def configs(draw: st.DrawFn) -> dict[str, Any]:
-    name = draw(st.sampled_from(sorted(ALGORITHMS)))
-    on_policy = ALGORITHMS[name].is_on_policy
+    name = draw(st.sampled_from(sorted(SB3_ALGORITHMS)))
+    on_policy = SB3_ALGORITHMS[name].is_on_policy
     steps = draw(st.integers(1, 50))
     algo: dict[str, Any] = {"name": name, "learning_rate": draw(RATES)}
     algo |= {"n_steps": steps} if on_policy else {"train_freq": steps, "learning_starts": 0}

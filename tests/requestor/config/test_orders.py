@@ -28,7 +28,7 @@ from requestor.config import (
     resolved_yaml,
     state_rules,
 )
-from requestor.config.algorithms import ALGORITHMS
+from requestor.config.algorithms import SB3_ALGORITHMS
 
 ENVIRONMENTS = {"ppo": "CartPole-v1", "a2c": "CartPole-v1", "dqn": "CartPole-v1"}
 
@@ -151,7 +151,7 @@ def test_what_holds_clients_together_arrives(given: str, rules: StateRules) -> N
     encode_order(order(run))
 
 
-@pytest.mark.parametrize("algo", sorted(ALGORITHMS))
+@pytest.mark.parametrize("algo", sorted(SB3_ALGORITHMS))
 def test_orders_survive_the_wire(algo: str) -> None:
     sent = order(config(algo, "env.normalize=true"))
     assert decode_order(encode_order(sent)) == sent
@@ -159,7 +159,7 @@ def test_orders_survive_the_wire(algo: str) -> None:
     assert msgspec.json.decode(encode_order(sent))["learner"]["algorithm"] == algo
 
 
-@pytest.mark.parametrize("algo", sorted(ALGORITHMS))
+@pytest.mark.parametrize("algo", sorted(SB3_ALGORITHMS))
 def test_sb3_takes_every_template(algo: str) -> None:
     sent = order(config(algo, "algo.gamma=0.97", "algo.learning_rate=lin_2e-3"))
     environment = training_environment(sent.environment, sent.rules)

@@ -7,11 +7,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from requestor.config import commented_template, load_config, parse_config
-from requestor.config.algorithms import ALGORITHMS
+from requestor.config.algorithms import SB3_ALGORITHMS
 from requestor.errors import UsageError
 
 
-@pytest.mark.parametrize("algo", sorted(ALGORITHMS))
+@pytest.mark.parametrize("algo", sorted(SB3_ALGORITHMS))
 def test_a_template_loads_as_it_is(tmp_path: Path, algo: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(commented_template("CartPole-v1", algo.upper()))
@@ -20,7 +20,7 @@ def test_a_template_loads_as_it_is(tmp_path: Path, algo: str) -> None:
     assert config.env.id == "CartPole-v1"
 
 
-@pytest.mark.parametrize("algo", sorted(ALGORITHMS))
+@pytest.mark.parametrize("algo", sorted(SB3_ALGORITHMS))
 def test_what_is_commented_out_can_be_switched_on(algo: str) -> None:
     """Comments that show a key are true: with them in force the config is still valid."""
     lines = commented_template("CartPole-v1", algo).splitlines()

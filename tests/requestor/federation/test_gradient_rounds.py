@@ -34,19 +34,19 @@ def test_inner_steps_are_geometric() -> None:
 
 def test_the_coin_of_byzpg() -> None:
     rounds = [ByzPg().round(5, index) for index in range(4000)]
-    assert rounds[0] == GradientRound(50)
-    assert set(rounds) == {GradientRound(50), GradientRound(4, is_difference=True)}
+    assert rounds[0] == GradientRound(50, 500)
+    assert set(rounds) == {GradientRound(50, 500), GradientRound(4, 500, is_difference=True)}
     large = np.mean([not each.is_difference for each in rounds])
     assert abs(large - 0.2) < 4 * np.sqrt(0.2 * 0.8 / 4000)
 
 
 def test_episodes_per_agent_count_the_server_as_one() -> None:
     # (16 * 10 + 4 * 5) / 11 = 16.36
-    step = GradientRound(16, inner=InnerLoop(9, 4, 0.005))
+    step = GradientRound(16, 500, inner=InnerLoop(9, 4, 0.005))
     assert step.episodes_per_agent(10, inner_steps=5) == 16
-    # (16 + 20) / 2
-    assert step.episodes_per_agent(1, inner_steps=5) == 18
-    assert GradientRound(50).episodes_per_agent(13, inner_steps=1) == 50
+    # a single client is its own server: 16 + 20
+    assert step.episodes_per_agent(1, inner_steps=5) == 36
+    assert GradientRound(50, 500).episodes_per_agent(13, inner_steps=1) == 50
 
 
 def _inner(step: GradientRound) -> InnerLoop:

@@ -214,3 +214,15 @@ def test_whatever_passes_can_be_merged_round_after_round(choices: list[list[int]
             updates.append(ClientUpdate(item, update))
         model = close_round(plan, model, updates, Merger()).candidate
     assert all(np.isfinite(tensor).all() for tensor in model.values())
+
+
+@pytest.mark.parametrize(("steps", "fits"), [(4, True), (2000, True), (3, False), (2001, False)])
+def test_whole_episodes_may_have_fewer_steps_than_the_most(steps: int, fits: bool) -> None:
+    specs = {"policy/w": TensorSpec("float32", (2,))}
+    assignment = Assignment(specs, local_steps=2000, n_envs=1, episodes=4)
+    update = {"policy/w": np.zeros(2, np.float32)}
+    if fits:
+        screen_update(update, steps, assignment)
+    else:
+        with pytest.raises(UpdateRejected, match="steps were done where 2000 were ordered"):
+            screen_update(update, steps, assignment)
