@@ -101,7 +101,8 @@ def curve(case: Case) -> Iterator[dict[str, object]]:
     while done < case.budget:
         step = method.round(case.seed, index)
         rows, names = _rows(case, spec, step, model, index)
-        merged = _rule(case.rule, step)(rows, np.ones(len(rows)), MergeContext(faulty=case.liars))
+        borne = 0 if case.rule == "mean" else case.liars
+        merged = _rule(case.rule, step)(rows, np.ones(len(rows)), MergeContext(faulty=borne))
         if merged.shares is not None:
             dropped += int((merged.shares[: case.clients - case.liars] == 0).sum())
             caught += int((merged.shares[case.clients - case.liars :] == 0).sum())
