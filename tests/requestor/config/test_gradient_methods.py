@@ -81,6 +81,7 @@ def test_a_resolved_config_is_the_same(overrides: tuple[str, ...]) -> None:
         (("federation.server_optimizer=adam",), "the server takes all steps"),
         (("algo.policy=CnnPolicy",), "CnnPolicy"),
         (("algo.learner=sb3",), "must be one of auto, native"),
+        (("federation.aggregation=transfer_best",), "merges directions"),
     ],
 )
 def test_what_does_not_fit_is_named(overrides: tuple[str, ...], message: str) -> None:
