@@ -73,7 +73,10 @@ OPTIMIZERS: Mapping[str, type[Any]] = {
 }
 
 DEFAULT_ROBUST = Merger(TrimmedMean())
-"""What merges where some providers may lie, and the config does not say how."""
+"""What merges where some providers may lie, and the config does not say how.
+
+Why this one: `requestor/studies/STUDY.md`.
+"""
 
 
 def parameters_of(kind: type[Any]) -> tuple[str, ...]:
