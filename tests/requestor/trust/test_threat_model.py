@@ -18,7 +18,7 @@ LINES = [
 ]
 
 
-@pytest.mark.parametrize(("file", "name"), NAMED, ids=lambda value: str(value))
+@pytest.mark.parametrize(("file", "name"), NAMED, ids=str)
 def test_what_is_named_is_there(file: str, name: str) -> None:
     path = ROOT / file.replace("R/", "tests/requestor/", 1)
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
