@@ -182,6 +182,13 @@ void digest_update(const Shape& shape, int threads) {
                              report.divergence, report.clip_fraction, report.loss};
     Digest().add(after).add(first).add(second).add(losses, sizeof losses)
         .print(std::string("update ") + shape.name);
+
+    const std::vector<float> anchor = numbers(after.size(), 0.2f, 35);
+    const std::vector<float> correction = numbers(after.size(), 0.01f, 36);
+    ppo.update(rollout, settings, {0.3, anchor.data(), correction.data(), true}, {nullptr, 99, 4});
+    ppo.read_parameters(after.data());
+    ppo.read_gradient_sum(first.data());
+    Digest().add(after).add(first).print(std::string("drift ") + shape.name);
 }
 
 // Two local rounds: rollouts of the policy in the environment and updates on them.
