@@ -16,7 +16,7 @@ from provider_image.wire.compression import (
     result_bytes,
     split_feedback,
 )
-from provider_image.wire.digests import tensors_digest
+from provider_image.wire.digests import tensors_digest, work_digest
 from provider_image.wire.errors import WireError
 from provider_image.wire.model_layout import (
     CONTROL_PREFIX,
@@ -172,5 +172,6 @@ __all__ = [
     "specs_of",
     "split_feedback",
     "tensors_digest",
+    "work_digest",
     "write_bundle",
 ]

@@ -26,6 +26,17 @@ def tensors_digest(tensors: Mapping[str, NDArray[Any]], previous: str = "") -> s
     return digest.hexdigest()
 
 
+def work_digest(
+    update: Mapping[str, NDArray[Any]], state: Mapping[str, NDArray[Any]] | None
+) -> str:
+    """Digest of all that an item's work leaves: the decoded update, and the client's state if any.
+
+    Both go on into later rounds, so whoever answers for the one answers for the other.
+    """
+    digest = tensors_digest(update)
+    return digest if state is None else tensors_digest(state, digest)
+
+
 # a learner takes digests of the same few names again and again
 @functools.lru_cache(maxsize=4096)
 def _head(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

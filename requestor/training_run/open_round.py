@@ -36,8 +36,8 @@ class Delivery:
     """A screened result: the update, the claimed metrics, and what its sender is committed to.
 
     `order_sha256` is the order's digest, `result_sha256` that of the update as it was decoded
-    (`wire.tensors_digest`), `links` the hash chain that came with it. `source` is who sent it;
-    None where that is not known.
+    and of the state that its client keeps (`wire.work_digest`), `links` the hash chain that came
+    with it. `source` is who sent it; None where that is not known.
     """
 
     update: ClientUpdate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,7 @@ from provider_image.wire import (
     result_bytes,
     sha256_file,
     specs_of,
-    tensors_digest,
+    work_digest,
 )
 from requestor.federation.client_states import (
     FeedbackAssignment,
@@ -163,7 +163,7 @@ class RoundDesk:
         digest = delivery.order_sha256
         state = job.outputs[STATE_OUTPUT_NAME].path if STATE_OUTPUT_NAME in job.outputs else None
         if state is not None:
-            self._check_state(delivery.update, state, claimed[STATE_OUTPUT_NAME])
+            delivery = self._with_state(delivery, state, claimed[STATE_OUTPUT_NAME])
         if self._result_path(digest).exists():
             return delivery  # a late copy: what came first stays, with the state that belongs to it
         self._notes.write_source(digest, source)
@@ -220,12 +220,12 @@ class RoundDesk:
             return None
         try:
             delivery = self._read(item, path, None, self._notes.source(digest))
+            if self._files.client_has_state:
+                delivery = self._with_state(delivery, self._state_path(digest), None)
             rejected = {rejection.result_sha256 for rejection in self._notes.rejections(digest)}
             if delivery.result_sha256 in rejected:  # a crash came between the note and the file
                 self._drop(digest)
                 return None
-            if self._files.client_has_state:
-                self._check_state(delivery.update, self._state_path(digest), None)
             return delivery
         except (WireError, UpdateRejected, OSError):
             path.unlink(missing_ok=True)
@@ -264,7 +264,7 @@ class RoundDesk:
             ClientUpdate(item, tensors, source.voice if source is not None else ""),
             dict(result.metrics),
             order_sha256=order_sha256,
-            result_sha256=tensors_digest(tensors),
+            result_sha256=work_digest(tensors, None),
             links=result.links,
             source=source,
         )
@@ -274,9 +274,12 @@ class RoundDesk:
             return None
         return self._files.client_states.get(item.client)
 
-    def _check_state(self, update: ClientUpdate, path: Path, sha256: str | None) -> None:
-        """Check that a client's state is one that the learner can have left beside `update`."""
-        files, item = self._files, update.item
+    def _with_state(self, delivery: Delivery, path: Path, sha256: str | None) -> Delivery:
+        """Check that a client's state is one that the learner can have left beside an update.
+
+        Return the delivery with a digest of both.
+        """
+        files, update, item = self._files, delivery.update, delivery.update.item
         bundle = _received(path, STATE_OUTPUT_NAME, files.max_state_bytes, sha256)
         assignment = StateAssignment(
             run_id=files.run_id,
@@ -292,6 +295,7 @@ class RoundDesk:
         )
         metadata = decode_metadata(bundle, ClientStateMetadata)
         screen_client_state(bundle.tensors, metadata, assignment)
+        return replace(delivery, result_sha256=work_digest(update.tensors, bundle.tensors))
 
     def _feedback(self, update: ClientUpdate) -> FeedbackAssignment | None:
         files = self._files

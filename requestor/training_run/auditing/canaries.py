@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from provider_image.wire import WireError, encode_order, read_bundle, result_bytes
+from provider_image.wire import WireError, encode_order, read_bundle, result_bytes, tensors_digest
 from requestor.evaluation.local_worker import LocalWorkerError
 from requestor.marketplace.ports import Job, Lease, OrderFailed, OutputFile
 from requestor.training_run.auditing.replaying import Replaying, Work
@@ -86,4 +86,4 @@ class Canaries:
                 self.notice(f"this machine cannot do the run's canary: {error}")
                 self._own = "none"  # like nobody's
             else:
-                self._own = done.account.result_sha256
+                self._own = tensors_digest(done.tensors)  # as `fingerprint` has it, of no state

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from provider_image.wire import (
     LearnerSpec,
     LinkRange,
+    Tensors,
     TensorSpec,
     TrainOrder,
     TrainResult,
@@ -23,9 +24,10 @@ from provider_image.wire import (
     read_bundle,
     restore,
     result_bytes,
-    tensors_digest,
+    work_digest,
 )
 from requestor.evaluation.local_worker import LocalWorker
+from requestor.training_run.order_desk import MAX_STATE_BYTES
 from requestor.trust.disputes import Account, Replay
 
 
@@ -113,5 +115,11 @@ async def _execute(worker: LocalWorker, work: Work, order: TrainOrder) -> Replay
     tensors = bundle.tensors
     if order.compression is not None:
         tensors = restore(tensors, order.compression, work.model_specs, source=order.output)
-    digest = tensors_digest(tensors) if order.links is None else ""
+    digest = work_digest(tensors, _state(worker, order)) if order.links is None else ""
     return Replayed(Account(None, result.links, digest), tensors, dict(result.metrics))
+
+
+def _state(worker: LocalWorker, order: TrainOrder) -> Tensors | None:
+    if order.client_state_output is None:
+        return None
+    return read_bundle(worker.folder / order.client_state_output, max_bytes=MAX_STATE_BYTES).tensors
