@@ -183,6 +183,11 @@ class History(_Part, frozen=True, kw_only=True):
     """Rounds that were done again."""
 
     @property
+    def done(self) -> int:
+        """How many rounds the run has done, with those before the first record."""
+        return self.rounds[-1].round + 1 if self.rounds else 0
+
+    @property
     def tainted(self) -> tuple[int, ...]:
         """The rounds (from 0) with a fake in them that still count."""
         return tuple(
@@ -214,8 +219,10 @@ def summarise(records: Iterable[Record]) -> History:
 
 
 def _check_parent(rounds: dict[int, RoundRecord], record: RoundRecord) -> None:
-    if record.round != len(rounds):
-        raise ProvenanceError(f"round {record.round + 1} comes after {len(rounds)} rounds")
+    # an older version, or a chain that was put aside, may have done the rounds before
+    last = max(rounds, default=record.round - 1)
+    if record.round != last + 1:
+        raise ProvenanceError(f"round {record.round + 1} comes after round {last + 1}")
     parent = rounds.get(record.round - 1)
     if parent is not None and parent.model_sha256 != record.base_sha256:
         raise ProvenanceError(

@@ -199,7 +199,7 @@ class ProvenanceLog:
 def _up_to(records: list[Record], rounds: int) -> list[Record]:
     """Return the records of a run that has done so many rounds: a later tail is a crash's."""
     kept = list(records)
-    while kept and len(summarise(kept).rounds) > rounds:
+    while kept and summarise(kept).done > rounds:
         kept.pop()
     return kept
 

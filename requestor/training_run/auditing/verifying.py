@@ -104,6 +104,10 @@ class RunAudit:
         faults = []
         if history.rounds and history.run_id != self._settings.terms.run_id:
             faults.append(f"the records are of another run, {history.run_id}")
+        if history.rounds and (missing := history.rounds[0].round):
+            faults.append(
+                f"the records begin with round {missing + 1}: of what was before, nothing is known"
+            )
         for record in history.rounds:
             faults += self._file_faults(record)
         last = history.rounds[-1].model_sha256 if history.rounds else None

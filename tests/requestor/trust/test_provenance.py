@@ -115,7 +115,7 @@ def test_another_runs_record_is_refused() -> None:
 
 def test_a_round_begins_with_the_model_of_the_one_before() -> None:
     lines = chain(round_record(0), round_record(2))
-    with pytest.raises(ProvenanceError, match="round 3 comes after 1"):
+    with pytest.raises(ProvenanceError, match="round 3 comes after round 1"):
         summarise(read_chain(lines))
 
 

@@ -93,6 +93,15 @@ def test_a_broken_chain_is_told_of_and_put_aside(tmp_path: Path) -> None:
     assert (tmp_path / "chain.broken.jsonl").exists()
 
 
+def test_a_run_that_an_older_version_began_has_records_from_then_on(tmp_path: Path) -> None:
+    log = opened(tmp_path, 5)
+    log.append(record(5))
+    log.append(record(6))
+    opened(tmp_path, 6).append(record(6))
+    assert opened(tmp_path, 7) is not None
+    assert rounds_of(tmp_path) == [5, 6]
+
+
 def test_a_verdict_on_merged_work_is_a_record_of_its_own(tmp_path: Path) -> None:
     log = opened(tmp_path, 0)
     log.found(finding(0, "verified"))  # not merged yet: its round's record will say it
