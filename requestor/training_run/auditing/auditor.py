@@ -25,6 +25,7 @@ from requestor.marketplace.ports import Sanctions
 from requestor.training_run import events
 from requestor.training_run.auditing.evidence import EvidenceFolder
 from requestor.training_run.auditing.findings import Finding, Findings
+from requestor.training_run.auditing.held_files import HeldFiles
 from requestor.training_run.auditing.options import AuditOptions
 from requestor.training_run.auditing.replaying import Replayed, Replaying, Work
 from requestor.training_run.open_round import Delivery
@@ -65,6 +66,7 @@ class AuditTools:
     findings: Findings
     replays: Replaying
     evidence: EvidenceFolder
+    held: HeldFiles
     has_equal_bits: Callable[[Delivery], bool]
     """Tells whether an honest machine of that provider makes the same bits as this one."""
 
@@ -201,6 +203,7 @@ class Auditor:
             verdict = dispute.verdict
         finally:
             self._running[finding.voice] -= 1
+            self._tools.held.release(work)
         if verdict.convicted:
             self._convict(delivery, work, dispute, verdict, replayed)
         elif verdict.outcome == "verified" and delivery.source is not None:
@@ -222,6 +225,8 @@ class Auditor:
             dispute = await self._settled(dispute, work, first, second)
         except (LocalWorkerError, WireError):
             dispute = dispute.given_up()
+        finally:
+            self._tools.held.release(work)
         verdict = dispute.verdict
         assert verdict is not None
         for delivery in (first, second):
@@ -239,13 +244,14 @@ class Auditor:
         return dispute
 
     def _work(self, delivery: Delivery) -> Work:
-        """Return the very order that a delivery answers, with its files."""
+        """Return the very order that a delivery answers, with its files, held."""
         item = delivery.update.item
         files = self._files[item.round]
         desk = RoundDesk(files)
         if order_digest(desk.order(item)) != delivery.order_sha256:
             desk.leave_state_out(item)
-        return Work(desk.order(item), desk.job(item, "audit", 0).inputs, files.model_specs)
+        work = Work(desk.order(item), desk.job(item, "audit", 0).inputs, files.model_specs)
+        return self._tools.held.hold(work)
 
     # --- consequences --------------------------------------------------------------------------
 

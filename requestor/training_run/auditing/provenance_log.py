@@ -119,7 +119,7 @@ class ProvenanceLog:
         if self._keep_rounds == 0:
             return
         for sha256, path in files.items():
-            _link(path, self._folder.file(sha256))
+            link_or_copy(path, self._folder.file(sha256))
         self._needed[round_index] = frozenset(files)
         if self._keep_rounds is not None:
             self._prune(round_index - self._keep_rounds)
@@ -221,7 +221,8 @@ def reference(folder: ProvenanceFolder, sha256: str, name: str) -> FileRef:
     return FileRef(name=name, sha256=sha256, bytes=folder.file(sha256).stat().st_size)
 
 
-def _link(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file another name, or a copy where that cannot be; a file that is gone has none."""
     if target.exists():
         return
     temporary = target.with_name(target.name + ".tmp")

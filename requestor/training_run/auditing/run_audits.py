@@ -26,6 +26,7 @@ from requestor.training_run.auditing.canaries import Canaries
 from requestor.training_run.auditing.equal_bits import equal_bits_of
 from requestor.training_run.auditing.evidence import EvidenceFolder
 from requestor.training_run.auditing.findings import Finding, Findings, audit_key
+from requestor.training_run.auditing.held_files import HeldFiles
 from requestor.training_run.auditing.provenance_log import ProvenanceFolder, ProvenanceLog
 from requestor.training_run.auditing.replaying import LocalReplays, Replaying, Work
 from requestor.training_run.auditing.way_back import WayBack
@@ -123,6 +124,7 @@ class RunAudits:
             self._findings,
             self._replays,
             EvidenceFolder(self._directory.evidence),
+            HeldFiles(self._directory.provenance / "held"),
             has_equal_bits,
         )
         self._auditor = Auditor(

@@ -29,6 +29,7 @@ from requestor.training_run import events
 from requestor.training_run.auditing.auditor import AuditDoors, Auditor, AuditTools
 from requestor.training_run.auditing.evidence import EvidenceFolder
 from requestor.training_run.auditing.findings import Finding, Findings, audit_key
+from requestor.training_run.auditing.held_files import HeldFiles
 from requestor.training_run.auditing.options import AuditOptions
 from requestor.training_run.auditing.replaying import Replayed, Work
 from requestor.training_run.open_round import Delivery, Source
@@ -78,6 +79,7 @@ class Replays:
         self.asked.append((replay, is_fresh))
         if self.gate is not None:
             await self.gate.wait()
+        assert work.inputs["model.safetensors"].read_bytes() == b"model"
         said = self.said.pop(0) if self.said else right(replay.last)
         if isinstance(said, Exception):
             raise said
@@ -138,6 +140,7 @@ class Bench:
             self.findings,
             self.replays,
             EvidenceFolder(self.folder / "evidence"),
+            HeldFiles(self.folder / "held"),
             lambda _: self.has_equal_bits,
         )
         auditor = Auditor(
@@ -302,6 +305,19 @@ async def test_in_the_background_rounds_go_on_and_verdicts_come_later(bench: Ben
     await auditor.drain()
     assert [one.standing for one in bench.became_known] == ["faked"]
     assert bench.court.sentences == [("0xlarch", True)]
+    await auditor.close()
+
+
+async def test_a_late_audit_has_what_the_checkpoints_have_dropped(bench: Bench) -> None:
+    bench.options = AuditOptions(rates=AuditRates(1.0, 0.0), when="background")
+    bench.replays.gate = asyncio.Event()
+    auditor = bench.auditor()
+    await bench.reviewed(auditor, [delivery(0, "larch", lies=True)])
+    (bench.folder / "model").unlink()  # two rounds later
+    bench.replays.gate.set()
+    await auditor.drain()
+    assert bench.court.sentences == [("0xlarch", True)]
+    assert list((bench.folder / "held").iterdir()) == []
     await auditor.close()
 
 
