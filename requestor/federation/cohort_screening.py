@@ -159,8 +159,8 @@ def screen_cohort(cohort: Cohort, known: Known, limits: Limits) -> Verdict:
 
 def row_norms(updates: Float32) -> Float64:
     """Return the Euclidean norms `float64[N]` of the rows of `float32[N, P]`."""
-    wide = updates.astype(np.float64)
-    return np.asarray(np.sqrt(np.einsum("np,np->n", wide, wide)), np.float64)
+    # row by row: all at once would take twice the memory of the updates
+    return np.array([np.sqrt(np.einsum("p,p->", row, row)) for row in map(np.float64, updates)])
 
 
 def norm_scores(norms: Float64) -> Float64:
@@ -263,13 +263,14 @@ def _look_for_copies(cohort: Cohort, known: Known, verdict: Verdict) -> None:
             if norm <= NOTHING * usual:
                 verdict.reject(entry, "it changes nothing, where the others' updates do")
     is_dense = np.count_nonzero(updates, axis=1) >= LEAST_NUMBERS
-    directions = _directions(updates)
+    directions = _directions(sketch(updates))
     if known.moves is not None and len(known.moves):
-        is_echo = _are_parallel(directions, _directions(known.moves)).any(axis=1) & is_dense
+        moves = _directions(sketch(known.moves))
+        is_echo = _are_parallel(directions, moves).any(axis=1) & is_dense
         for entry, echo in zip(cohort.entries, is_echo, strict=True):
             if echo:
                 verdict.reject(entry, "it repeats how the model moved in an earlier round")
-    is_old = is_dense & _were_sent_before(updates, known)
+    is_old = is_dense & _were_sent_before(directions, known)
     for index, entry in enumerate(cohort.entries):
         is_same = is_dense[index] and entry.sha256 in known.digests
         if is_old[index] or is_same:
@@ -314,18 +315,17 @@ def sketch(updates: Float32) -> Float64:
     )
 
 
-def _were_sent_before(updates: Float32, known: Known) -> NDArray[np.bool_]:
+def _were_sent_before(directions: Float64, known: Known) -> NDArray[np.bool_]:
     if known.sketches is None or not len(known.sketches):
-        return np.zeros(len(updates), np.bool_)
-    found = _are_parallel(_directions(sketch(updates)), _directions(known.sketches))
+        return np.zeros(len(directions), np.bool_)
+    found = _are_parallel(directions, _directions(known.sketches))
     return np.asarray(found.any(axis=1), np.bool_)
 
 
-def _directions(vectors: Float32 | Float64) -> Float64:
+def _directions(sketches: Float64) -> Float64:
     """Return the rows divided by their norms; rows of zeros stay."""
-    wide = vectors.astype(np.float64)
-    norms = np.sqrt(np.einsum("np,np->n", wide, wide))
-    return np.asarray(wide / np.where(norms > 0, norms, 1.0)[:, None], np.float64)
+    norms = np.sqrt(np.einsum("np,np->n", sketches, sketches))
+    return np.asarray(sketches / np.where(norms > 0, norms, 1.0)[:, None], np.float64)
 
 
 def _are_parallel(directions: Float64, others: Float64) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -161,7 +162,9 @@ class CohortReviewer:
             return []
         cohort = await self._cohort(deliveries)
         self._last = (plan.round, cohort)
-        verdict: Verdict = screen_cohort(cohort, self._memory.known, self._limits)
+        verdict: Verdict = await asyncio.to_thread(  # large cohorts take seconds; leases go on
+            screen_cohort, cohort, self._memory.known, self._limits
+        )
         by_client = {delivery.update.item.client: delivery for delivery in deliveries}
         for client, reason in verdict.suspicious.items():
             logger.info("round %d, client %d is suspicious: %s", plan.round, client, reason)
