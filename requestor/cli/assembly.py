@@ -28,6 +28,7 @@ from requestor.training_run.dispatcher import DispatchOptions
 from requestor.training_run.settings import EvaluationSettings, RunSettings, ScreeningSettings
 from requestor.trust.audit_rates import AuditRates
 
+GIB = 1 << 30
 MOCK_IMAGE = "hash:sha3:" + "0" * 56 + ":http://127.0.0.1/provider-image.gvmi"
 """What a mock fleet is asked for when the config names no image: it runs no image anyway."""
 
@@ -106,6 +107,7 @@ def audit_options(trust: TrustConfig) -> AuditOptions:
         on_fraud=audits.on_fraud,
         refuse_bills=audits.refuse_bills,
         keep_rounds=trust.keep_rounds,
+        keep_bytes=int(trust.keep_gib * GIB),
         screening=repr(trust.screening),
     )
 

@@ -57,9 +57,11 @@ class TrustConfig(Section):
     """`trust`: screening, audits, and for how many rounds what audits need is kept.
 
     `keep_rounds`: of so many last rounds the models are kept, so that `derl-request audit` can do
-    their items again; null: of all.
+    their items again; null: of all. `keep_gib`: of fewer where they take more of the disk: a
+    round is a model, and what its clients keep (`federation.replay: kept` is much).
     """
 
     screening: ScreeningConfig = ScreeningConfig()
     audits: AuditsConfig = AuditsConfig()
     keep_rounds: Annotated[NonNegativeWhole, Field(le=10**9)] | None = None
+    keep_gib: Annotated[Positive, Field(le=1_000_000)] = 2.0

@@ -10,12 +10,16 @@ from requestor.trust.audit_rates import AuditRates
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """How audits go; see `trust` in the config. `keep_rounds` None: of all rounds."""
+    """How audits go; see `trust` in the config. `keep_rounds` None: of all rounds.
+
+    keep_bytes: files that take more than this are dropped, the oldest first; None: none are.
+    """
 
     rates: AuditRates = field(default_factory=lambda: AuditRates(0.0, 0.0))
     when: Literal["before_merge", "background"] = "before_merge"
     on_fraud: Literal["mark", "redo"] = "mark"
     refuse_bills: bool = True
     keep_rounds: int | None = None
+    keep_bytes: int | None = None
     screening: str = ""
     """How updates are screened, in words for the record."""

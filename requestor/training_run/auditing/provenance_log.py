@@ -3,7 +3,8 @@
 `provenance/chain.jsonl` has one line for each record of `requestor.trust.provenance`. A round's is
 written before its checkpoint: what a crash left beyond the last checkpoint is cut off on resume.
 `provenance/files/<SHA-256>` are the models that rounds began with, clients' states and the merge's,
-as far as `trust.keep_rounds` says; most are the checkpoints' own files under another name.
+as far as `trust.keep_rounds` and `trust.keep_gib` say; most are the checkpoints' own files under
+another name.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,9 @@ from requestor.trust.provenance import (
     record_digest,
     summarise,
 )
+
+EARLIER = -1
+"""Files of which the records do not say what they are for count as those of the oldest round."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +75,26 @@ class ProvenanceFolder:
 class ProvenanceLog:
     """Appends records to a run's chain."""
 
-    def __init__(self, folder: ProvenanceFolder, run_id: str, keep_rounds: int | None) -> None:
-        """Keep the chain in `folder`, and files of the last `keep_rounds` rounds (None: all)."""
+    def __init__(
+        self,
+        folder: ProvenanceFolder,
+        run_id: str,
+        keep_rounds: int | None,
+        keep_bytes: int | None = None,
+    ) -> None:
+        """Keep the chain in `folder`, and files of the last `keep_rounds` rounds (None: all).
+
+        Fewer are kept where those take more than `keep_bytes` (None: any number).
+        """
         self._folder = folder
         self._run_id = run_id
         self._keep_rounds = keep_rounds
+        self._keep_bytes = keep_bytes
         self._previous = FIRST_PREVIOUS
         self._work: dict[tuple[str, str], tuple[int, WorkRecord]] = {}
         self._needed: dict[int, frozenset[str]] = {}
+        self._uses: Counter[str] = Counter()
+        self._sizes: dict[str, int] = {}
         self.faked_by: set[str] = set()
         """Voices of which faked work was merged, and counts still."""
 
@@ -98,6 +115,12 @@ class ProvenanceLog:
         write_whole(chain, b"".join(encode_record(record) + b"\n" for record in kept))
         for record in kept:
             self._note(record)
+        found = {path.name: path.stat().st_size for path in self._folder.files.iterdir()}
+        for record in kept:
+            if isinstance(record, RoundRecord):
+                self._need(record.round, frozenset(digests_of(record)) & found.keys())
+        self._sizes = found
+        self._need(EARLIER, frozenset(found.keys() - self._uses.keys()))
         self.faked_by.update(
             work.wallet or work.provider_id
             for _, work in self._work.values()
@@ -119,10 +142,12 @@ class ProvenanceLog:
         if self._keep_rounds == 0:
             return
         for sha256, path in files.items():
-            link_or_copy(path, self._folder.file(sha256))
-        self._needed[round_index] = frozenset(files)
-        if self._keep_rounds is not None:
-            self._prune(round_index - self._keep_rounds)
+            target = self._folder.file(sha256)
+            link_or_copy(path, target)
+            if target.exists():
+                self._sizes[sha256] = target.stat().st_size
+        self._need(round_index, frozenset(files))
+        self._prune(round_index)
 
     def found(self, finding: Finding) -> None:
         """Write down what became known of work whose round is written already."""
@@ -171,7 +196,6 @@ class ProvenanceLog:
             case RoundRecord():
                 for work in record.work:
                     self._work[work.order_sha256, work.result_sha256] = record.round, work
-                self._needed.setdefault(record.round, frozenset(digests_of(record)))
             case VerdictRecord():
                 key = record.order_sha256, record.result_sha256
                 if key in self._work:
@@ -187,13 +211,25 @@ class ProvenanceLog:
                     if work.standing == "faked"
                 }
 
-    def _prune(self, last_dropped: int) -> None:
-        for number in [number for number in self._needed if number <= last_dropped]:
+    def _need(self, round_index: int, digests: frozenset[str]) -> None:
+        self._uses.update(digests)
+        self._uses.subtract(self._needed.get(round_index, ()))
+        self._needed[round_index] = digests
+
+    def _prune(self, newest: int) -> None:
+        """Drop the oldest rounds' files, as far as more is kept than shall be."""
+        for number in sorted(self._needed):
+            is_old = self._keep_rounds is not None and number <= newest - self._keep_rounds
+            is_much = self._keep_bytes is not None and sum(self._sizes.values()) > self._keep_bytes
+            if not is_old and not is_much:
+                return
+            digests = self._needed[number]
+            self._need(number, frozenset())
             del self._needed[number]
-        needed = frozenset().union(*self._needed.values())
-        for path in self._folder.files.iterdir():
-            if path.name not in needed:
-                path.unlink(missing_ok=True)
+            for sha256 in [one for one in digests if not self._uses[one]]:
+                del self._uses[sha256]
+                self._sizes.pop(sha256, None)
+                self._folder.file(sha256).unlink(missing_ok=True)
 
 
 def _up_to(records: list[Record], rounds: int) -> list[Record]:

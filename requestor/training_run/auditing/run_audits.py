@@ -107,7 +107,7 @@ class RunAudits:
             self._config_sha256 = sha256_file(config, MAX_FILE_BYTES)
         folder = ProvenanceFolder(self._directory.provenance)
         run_id, options = settings.terms.run_id, settings.audits
-        self._log = ProvenanceLog(folder, run_id, options.keep_rounds)
+        self._log = ProvenanceLog(folder, run_id, options.keep_rounds, options.keep_bytes)
         if (fault := self._log.open(round_index)) is not None:
             self._emit(events.Notice(fault))
         if self._doors is None or options.rates.is_off:

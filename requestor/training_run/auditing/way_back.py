@@ -51,8 +51,8 @@ class WayBack:
             raise RunFailed(
                 f"faked work was merged in round {round_index + 1}, and what that round began with "
                 f"is not there any more: {error}",
-                fix="start a new run with a larger trust.keep_rounds, or resume with "
-                "trust.audits.on_fraud=mark",
+                fix="start a new run with larger trust.keep_rounds and trust.keep_gib, or resume "
+                "with trust.audits.on_fraud=mark",
             ) from error
         self.store.go_back(checkpoint)
         return checkpoint

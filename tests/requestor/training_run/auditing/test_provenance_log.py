@@ -123,6 +123,22 @@ def test_files_of_the_last_rounds_are_kept(tmp_path: Path) -> None:
     assert kept == {sha("model 2"), sha("model 3")}
 
 
+def test_no_more_of_the_disk_is_taken_than_is_granted(tmp_path: Path) -> None:
+    """Models of 5 bytes, and one client's state of 100 bytes that all rounds have: room for 3."""
+    shared = tmp_path / "shared"
+    shared.write_bytes(b"s" * 100)
+    for number in range(10):
+        if number in (0, 6):  # a restart
+            log = ProvenanceLog(ProvenanceFolder(tmp_path), "run", None, 119)
+            log.open(number)
+        source = tmp_path / f"source-{number}"
+        source.write_bytes(b"model")
+        log.keep(number, {sha(f"model {number}"): source, sha("state"): shared})
+        log.append(record(number))
+    kept = {path.name for path in (tmp_path / "files").iterdir()}
+    assert kept == {sha("state"), *(sha(f"model {number}") for number in (7, 8, 9))}
+
+
 def test_suspect_is_what_nobody_verified_of_a_voice_whose_fakes_were_merged(
     tmp_path: Path,
 ) -> None:
