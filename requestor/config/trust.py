@@ -65,3 +65,12 @@ class TrustConfig(Section):
     audits: AuditsConfig = AuditsConfig()
     keep_rounds: Annotated[NonNegativeWhole, Field(le=10**9)] | None = None
     keep_gib: Annotated[Positive, Field(le=1_000_000)] = 2.0
+
+    @model_validator(mode="after")
+    def _can_go_back(self) -> Self:
+        if self.audits.on_fraud == "redo" and self.keep_rounds == 0:
+            raise ValueError(
+                "audits.on_fraud redo needs what rounds began with, and keep_rounds 0 keeps none; "
+                "use keep_rounds: null, or on_fraud: mark"
+            )
+        return self

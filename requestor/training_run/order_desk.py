@@ -222,8 +222,9 @@ class RoundDesk:
             delivery = self._read(item, path, None, self._notes.source(digest))
             if self._files.client_has_state:
                 delivery = self._with_state(delivery, self._state_path(digest), None)
-            rejected = {rejection.result_sha256 for rejection in self._notes.rejections(digest)}
-            if delivery.result_sha256 in rejected:  # a crash came between the note and the file
+            rejected = {(one.result_sha256, one.voice) for one in self._notes.rejections(digest)}
+            if (delivery.result_sha256, delivery.update.voice) in rejected:
+                # a crash came between the note and the file
                 self._drop(digest)
                 return None
             return delivery

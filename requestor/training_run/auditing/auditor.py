@@ -296,7 +296,7 @@ class Auditor:
 
     def _objection(self, delivery: Delivery) -> Objection | None:
         finding = self._tools.findings.of_delivery(delivery)
-        if finding is None or finding.standing == "verified":
+        if finding is None or finding.stands(self._convicted):
             return None
         if finding.standing == "faked":
             return Objection(delivery, "fraud", f"the work was faked: {finding.reason}")

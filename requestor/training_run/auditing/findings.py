@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from pathlib import Path
 
 import msgspec
@@ -16,8 +17,11 @@ from requestor.training_run.open_round import Delivery
 from requestor.trust.audit_draw import KEY_BYTES
 from requestor.trust.provenance import Standing
 
-Key = tuple[str, str]
-"""What tells a delivery from all others: the digests of its order and of its result."""
+Key = tuple[str, str, str]
+"""What tells a delivery from all others: the digests of its order and of its result, and its voice.
+
+Two who did the same order honestly sent the same bits; what is known of one is not of the other.
+"""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -36,7 +40,12 @@ class Finding(msgspec.Struct, frozen=True):
     @property
     def key(self) -> Key:
         """Which delivery this is of."""
-        return self.order_sha256, self.result_sha256
+        return self.order_sha256, self.result_sha256, self.voice
+
+    def stands(self, convicted: Container[str]) -> bool:
+        """Tell whether somebody who has not been convicted found the work right."""
+        by = self.verified_by
+        return self.standing == "verified" and (not by or any(one not in convicted for one in by))
 
     @property
     def was_drawn(self) -> bool:
@@ -69,7 +78,8 @@ class Findings:
 
     def of_delivery(self, delivery: Delivery) -> Finding | None:
         """Return what is known of a delivery."""
-        return self.get((delivery.order_sha256, delivery.result_sha256))
+        voice = delivery.source.voice if delivery.source is not None else ""
+        return self.get((delivery.order_sha256, delivery.result_sha256, voice))
 
     @property
     def convicted(self) -> frozenset[str]:

@@ -151,10 +151,12 @@ class ProvenanceLog:
 
     def found(self, finding: Finding) -> None:
         """Write down what became known of work whose round is written already."""
-        known = self._work.get(finding.key)
+        known = self._work.get((finding.order_sha256, finding.result_sha256))
         if known is None or known[1].standing == finding.standing:
             return
         round_index, work = known
+        if (work.wallet or work.provider_id) != finding.voice:
+            return  # another sent the same
         if finding.standing == "faked":
             self.faked_by.add(finding.voice)
         self.append(
@@ -179,9 +181,14 @@ class ProvenanceLog:
         suspects = (
             number
             for number, work in self._work.values()
-            if (work.wallet or work.provider_id) in self.faked_by and work.standing != "verified"
+            if (work.wallet or work.provider_id) in self.faked_by and not self._stands(work)
         )
         return min(suspects, default=None)
+
+    def _stands(self, work: WorkRecord) -> bool:
+        by = work.verified_by
+        is_vouched = not by or any(one not in self.faked_by for one in by)
+        return work.standing == "verified" and is_vouched
 
     def void(self, round_index: int, reason: str) -> None:
         """Write down that the rounds from `round_index` on do not count any more."""
@@ -200,7 +207,9 @@ class ProvenanceLog:
                 key = record.order_sha256, record.result_sha256
                 if key in self._work:
                     number, work = self._work[key]
-                    self._work[key] = number, replace(work, standing=record.standing)
+                    self._work[key] = number, replace(
+                        work, standing=record.standing, verified_by=record.verified_by
+                    )
             case RedoneRecord():
                 self._work = {
                     key: known for key, known in self._work.items() if known[0] < record.round

@@ -25,7 +25,7 @@ from requestor.training_run.auditing.auditor import AuditDoors, Auditor, AuditTo
 from requestor.training_run.auditing.canaries import Canaries
 from requestor.training_run.auditing.equal_bits import equal_bits_of
 from requestor.training_run.auditing.evidence import EvidenceFolder
-from requestor.training_run.auditing.findings import Finding, Findings, audit_key
+from requestor.training_run.auditing.findings import Findings, audit_key
 from requestor.training_run.auditing.held_files import HeldFiles
 from requestor.training_run.auditing.provenance_log import ProvenanceFolder, ProvenanceLog
 from requestor.training_run.auditing.replaying import LocalReplays, Replaying, Work
@@ -264,7 +264,7 @@ class RunAudits:
 
     def _work(self, desk: RoundDesk, delivery: Delivery) -> WorkRecord:
         item, source = delivery.update.item, delivery.source
-        finding = self._finding(delivery.order_sha256, delivery.result_sha256)
+        finding = self._findings.of_delivery(delivery) if self._findings else None
         state = desk.order(item).client_state
         return WorkRecord(
             client=item.client,
@@ -284,7 +284,8 @@ class RunAudits:
 
     def _refused(self, desk: RoundDesk, item: WorkItem, rejection: Rejection) -> RefusedRecord:
         order_sha256 = order_digest(desk.order(item))
-        finding = self._finding(order_sha256, rejection.result_sha256)
+        key = order_sha256, rejection.result_sha256, rejection.voice
+        finding = self._findings.get(key) if self._findings else None
         source = rejection.source
         return RefusedRecord(
             client=item.client,
@@ -298,9 +299,6 @@ class RunAudits:
             kind="fraud" if rejection.kind == "fraud" else "screened",
             reason=rejection.reason[:2000],
         )
-
-    def _finding(self, order_sha256: str, result_sha256: str) -> Finding | None:
-        return self._findings.get((order_sha256, result_sha256)) if self._findings else None
 
 
 def _decision(

@@ -229,6 +229,19 @@ def test_what_was_rejected_is_not_found_again(keeping: Office) -> None:
     assert keeping.desk.rejections(ITEM) == ()
 
 
+def test_what_one_was_refused_for_another_may_have_sent_too(keeping: Office) -> None:
+    """A liar's work goes with the liar; honest work of the same order has the same bits."""
+    job = keeping.job()
+    delivery = keeping.desk.receive(ITEM, job, keeping.deliver(job), SOURCE)
+    keeping.desk.reject(ITEM, Rejection("fraud", "convicted", delivery.result_sha256, SOURCE))
+    job = keeping.job()
+    honest = replace(SOURCE, wallet="0xhonest")
+    keeping.desk.receive(ITEM, job, keeping.deliver(job), honest)
+    found = RoundDesk(keeping.files).salvage(ITEM)
+    assert found is not None
+    assert found.update.voice == "0xhonest"
+
+
 def test_a_copy_s_sender_is_not_noted(office: Office) -> None:
     first, copy = office.job(), office.job()
     office.desk.receive(ITEM, first, office.deliver(first), SOURCE)

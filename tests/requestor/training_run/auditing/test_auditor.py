@@ -229,6 +229,35 @@ async def test_a_liar_is_convicted_by_a_second_execution_up_to_the_first_wrong_l
     await auditor.close()
 
 
+async def test_who_does_a_liar_s_honest_item_anew_is_no_liar(bench: Bench) -> None:
+    """Honest work of the same order has the same bits, whoever does it."""
+    auditor = bench.auditor()
+    fake, honest = delivery(0, "larch", lies=True), delivery(1, "larch")
+    assert await bench.reviewed(auditor, [fake, honest]) == [0, 1]
+    assert bench.standing(honest) == "unaudited"
+    again = delivery(1, "beech")
+    assert again.result_sha256 == honest.result_sha256
+    assert await bench.reviewed(auditor, [again]) == []
+    await auditor.close()
+
+
+async def test_who_is_convicted_has_no_witness_of_its_own_kind(bench: Bench) -> None:
+    """Two voices of one owner agree on a fake; then both are caught at others."""
+    bench.options = AuditOptions(rates=AuditRates(0.0001, 0.0001))
+    auditor = bench.auditor()
+    one, two = delivery(1, "larch", lies=True), delivery(1, "alder", lies=True)
+    auditor.note(one)
+    auditor.compare(one, two)
+    assert bench.standing(one) == "verified"
+    others = [delivery(2, "larch", lies=True), delivery(3, "alder", lies=True)]
+    for other in others:
+        auditor.note(other)
+        auditor.suspect(other, "odd")
+    objections = await auditor.review(bench.plan(), [one, *others])
+    assert {o.delivery.update.item.client for o in objections} == {1, 2, 3}
+    await auditor.close()
+
+
 async def test_a_convicted_voice_s_verified_work_stays(bench: Bench) -> None:
     auditor = bench.auditor()
     good = delivery(0, "larch")
