@@ -27,6 +27,9 @@ _Text = Annotated[str, Meta(max_length=2000)]
 _Seconds = Annotated[float, Meta(ge=0)]
 _ShortText = Annotated[str, Meta(max_length=200)]
 
+KeptVersion: TypeAlias = Annotated[int, Meta(ge=2, le=FORMAT_VERSION)]
+"""Of what a run keeps: models and clients' states are the same in format 2, so old runs go on."""
+
 
 class _Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base of bundle metadata: immutable, unknown fields are errors."""
@@ -38,7 +41,7 @@ class ModelMetadata(_Metadata, frozen=True, kw_only=True, tag="model"):
     `learner` is what shall execute the orders of its run, `learner_reason` one line on why.
     """
 
-    format: FormatVersion = FORMAT_VERSION
+    format: KeptVersion = FORMAT_VERSION
     algorithm: Algorithm
     learner: LearnerName = "sb3"
     learner_reason: _Text = ""
@@ -113,7 +116,7 @@ class EvaluateResult(_Metadata, frozen=True, kw_only=True, tag="evaluate_result"
 class ClientStateMetadata(_Metadata, frozen=True, kw_only=True, tag="client_state"):
     """Beside what a client keeps from one round to the next; the requestor knows its layout."""
 
-    format: FormatVersion = FORMAT_VERSION
+    format: KeptVersion = FORMAT_VERSION
     run_id: RunId
     client: Count
     round: Count

@@ -69,7 +69,8 @@ class AggregationConfig(_Sparse):
 
     `auto` is the weighted mean where nobody is assumed to lie, else the default robust rule.
     `faulty_providers`: how many providers (or wallets) may lie; auto is a quarter of all but one,
-    with `mean` none. `items_per_provider`: how many items of a round one may do; auto is an equal
+    with `mean` none: with another number of golem.providers the same seed may give another model.
+    `items_per_provider`: how many items of a round one may do; auto is an equal
     share. `voices`: capped, each item counts once and a provider does so many at most; pooled, what
     a provider sent is averaged first and counts once. `before`: what is done to the updates first,
     in order. The rest are the rules' own: `chosen` (multi_krum), `iterations` and `smoothing`

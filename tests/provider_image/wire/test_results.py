@@ -10,6 +10,7 @@ import pytest
 
 from provider_image.wire import (
     Bundle,
+    ClientStateMetadata,
     EvaluateResult,
     ModelMetadata,
     TrainResult,
@@ -53,6 +54,27 @@ def test_metadata_is_read_back(tmp_path: Path) -> None:
 def test_other_metadata_is_refused(metadata: bytes) -> None:
     with pytest.raises(WireError, match=r"result\.st: metadata: "):
         decode_metadata(Bundle({}, metadata, "result.st"), TrainResult)
+
+
+@pytest.mark.parametrize(("version", "is_read"), [(1, False), (2, True), (3, True), (4, False)])
+def test_what_runs_of_format_2_have_kept_is_read(version: int, is_read: bool) -> None:
+    model = ModelMetadata(
+        algorithm="ppo", environment_id="CartPole-v1", observation_space="", action_space=""
+    )
+    state = ClientStateMetadata(run_id="run", client=1, round=2, algorithm="ppo")
+
+    def read() -> None:
+        for_version = b'"format":%d' % version
+        text = msgspec.json.encode(model).replace(b'"format":3', for_version)
+        decode_metadata(Bundle({}, text, "kept.st"), ModelMetadata)
+        text = msgspec.json.encode(state).replace(b'"format":3', for_version)
+        decode_metadata(Bundle({}, text, "kept.st"), ClientStateMetadata)
+
+    if is_read:
+        read()
+    else:
+        with pytest.raises(WireError, match="format"):
+            read()
 
 
 def test_metadata_above_the_limit_is_not_written(tmp_path: Path) -> None:
