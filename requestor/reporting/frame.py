@@ -23,6 +23,7 @@ from requestor.reporting.wording import (
     return_text,
     spread_text,
 )
+from requestor.trust.provenance import OWN_MACHINE
 
 LABEL_WIDTH = 9
 MARGIN = 1
@@ -95,7 +96,7 @@ def phase(view: RunView) -> str:
 
 
 def _open_leases(view: RunView) -> int:
-    return sum(len(provider.leases) for provider in view.providers.values())
+    return sum(len(one.leases) for one in view.providers.values() if one.id != OWN_MACHINE)
 
 
 def _title(view: RunView, canvas: Canvas) -> RenderableType:

@@ -9,7 +9,8 @@ Who failed an item gets it again only when nobody else who is at work has failed
 that a few providers that fail at once do not use up the attempts while another is busy.
 
 Where `most_items` caps a provider's share, it counts what it has done, what it has in hand, and
-what it did that was rejected; who is at the cap gets nothing more, no copies either.
+what it did that was rejected; who is at the cap gets nothing more, no copies either. What none of
+those at work may do is *stranded*; the caller may have somebody else who does it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Ticket(Generic[Item]):
 @dataclass
 class _Entry(Generic[Item]):
     item: Item
+    most_failures: int
     failures: list[str] = field(default_factory=list)
     failed_by: Counter[str] = field(default_factory=Counter)
     running: list[Ticket[Item]] = field(default_factory=list)
@@ -49,6 +51,7 @@ class _Entry(Generic[Item]):
     is_done: bool = False
     done_by: str = ""
     is_withdrawn: bool = False
+    is_entrusted: bool = False
 
     def burdens(self, provider: str) -> bool:
         """Tell whether this is one of the items that the provider has done or is doing."""
@@ -77,7 +80,9 @@ class WorkQueue(Generic[Item]):
         more than `most_items` (None: any number). `done` are items that were done before, by whom
         ("": not known).
         """
-        self._entries: dict[Item, _Entry[Item]] = {item: _Entry(item) for item in items}
+        self._entries: dict[Item, _Entry[Item]] = {
+            item: _Entry(item, max_attempts) for item in items
+        }
         if len(self._entries) != len(items):
             raise ValueError("an item is queued twice")
         done = {} if done is None else done
@@ -115,6 +120,19 @@ class WorkQueue(Generic[Item]):
                 return self._start(entry, lease, provider, now_seconds)
         late = self._straggler(lease, provider, now_seconds)
         return self._start(late, lease, provider, now_seconds) if late else None
+
+    def take_stranded(
+        self, lease: str, now_seconds: float, live_providers: Collection[str]
+    ) -> Ticket[Item] | None:
+        """Return a waiting item that none of those at work may do, for one who is no provider.
+
+        None if there is none, or nobody is at work.
+        """
+        for item in self._waiting if live_providers else ():
+            if self._is_stranded(item, live_providers):
+                self._waiting.remove(item)
+                return self._start(self._entries[item], lease, "", now_seconds)
+        return None
 
     def finish(self, ticket: Ticket[Item], now_seconds: float) -> bool:
         """Note a valid result; True if it is the first one of its item and therefore counts."""
@@ -169,23 +187,38 @@ class WorkQueue(Generic[Item]):
         if not entry.running and self._is_wanted(entry):
             self._waiting.append(item)
 
+    def entrust(self, item: Item) -> None:
+        """Queue a withdrawn item for one more attempt, by who asks for what is stranded."""
+        self.reopen(item)
+        entry = self._entries[item]
+        if not entry.running and item not in self._waiting:
+            self._waiting.append(item)
+        entry.is_entrusted, entry.most_failures = True, len(entry.failures) + 1
+
+    def withdraw(self, item: Item) -> None:
+        """Take an item that waits out of the queue, as if it had just been rejected."""
+        self._waiting.remove(item)
+        self._entries[item].is_withdrawn = True
+
+    @property
+    def waiting(self) -> tuple[Item, ...]:
+        """Items that are out with nobody, and not given up."""
+        return tuple(self._waiting)
+
     def is_stuck(self, live_providers: Collection[str]) -> bool:
         """Tell whether items wait, none is out, and none of the live providers may take one."""
         return (
             bool(self._waiting)
             and self.running == 0
-            and not any(
-                self._has_room(provider) and provider not in self._entries[item].barred
-                for item in self._waiting
-                for provider in live_providers
-            )
+            and all(self._is_stranded(item, live_providers) for item in self._waiting)
         )
 
     def renew(self, item: Item) -> None:
         """Queue an item that was given up once more, with all its attempts, as if it were new."""
         if item not in self.abandoned:
             raise ValueError("only an item that was given up can be renewed")
-        self._entries[item] = _Entry(item, barred=self._entries[item].barred)
+        barred = self._entries[item].barred
+        self._entries[item] = _Entry(item, self._max_attempts, barred=barred)
         self._waiting.append(item)
 
     def next_look_seconds(self, lease: str, *, provider: str | None = None) -> float | None:
@@ -240,7 +273,7 @@ class WorkQueue(Generic[Item]):
         )
 
     def _is_abandoned(self, entry: _Entry[Item]) -> bool:
-        return not entry.is_done and len(entry.failures) >= self._max_attempts
+        return not entry.is_done and len(entry.failures) >= entry.most_failures
 
     def _is_wanted(self, entry: _Entry[Item]) -> bool:
         return not (entry.is_done or entry.is_withdrawn or self._is_abandoned(entry))
@@ -251,11 +284,18 @@ class WorkQueue(Generic[Item]):
         burden = sum(entry.burdens(provider) for entry in self._entries.values())
         return burden < self._most_items
 
+    def _is_stranded(self, item: Item, live_providers: Collection[str]) -> bool:
+        entry = self._entries[item]
+        return entry.is_entrusted or not any(
+            self._has_room(provider) and provider not in entry.barred
+            for provider in live_providers
+        )
+
     def _may_try(
         self, entry: _Entry[Item], provider: str, live_providers: Collection[str]
     ) -> bool:
         """Tell whether no other live provider that may try has failed the item less often."""
-        if provider in entry.barred:
+        if provider in entry.barred or entry.is_entrusted:
             return False
         own = entry.failed_by[provider]
         return own == 0 or all(
@@ -284,6 +324,7 @@ class WorkQueue(Generic[Item]):
             entry
             for entry in self._entries.values()
             if self._is_wanted(entry)
+            and not entry.is_entrusted
             and 0 < len(entry.running) < MAX_COPIES
             and not entry.failed_by[provider]
             and all(lease != ticket.lease for ticket in entry.running)

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 
 from requestor.attacks.catalogue import ATTACKS
+from requestor.evaluation.local_workshop import LocalWorkshop
 from requestor.studies.cells import Cell, CellResult, Crowd, run_cell
-from requestor.studies.workshop import LocalWorkshop
 from requestor.training_run.settings import RunSettings
 
 

@@ -200,7 +200,7 @@ class CohortReviewer:
             arrival=self._arrivals.get(item.client, item.client),
             sha256=delivery.result_sha256,
             steps=item.local_steps,
-            seconds=source.seconds if source is not None else None,
+            seconds=None if source is None or source.is_own else source.seconds,
         )
 
 

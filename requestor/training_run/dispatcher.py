@@ -2,7 +2,8 @@
 
 Every lease has a driver task: it pulls items from the round's queue, has them executed, screens
 what comes back and pulls again. Drivers live as long as their leases, queues as long as a round.
-When all is in, the reviewers look at it; what they object to is taken out or done again.
+When all is in, the reviewers look at it; what they object to is taken out and done again. What
+none of those at work may do is done by this machine (`own_machine.py`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from requestor.training_run.limits import (
     quorum_missed,
 )
 from requestor.training_run.open_round import Delivery, Harvest, OpenRound, OrderDesk, Source
+from requestor.training_run.own_machine import grace_seconds
 from requestor.training_run.panel import Panel
 from requestor.training_run.reviewing import Reviewer
 
@@ -54,8 +56,8 @@ ORDER_FAILURES_IN_A_ROW = 2
 class DispatchOptions:
     """The parts of the config that steer dispatching.
 
-    `holds_quorum`: rejected items count towards the quorum as any that are missing; else as many
-    as the plan says may be bad are done without.
+    `holds_quorum`: rejected items that cannot be done again count towards the quorum as any that
+    are missing; else as many as the plan says may be bad are done without.
     """
 
     max_attempts: int
@@ -78,10 +80,12 @@ class Dispatcher:
         stop_requested: asyncio.Event,
         reviewers: Sequence[Reviewer] = (),
         greet: Callable[[Lease], Awaitable[None]] | None = None,
+        own_machine: Lease | None = None,
     ) -> None:
         """Use the leases of `pool`; `clock` is monotone, in seconds. `reviewers` look in turn.
 
-        Every lease is given to `greet` before its first order.
+        Every lease is given to `greet` before its first order. `own_machine` does what none of
+        those at work may do; without it that waits.
         """
         self._pool = pool
         self._options = options
@@ -99,6 +103,10 @@ class Dispatcher:
         self._no_lease_since = clock()
         self._attempts = 0
         self._greet = greet
+        self._own_machine = own_machine
+        self._own_work: asyncio.Task[None] | None = None
+        self._voices_seen: set[str] = set()
+        self._was_waited_for = False
 
     async def __aenter__(self) -> Dispatcher:
         """Start to take leases."""
@@ -112,6 +120,7 @@ class Dispatcher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._end_own_work()
 
     def dismiss(self, voice: str, reason: str, failure: FailureKind) -> None:
         """Let go of all leases of a voice; what they have in hand goes to others."""
@@ -121,7 +130,8 @@ class Dispatcher:
     async def run_round(self, plan: RoundPlan, desk: OrderDesk) -> Harvest:
         """Have the round's items done through `desk`, and reviewed; return what came in.
 
-        That is at least the quorum, less the rejections that are tolerated.
+        That is at least the quorum, less what could not be done without being rejected, as far as
+        that is tolerated.
 
         Raises:
             BudgetReached: the next order could cost more than is left.
@@ -137,6 +147,7 @@ class Dispatcher:
                 await self._collect(state)
         finally:
             self._round = None
+            await self._end_own_work()
             self._typical_seconds = state.queue.typical_seconds
         if len(state.deliveries) < state.needed:
             raise quorum_missed(state)
@@ -154,7 +165,14 @@ class Dispatcher:
             done={item: delivery.update.voice for item, delivery in salvaged.items()},
         )
         tolerated = 0 if options.holds_quorum else voices.faulty_items
-        state = OpenRound(plan, desk, queue, dict(salvaged), tolerated=tolerated)
+        state = OpenRound(
+            plan,
+            desk,
+            queue,
+            dict(salvaged),
+            tolerated=tolerated,
+            has_resort=self._own_machine is not None,
+        )
         state.recall_rejections()
         for delivery in salvaged.values():
             self._panel.note(delivery)
@@ -190,8 +208,9 @@ class Dispatcher:
     def _check_tasks(self) -> None:
         if self._fault is not None:
             raise self._fault
-        if self._recruiter is not None and self._recruiter.done():
-            self._recruiter.result()
+        for task in (self._recruiter, self._own_work):
+            if task is not None and task.done():
+                task.result()
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
@@ -205,10 +224,18 @@ class Dispatcher:
                 raise no_provider_came(self._pool, waited)
             return
         self._no_lease_since = now
-        if state.stuck_seconds(self._crew.voices, now) < options.startup_timeout_seconds:
+        stuck = state.stuck_seconds(self._crew.voices, now)
+        if self._own_machine is not None and stuck > 0.0:
+            # nobody has come or gone since it was waited in vain: not again
+            if self._was_waited_for or stuck >= self._grace_seconds(state):
+                self._begin_own_work(state, self._own_machine)
+            return
+        if stuck < options.startup_timeout_seconds:
             return
         started = state.started_seconds
-        if started is None or now - started >= options.round_deadline_seconds:
+        if started is not None and now - started < options.round_deadline_seconds:
+            return
+        if not state.leave_out_stranded():
             raise nobody_may_go_on(state, self._crew)
 
     def _may_dispatch(self) -> bool:
@@ -221,6 +248,59 @@ class Dispatcher:
             return self._round.queue.typical_seconds
         return self._typical_seconds
 
+    # --- this machine --------------------------------------------------------------------------
+
+    def _grace_seconds(self, state: OpenRound) -> float:
+        """Return for how long a round must be stuck; long, where providers are still awaited."""
+        plan = state.plan
+        if len(self._voices_seen) * plan.voices.most_items < len(plan.items):
+            return self._options.startup_timeout_seconds
+        return grace_seconds(state.queue.typical_seconds)
+
+    def _begin_own_work(self, state: OpenRound, lease: Lease) -> None:
+        if self._own_work is None or self._own_work.done():
+            self._own_work = asyncio.create_task(self._work_here(state, lease))
+            self._was_waited_for = True
+
+    async def _work_here(self, state: OpenRound, lease: Lease) -> None:
+        """Do what none of those at work may do, until there is no more of it."""
+        name = lease.info.provider_name
+        reason = "released"
+        try:
+            while not self._stop.is_set():
+                ticket = state.queue.take_stranded(lease.info.id, self._clock(), self._crew.voices)
+                if ticket is None:
+                    break
+                item = ticket.item
+                if state.started_seconds is None:
+                    state.started_seconds = self._clock()
+                text = "which none of the providers at work may do"
+                self._emit(
+                    events.Notice(
+                        f"round {item.round + 1}: {name} does client {item.client}'s work, {text}"
+                    )
+                )
+                try:
+                    await self._do(lease, state, ticket)
+                except LeaseOver:
+                    raise
+                except LeaseLost as error:  # an unusable result: one attempt less
+                    logger.info("%s: %s", name, error)
+        except Exception as error:
+            logger.exception("the driver of %s failed", name)
+            reason = f"internal error: {error}"
+            self._own_machine, state.has_resort = None, False
+        finally:
+            self._emit(events.LeaseEnded(lease.info.id, name, reason))
+            self._ring()
+
+    async def _end_own_work(self) -> None:
+        """Give up what this machine does; by now nobody waits for it."""
+        task, self._own_work = self._own_work, None
+        if task is not None and not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
     # --- drivers -------------------------------------------------------------------------------
 
     async def _recruit(self) -> None:
@@ -231,6 +311,8 @@ class Dispatcher:
                 events.LeaseOpened(info.id, info.provider_name, info.provider_id, info.agreement_id)
             )
             self._crew.join(lease, asyncio.create_task(self._drive(lease)))
+            self._voices_seen.add(info.voice)
+            self._was_waited_for = False
             self._ring()
 
     async def _drive(self, lease: Lease) -> None:
@@ -250,6 +332,7 @@ class Dispatcher:
             lease.release(reason, avoid=False)
         finally:
             self._crew.leave(lease.info.id)
+            self._was_waited_for = False
             self._no_lease_since = self._clock()
             self._emit(events.LeaseEnded(lease.info.id, lease.info.provider_name, reason))
             self._ring()

@@ -133,7 +133,7 @@ class UpdateRejected(Event):
 class DeliveryRejected(Event):
     """A sound result was taken out again before the merge: `objection` is `screened` or `fraud`.
 
-    `is_redone` tells whether its item goes to somebody else, or the round goes on without it.
+    `is_redone` tells whether its item is done again, or the round goes on without it.
     """
 
     round: int

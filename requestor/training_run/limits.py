@@ -1,4 +1,4 @@
-"""When a round cannot go on: no money, no providers, or none that may do what is left."""
+"""When a round cannot go on: no money, no providers, or nobody who may do what is left."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def no_provider_came(pool: ProviderPool, waited_seconds: float) -> RunFailed:
 
 
 def nobody_may_go_on(state: OpenRound, crew: Crew) -> RunFailed:
-    """Return the error that those at work may not do what is left of a round."""
+    """Return the error that those at work may not do what is left of a round, nor can we."""
     return RunFailed(
         f"{state.quorum_message}\nwhat is left may be done by none of the providers at work, "
         f"whose wallets are {len(set(crew.voices))}: each had its share of the round "
-        "already, or what it delivered was rejected",
+        "already, or what it delivered was rejected; this machine cannot do it either",
         fix="rent more providers (golem.providers), or let each do more of a round "
         "(federation.aggregation.items_per_provider); `derl-request resume` then goes on",
     )

@@ -9,6 +9,7 @@ from typing import Protocol
 from requestor.federation.rounds import ClientUpdate, RoundPlan, WorkItem
 from requestor.marketplace.ports import Job, LeaseInfo, LeaseOver, OrderFailed
 from requestor.scheduling.work_queue import Ticket, WorkQueue
+from requestor.trust.provenance import OWN_MACHINE
 
 REFUSALS_TO_BLAME_THE_STATE = 2
 """So many providers must have refused an item before its client's state may be at fault."""
@@ -16,7 +17,10 @@ REFUSALS_TO_BLAME_THE_STATE = 2
 
 @dataclass(frozen=True)
 class Source:
-    """Who delivered a result, under which agreement, and how long the order took."""
+    """Who delivered a result, under which agreement, and how long the order took.
+
+    Where it was this machine there is no provider, no wallet, no agreement and no voice.
+    """
 
     lease: str
     provider_id: str
@@ -29,6 +33,11 @@ class Source:
     def voice(self) -> str:
         """Who it counts as where providers are counted: all nodes of a wallet are one."""
         return self.wallet or self.provider_id
+
+    @property
+    def is_own(self) -> bool:
+        """True where this machine did the work."""
+        return self.lease == OWN_MACHINE
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,11 @@ class Delivery:
     links: tuple[str, ...] = ()
     source: Source | None = None
 
+    @property
+    def is_own(self) -> bool:
+        """True where this machine did the work."""
+        return self.source is not None and self.source.is_own
+
 
 @dataclass(frozen=True)
 class Rejection:
@@ -59,7 +73,7 @@ class Rejection:
 
     @property
     def voice(self) -> str:
-        """Who sent it; empty where that is not known."""
+        """Who sent it; empty where that is not known, and for this machine."""
         return self.source.voice if self.source is not None else ""
 
 
@@ -131,7 +145,8 @@ class OrderDesk(Protocol):
 class OpenRound:
     """The plan of a round, its queue, and what came in; `started_seconds` is its first order's.
 
-    `tolerated`: so many rejected items do not count towards the quorum.
+    `tolerated`: so many items that were rejected, and cannot be done, do not count towards the
+    quorum. `has_resort`: this machine does what nobody else may.
     """
 
     plan: RoundPlan
@@ -140,6 +155,7 @@ class OpenRound:
     deliveries: dict[WorkItem, Delivery] = field(default_factory=dict)
     rejections: dict[WorkItem, tuple[Rejection, ...]] = field(default_factory=dict)
     tolerated: int = 0
+    has_resort: bool = False
     started_seconds: float | None = None
     _refusers: dict[WorkItem, set[str]] = field(default_factory=dict)
     _reviewed: set[WorkItem] = field(default_factory=set)
@@ -152,9 +168,15 @@ class OpenRound:
         return [item for item in self.plan.items if item in items]
 
     @property
+    def left_out(self) -> list[WorkItem]:
+        """The missing items that nobody does again."""
+        over = {*self.queue.withdrawn, *self.queue.abandoned}
+        return [item for item in self.missing if item in over]
+
+    @property
     def needed(self) -> int:
-        """How many deliveries it takes: the quorum, less the rejections that are tolerated."""
-        return self.plan.quorum - min(len(self.missing), self.tolerated)
+        """How many deliveries it takes: the quorum, less what may be left out."""
+        return self.plan.quorum - min(len(self.left_out), self.tolerated)
 
     @property
     def harvest(self) -> Harvest:
@@ -202,19 +224,55 @@ class OpenRound:
         self.desk.reject(item, rejection)
         self.queue.reject(item, _described(rejection), rejection.voice)
 
-    def settle_rejections(self) -> bool:
-        """Go on without what was rejected if the quorum can bear it, else queue all of it again.
+    def settle_rejections(self) -> None:
+        """Have what was rejected done again: by others, else by this machine.
 
-        Returns True if it goes on without.
+        An item whose right result is rejected stays out if the quorum can bear it.
         """
-        missing = self.missing
-        given_up = self.queue.abandoned.keys() - set(missing)
-        left = len(self.plan.items) - len(missing) - len(given_up)
-        goes_on = left >= self.plan.quorum - self.tolerated
-        for item in missing:
-            if not goes_on and item in self.queue.withdrawn:
+        withdrawn = [item for item in self.missing if item in self.queue.withdrawn]
+        hopeless = [item for item in withdrawn if self._is_hopeless(item)]
+        bears_it = self._bears_without(hopeless)
+        for item in withdrawn:
+            if bears_it and item in hopeless:
+                continue
+            is_disputed = item in self.queue.abandoned or self._is_agreed(item)
+            if self.has_resort and is_disputed and item not in hopeless:
+                self.queue.entrust(item)
+            else:
                 self.queue.reopen(item)
-        return goes_on
+
+    def leave_out_stranded(self) -> bool:
+        """Go on without what was rejected and waits for nobody; False if that is not enough."""
+        stranded = [item for item in self.missing if item in self.queue.waiting]
+        is_all = len(stranded) == len(self.queue.waiting)
+        if not is_all or not self._bears_without([*stranded, *self.left_out]):
+            return False
+        for item in stranded:
+            self.queue.withdraw(item)
+        return True
+
+    def _bears_without(self, items: Collection[WorkItem]) -> bool:
+        """Tell whether as many are left as it takes, if nobody does `items`."""
+        lost = {*items, *self.queue.abandoned}
+        for_others = {item for item in self.queue.withdrawn if item not in items}
+        return len(self.plan.items) - len(lost - for_others) >= self.plan.quorum - self.tolerated
+
+    def _is_hopeless(self, item: WorkItem) -> bool:
+        """Tell whether the right result of an item is rejected: this machine's own was, or, if it
+        does none, what two voices agree on."""
+        screened = self._screened(item)
+        is_own = any(one.source is not None and one.source.is_own for one in screened)
+        return is_own or (not self.has_resort and self._is_agreed(item))
+
+    def _is_agreed(self, item: WorkItem) -> bool:
+        """Tell whether two voices have delivered the same, and it was screened out."""
+        voices: dict[str, set[str]] = {}
+        for one in self._screened(item):
+            voices.setdefault(one.result_sha256, set()).add(one.voice)
+        return any(digest and len(found) > 1 for digest, found in voices.items())
+
+    def _screened(self, item: WorkItem) -> list[Rejection]:
+        return [one for one in self.rejections[item] if one.kind == "screened"]
 
     def stuck_seconds(self, live_voices: Collection[str], now_seconds: float) -> float:
         """Return for how long none of those at work may do what is left: 0.0 if one may."""

@@ -40,9 +40,8 @@ class Panel:
     async def review(self, state: OpenRound, check: Callable[[], None]) -> bool:
         """Have what is new in a round reviewed; False if nothing is.
 
-        What is objected to is taken out, and goes to somebody else unless the round can go on
-        without it; its sender leaves. `check` is called again and again meanwhile; what it raises
-        ends the review.
+        What is objected to is taken out, and done by somebody else; its sender leaves. `check` is
+        called again and again meanwhile; what it raises ends the review.
         """
         if not self._reviewers or not state.has_news():
             return False
@@ -60,9 +59,10 @@ class Panel:
             found += task.result()
         for objection in found:
             state.reject(objection.delivery, objection.rejection)
-        goes_on = state.settle_rejections()
+        state.settle_rejections()
         for objection in found:
-            self._draw_consequences(objection, is_redone=not goes_on)
+            is_redone = objection.delivery.update.item not in state.left_out
+            self._draw_consequences(objection, is_redone=is_redone)
         return True
 
     def _draw_consequences(self, objection: Objection, *, is_redone: bool) -> None:
@@ -79,7 +79,7 @@ class Panel:
                 is_redone=is_redone,
             )
         )
-        if source is None:
+        if source is None or source.is_own:
             return
         is_fraud = objection.kind == "fraud"
         self._crew.dismiss(

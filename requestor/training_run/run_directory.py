@@ -37,6 +37,7 @@ class RunDirectory:
         self.local = self.path / "local"
         self.local_export = self.path / "local-export"
         self.local_audits = self.path / "local-audits"
+        self.local_work = self.path / "local-work"
         self.daemon_state = self.path / "mock-golem"
         self.tensorboard = self.path / "tensorboard"
         self.logs = self.path / "logs"

@@ -30,6 +30,7 @@ from provider_image.wire import (
 from requestor.errors import BudgetReached, DerlError, Interrupted, RunFailed
 from requestor.evaluation.judge import Judge
 from requestor.evaluation.local_worker import LocalWorker
+from requestor.evaluation.local_workshop import LocalWorkshop
 from requestor.federation.rounds import plan_round
 from requestor.federation.seeds import held_out_seeds
 from requestor.marketplace.money.ledger import Ledger
@@ -48,6 +49,7 @@ from requestor.training_run.dispatcher import Dispatcher
 from requestor.training_run.limits import STOP_MARGIN_SECONDS
 from requestor.training_run.open_round import Delivery
 from requestor.training_run.order_desk import RoundDesk, RoundFiles, state_reference
+from requestor.training_run.own_machine import OwnMachine
 from requestor.training_run.referee import Candidate, Referee
 from requestor.training_run.reviewing import Reviewer
 from requestor.training_run.round_closing import RoundCloser
@@ -110,6 +112,7 @@ class TrainingRun:
         self._exports = exports
         self._store = CheckpointStore(directory.checkpoints)
         self._reviewers: list[Reviewer] = []
+        self._own_machine: OwnMachine | None = None
         self._audits = RunAudits(audits, directory, self._store, emit=emit, clock=clock)
         self._checkpoint: Checkpoint
         self._exporting: asyncio.Task[None] | None = None
@@ -143,7 +146,11 @@ class TrainingRun:
             self._reviewers += audits.open(self._settings, self._checkpoint)
             error: DerlError | None = None
             try:
-                await self._train(referee)
+                async with LocalWorkshop(
+                    self._directory.local_work, self._settings.learner, waits_for_work=True
+                ) as workshop:
+                    self._own_machine = OwnMachine(workshop)
+                    await self._train(referee)
             except DerlError as caught:
                 error = caught
             return await self._finish(referee, error, started_seconds)
@@ -296,6 +303,7 @@ class TrainingRun:
             stop_requested=self._stop,
             reviewers=self._reviewers,
             greet=self._audits.greet,
+            own_machine=self._own_machine,
         )
 
     async def _lasts(self, pool: ProviderPool, decision: asyncio.Task[None]) -> bool:

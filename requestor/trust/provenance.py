@@ -40,11 +40,16 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Base of all parts: immutable, unknown fields are errors."""
 
 
+OWN_MACHINE = "this machine"
+"""The name under which the requestor does what none of its providers may do."""
+
+
 class WorkRecord(_Part, frozen=True, kw_only=True):
     """One client's work in a round, and who did it.
 
     `last_link` is the end of its hash chain, `chance` that with which it was drawn for an audit,
-    `verified_by` who else did it: `requestor`, or a voice.
+    `verified_by` who else did it: `requestor`, or a voice. What the requestor did itself has no
+    provider, and counts as verified.
     """
 
     client: _Count
@@ -61,6 +66,11 @@ class WorkRecord(_Part, frozen=True, kw_only=True):
     standing: Standing = "unaudited"
     verified_by: tuple[_Text, ...] = ()
 
+    @property
+    def is_own(self) -> bool:
+        """True where the requestor did the work itself."""
+        return _is_own(self.provider_id, self.provider_name)
+
 
 class RefusedRecord(_Part, frozen=True, kw_only=True):
     """Work that came in and was not merged."""
@@ -75,6 +85,11 @@ class RefusedRecord(_Part, frozen=True, kw_only=True):
     chance: _Chance = 0.0
     kind: Literal["screened", "fraud"]
     reason: _Text
+
+    @property
+    def is_own(self) -> bool:
+        """True where the requestor did the work itself."""
+        return _is_own(self.provider_id, self.provider_name)
 
 
 class _Record(_Part, frozen=True, kw_only=True):
@@ -172,6 +187,10 @@ def read_chain(lines: Iterable[bytes]) -> Iterator[Record]:
             raise ProvenanceError(f"record {number} is of another run, {record.run_id}")
         previous, run_id = record_digest(line), record.run_id
         yield record
+
+
+def _is_own(provider_id: str, provider_name: str) -> bool:
+    return not provider_id and provider_name == OWN_MACHINE
 
 
 class History(_Part, frozen=True, kw_only=True):

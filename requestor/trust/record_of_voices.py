@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from requestor.trust.catching import SHARES, caught
-from requestor.trust.provenance import RoundRecord
+from requestor.trust.provenance import RefusedRecord, RoundRecord, WorkRecord
+
+Done = TypeVar("Done", WorkRecord, RefusedRecord)
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,14 @@ def voice_records(rounds: Iterable[RoundRecord]) -> tuple[VoiceRecord, ...]:
     """Return one entry for each voice that sent something, in the order of the voices."""
     found: dict[str, _Tally] = {}
     for one in rounds:
-        for work in one.work:
+        for work in _of_others(one.work):
             tally = found.setdefault(work.wallet or work.provider_id, _Tally())
             tally.names[work.provider_name] = None
             tally.rates.append(work.chance)
             tally.audited += work.standing in ("verified", "faked", "undecided")
             tally.verified += work.standing == "verified"
             tally.faked += work.standing == "faked"
-        for refused in one.refused:
+        for refused in _of_others(one.refused):
             tally = found.setdefault(refused.wallet or refused.provider_id, _Tally())
             tally.refused += 1
             tally.audited += refused.kind == "fraud"
@@ -52,9 +55,14 @@ def overall(rounds: Iterable[RoundRecord]) -> tuple[float, ...]:
     """Return the chances to have caught a cheat that stood behind every provider."""
     rates: list[float] = []
     for one in rounds:
-        rates += [work.chance for work in one.work]
-        rates += [refused.chance for refused in one.refused]
+        rates += [work.chance for work in _of_others(one.work)]
+        rates += [refused.chance for refused in _of_others(one.refused)]
     return tuple(caught(rates, share) for share in SHARES)
+
+
+def _of_others(done: Iterable[Done]) -> list[Done]:
+    """Return what the requestor did not do itself."""
+    return [one for one in done if not one.is_own]
 
 
 class _Tally:

@@ -106,7 +106,7 @@ class Auditor:
     def note(self, delivery: Delivery) -> None:
         """Draw a delivery or not; start its audit if it is drawn."""
         source = delivery.source
-        if source is None or self._options.rates.is_off:
+        if source is None or source.is_own or self._options.rates.is_off:
             return
         findings = self._tools.findings
         finding = findings.of_delivery(delivery)
@@ -139,8 +139,8 @@ class Auditor:
         if dispute.verdict is not None:
             finding = self._tools.findings.of_delivery(first)
             if one.by != two.by and finding is not None and finding.standing == "unaudited":
-                assert two.by is not None
-                self._write(replace(finding, standing="verified", verified_by=(two.by,)))
+                by = REQUESTOR if two.by is None else two.by
+                self._write(replace(finding, standing="verified", verified_by=(by,)))
             return
         if first.update.item.round in self._files:
             self._spawn(self._arbitrate(first, second, dispute, self._work(first)))
@@ -338,4 +338,5 @@ class Auditor:
 def _account(delivery: Delivery) -> Account | None:
     if delivery.source is None or not delivery.result_sha256:
         return None
-    return Account(delivery.source.voice, delivery.links, delivery.result_sha256)
+    by = None if delivery.is_own else delivery.source.voice
+    return Account(by, delivery.links, delivery.result_sha256)

@@ -21,7 +21,7 @@ from provider_image.wire import (
 from requestor.federation.rounds import RoundPlan, WorkItem, plan_round
 from requestor.marketplace.ports import Lease
 from requestor.training_run import events
-from requestor.training_run.auditing.auditor import AuditDoors, Auditor, AuditTools
+from requestor.training_run.auditing.auditor import REQUESTOR, AuditDoors, Auditor, AuditTools
 from requestor.training_run.auditing.canaries import Canaries
 from requestor.training_run.auditing.equal_bits import equal_bits_of
 from requestor.training_run.auditing.evidence import EvidenceFolder
@@ -263,7 +263,7 @@ class RunAudits:
         return files
 
     def _work(self, desk: RoundDesk, delivery: Delivery) -> WorkRecord:
-        item, source = delivery.update.item, delivery.source
+        item, source, is_own = delivery.update.item, delivery.source, delivery.is_own
         finding = self._findings.of_delivery(delivery) if self._findings else None
         state = desk.order(item).client_state
         return WorkRecord(
@@ -278,8 +278,8 @@ class RunAudits:
             wallet=source.wallet if source else None,
             agreement_id=source.agreement_id if source else "",
             chance=finding.chance if finding else 0.0,
-            standing=finding.standing if finding else "unaudited",
-            verified_by=finding.verified_by if finding else (),
+            standing="verified" if is_own else finding.standing if finding else "unaudited",
+            verified_by=(REQUESTOR,) if is_own else finding.verified_by if finding else (),
         )
 
     def _refused(self, desk: RoundDesk, item: WorkItem, rejection: Rejection) -> RefusedRecord:

@@ -55,6 +55,7 @@ from requestor.training_run.order_desk import (
     RoundFiles,
 )
 from requestor.training_run.reviewing import Reviewer
+from requestor.trust.provenance import OWN_MACHINE
 
 UNUSABLE = "unusable"
 OPTIONS = DispatchOptions(
@@ -74,8 +75,10 @@ class FakeLease:
         seconds: float = 1.0,
         script: Iterable[Act] = (),
         wallet: str | None = None,
+        is_own: bool = False,
     ) -> None:
         self.name = name
+        self.is_own = is_own
         self.wallet = wallet
         self.seconds = seconds
         self.script = list(script)
@@ -87,6 +90,8 @@ class FakeLease:
 
     @property
     def info(self) -> LeaseInfo:
+        if self.is_own:
+            return LeaseInfo(OWN_MACHINE, OWN_MACHINE, "", "", Prices())
         name, node = f"node {self.name}", f"0x{self.name}"
         return LeaseInfo(self.name, name, node, "g", Prices(), self.wallet)
 
@@ -104,6 +109,8 @@ class FakeLease:
         self.assessed.append((useful_steps, seconds))
 
     def release(self, reason: str, *, avoid: bool, failure: FailureKind = "other") -> None:
+        if self.is_own:
+            return
         self.releases.append((reason, avoid))
         self.failures.append(failure)
 
@@ -207,7 +214,12 @@ class Stage:
     """A dispatcher with everything around it; make it inside a running loop."""
 
     def __init__(
-        self, pool: FakePool, *, reviewers: Sequence[Reviewer] = (), **options: float
+        self,
+        pool: FakePool,
+        *,
+        reviewers: Sequence[Reviewer] = (),
+        own_machine: FakeLease | None = None,
+        **options: float,
     ) -> None:
         self.pool = pool
         self.desk = FakeDesk()
@@ -220,6 +232,7 @@ class Stage:
             clock=asyncio.get_running_loop().time,
             stop_requested=self.stop,
             reviewers=reviewers,
+            own_machine=own_machine,
         )
 
     @property

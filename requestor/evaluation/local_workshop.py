@@ -1,4 +1,4 @@
-"""The workers of this machine that do what virtual providers are asked for."""
+"""Workers of this machine that do what providers are asked for."""
 
 from __future__ import annotations
 
@@ -17,18 +17,27 @@ from requestor.marketplace.ports import OrderFailed
 class LocalWorkshop:
     """A few local workers in folders of their own; use as an async context manager."""
 
-    def __init__(self, folder: Path, learner: LearnerSpec, workers: int = 1) -> None:
-        """Work in `folder` with so many processes."""
+    def __init__(
+        self,
+        folder: Path,
+        learner: LearnerSpec,
+        workers: int = 1,
+        *,
+        waits_for_work: bool = False,
+    ) -> None:
+        """Work in `folder` with so many processes, each started by its first order if it waits."""
         self._folder = folder
         self._learner = learner
         self._count = workers
+        self._waits_for_work = waits_for_work
         self._idle: asyncio.Queue[LocalWorker] = asyncio.Queue()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Start the workers."""
+        """Start the workers, unless they wait."""
         for number in range(self._count):
-            worker = LocalWorker(self._folder / f"worker-{number}", self._learner)
+            folder = self._folder / f"worker-{number}"
+            worker = LocalWorker(folder, self._learner, waits_for_work=self._waits_for_work)
             self._idle.put_nowait(await self._stack.enter_async_context(worker))
         return self
 
@@ -39,7 +48,12 @@ class LocalWorkshop:
     async def train(
         self, order: TrainOrder, inputs: Mapping[str, Path], outputs: Mapping[str, Path]
     ) -> None:
-        """Have an order done by whoever is free; see `virtual.market.Workshop`."""
+        """Have an order done by whoever is free; see `virtual.market.Workshop`.
+
+        Raises:
+            OrderFailed: the order cannot be done.
+            LocalWorkerError: this machine cannot do any.
+        """
         worker = await self._idle.get()
         try:
             # no output may be taken for that of this order if it was another's
