@@ -1,4 +1,4 @@
-"""Screening: how much of honest work it rejects, how much of made-up work, and its CPU time."""
+"""Screening: what it rejects of honest and of made-up work, and its CPU time."""
 
 from __future__ import annotations
 
