@@ -103,6 +103,8 @@ def audit_options(trust: TrustConfig) -> AuditOptions:
     audits = trust.audits
     return AuditOptions(
         rates=AuditRates(audits.first, audits.least),
+        by=audits.by,
+        bought=audits.bought,
         when=audits.when,
         on_fraud=audits.on_fraud,
         refuse_bills=audits.refuse_bills,

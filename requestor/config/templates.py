@@ -95,6 +95,7 @@ golem:
 
 # trust:                    # drawn work is done again here: always of the unknown, 3 % at least
 #   audits: {{first: 1, least: 0.03}}   # 0 and 0: never; also when, on_fraud, refuse_bills
+#   # also by: auto, requestor or providers; those are paid: 1 item in 10 at most (bought)
 
 evaluation:                 # on this machine, in a jail, on seeds that training never sees
   episodes: 20

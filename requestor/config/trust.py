@@ -31,14 +31,19 @@ class AuditsConfig(Section):
     """`trust.audits`: secretly drawn items are done again and compared bit for bit.
 
     `first`: the chance that an item of an unknown wallet is drawn; it falls as its record grows,
-    to `least`; 0 and 0 turn audits off. This machine does drawn work again; late copies of an item
-    are compared besides. `when`: the merge waits for the verdict, or goes on meanwhile; `on_fraud`
-    says what becomes of rounds that were merged with a fake before it was found out: they are
-    marked, or done again. `refuse_bills`: nothing more is paid to who was convicted.
+    to `least`; 0 and 0 turn audits off. `by`: who does drawn work again: this machine, other
+    providers with equal bits, or (auto) they only where this machine makes other bits than the
+    sender's. `bought`: the most with which an item is drawn that a provider has to do again, since
+    that is paid for like any other. Late copies of an item are compared besides. `when`: the merge
+    waits for the verdict, or goes on meanwhile; `on_fraud` says what becomes of rounds that were
+    merged with a fake before it was found out: they are marked, or done again. `refuse_bills`:
+    nothing more is paid to who was convicted.
     """
 
     first: Annotated[Number, Field(ge=0, le=1)] = 1.0
     least: Annotated[Number, Field(ge=0, le=1)] = 0.03
+    by: Literal["auto", "requestor", "providers"] = "auto"
+    bought: Annotated[Number, Field(ge=0, le=1)] = 0.1
     when: Literal["before_merge", "background"] = "before_merge"
     on_fraud: Literal["mark", "redo"] = "mark"
     refuse_bills: Bool = True

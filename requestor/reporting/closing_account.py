@@ -20,7 +20,11 @@ from requestor.trust.provenance import History
 
 @dataclass(frozen=True)
 class ProviderAccount:
-    """What one provider did and got; `steps` are without those of its late copies."""
+    """What one provider did and got; `steps` are without those of its late copies and audits.
+
+    audits: how many items of others it did again; audit_glm: the part of its pay that they took,
+    by the time of its orders.
+    """
 
     name: str
     provider_id: str
@@ -32,6 +36,8 @@ class ProviderAccount:
     late_steps: int
     steps_per_second: float | None
     paid_glm: Decimal
+    audits: int = 0
+    audit_glm: Decimal = Decimal(0)
 
     @property
     def glm_per_million_steps(self) -> Decimal | None:
@@ -176,8 +182,10 @@ def _account(view: RunView, provider: ProviderView, ledger: LedgerSummary) -> Pr
         wasted_copies=provider.wasted_copies,
         failures=provider.failures,
         rejections=provider.rejections,
-        steps=provider.steps - provider.late_steps,
+        steps=provider.useful_steps,
         late_steps=provider.late_steps,
         steps_per_second=provider.steps_per_second,
         paid_glm=paid,
+        audits=provider.audits,
+        audit_glm=paid * Decimal(provider.audit_share),
     )

@@ -72,6 +72,8 @@ def _provider_record(account: ProviderAccount) -> dict[str, Any]:
         "late_steps": account.late_steps,
         "steps_per_second": _number(account.steps_per_second),
         "paid_glm": _amount(account.paid_glm),
+        "audits_of_others": account.audits,
+        "audit_glm": _amount(account.audit_glm),
         "glm_per_million_steps": _amount(account.glm_per_million_steps),
     }
 

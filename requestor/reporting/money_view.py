@@ -38,6 +38,7 @@ def money_record(statement: Statement) -> dict[str, Any]:
         "budget_glm": _amount(statement.budget_glm),
         "accepted_glm": _amount(statement.accepted_glm),
         "owed_glm": _amount(statement.owed_glm),
+        "audit_orders": statement.audit_orders,
         "allocations": statement.allocations,
         "open_allocations": sorted(statement.open_allocations),
         "providers": [_provider_record(provider) for provider in statement.providers],
@@ -122,6 +123,8 @@ def _totals(statement: Statement, glyphs: Glyphs) -> Text:
     words.append(f"{plural(statement.allocations, 'allocation')}")
     if statement.open_allocations:
         words.append(f"{len(statement.open_allocations)} of them open")
+    if statement.audit_orders:
+        words.append(f"{plural(statement.audit_orders, 'order')} to audit others")
     if statement.owed_glm:
         words.append(f"{glm_text(statement.owed_glm)} GLM owed beyond the budget")
     states = [one.state for one in statement.agreements.values()]

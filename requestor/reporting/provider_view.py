@@ -26,7 +26,7 @@ class Task:
 class ProviderView:
     """One provider over all its leases; `busy_seconds` is the time its orders took, transfers
     included, as measured on our side. `late_steps` are those of `steps` that came in late
-    copies."""
+    copies, `audit_steps` those of items of others that were done again."""
 
     id: str
     name: str
@@ -38,6 +38,9 @@ class ProviderView:
     rejections: int = 0
     steps: int = 0
     late_steps: int = 0
+    audits: int = 0
+    audit_steps: int = 0
+    audit_seconds: float = 0.0
     busy_seconds: float = 0.0
     is_of_this_session: bool = False
     end_reason: str = ""
@@ -61,9 +64,14 @@ class ProviderView:
         return self.steps / self.busy_seconds if self.busy_seconds > 0 else None
 
     @property
+    def audit_share(self) -> float:
+        """The part of its orders' time that went into audits of others."""
+        return self.audit_seconds / self.busy_seconds if self.busy_seconds > 0 else 0.0
+
+    @property
     def useful_steps(self) -> int:
         """Steps of results that came in time."""
-        return self.steps - self.late_steps
+        return self.steps - self.late_steps - self.audit_steps
 
     @property
     def troubles(self) -> int:
@@ -97,9 +105,12 @@ class ProviderView:
         """Note a valid result."""
         self._free(event.lease)
         self.orders_done += event.counts
-        self.wasted_copies += not event.counts
+        self.wasted_copies += not event.counts and not event.is_audit
+        self.audits += event.is_audit
+        self.audit_seconds += event.seconds if event.is_audit else 0.0
         self.steps += event.steps
-        self.late_steps += 0 if event.counts else event.steps
+        self.late_steps += 0 if event.counts or event.is_audit else event.steps
+        self.audit_steps += event.steps if event.is_audit else 0
         self.busy_seconds += event.seconds
 
     def fail(self, lease: str, reason: str, *, is_rejection: bool) -> None:

@@ -209,8 +209,17 @@ def _providers(summary: Summary, glyphs: Glyphs, width: int) -> RenderableType:
         if not is_wide:
             del cells[7], cells[4], cells[2]
         table.add_row(*cells)
-    notes = _step_notes(summary, steps) if is_wide else []
+    notes = [*_audit_notes(summary), *(_step_notes(summary, steps) if is_wide else [])]
     return Group(table, *(Text(note, style="dim") for note in notes))
+
+
+def _audit_notes(summary: Summary) -> list[str]:
+    """Say what it has cost that providers did others' work again."""
+    audits = sum(account.audits for account in summary.providers)
+    if not audits:
+        return []
+    cost = glm_text(sum((account.audit_glm for account in summary.providers), Decimal(0)))
+    return [f"{cost} GLM of it went into audits: providers did {plural(audits, 'item')} again"]
 
 
 def _step_notes(summary: Summary, steps: int) -> list[str]:

@@ -37,6 +37,11 @@ class Crew:
         """Whose leases are at work; a voice stands there once for each."""
         return [member.lease.info.voice for member in self._members.values()]
 
+    @property
+    def infos(self) -> list[LeaseInfo]:
+        """Who is at work and was not dismissed."""
+        return [one.lease.info for one in self._members.values() if one.dismissal is None]
+
     def join(self, lease: Lease, driver: asyncio.Task[None]) -> None:
         """Take in a lease."""
         self._members[lease.info.id] = _Member(lease, driver)

@@ -29,13 +29,20 @@ from requestor.marketplace.ports import (
 from requestor.scheduling.work_queue import Ticket, WorkQueue
 from requestor.training_run import events
 from requestor.training_run.crew import Crew
+from requestor.training_run.errands import ErrandRunner, Errands
 from requestor.training_run.limits import (
     check_money,
     no_provider_came,
     nobody_may_go_on,
     quorum_missed,
 )
-from requestor.training_run.open_round import Delivery, Harvest, OpenRound, OrderDesk, Source
+from requestor.training_run.open_round import (
+    Delivery,
+    Harvest,
+    OpenRound,
+    OrderDesk,
+    source_of,
+)
 from requestor.training_run.own_machine import grace_seconds
 from requestor.training_run.panel import Panel
 from requestor.training_run.reviewing import Reviewer
@@ -81,11 +88,12 @@ class Dispatcher:
         reviewers: Sequence[Reviewer] = (),
         greet: Callable[[Lease], Awaitable[None]] | None = None,
         own_machine: Lease | None = None,
+        errands: Errands | None = None,
     ) -> None:
         """Use the leases of `pool`; `clock` is monotone, in seconds. `reviewers` look in turn.
 
         Every lease is given to `greet` before its first order. `own_machine` does what none of
-        those at work may do; without it that waits.
+        those at work may do; without it that waits. `errands` are done beside the items.
         """
         self._pool = pool
         self._options = options
@@ -107,15 +115,18 @@ class Dispatcher:
         self._own_work: asyncio.Task[None] | None = None
         self._voices_seen: set[str] = set()
         self._was_waited_for = False
+        self._errands = ErrandRunner(errands or Errands(), self._emit, clock)
 
     async def __aenter__(self) -> Dispatcher:
         """Start to take leases."""
         self._no_lease_since = self._clock()
         self._recruiter = asyncio.create_task(self._recruit())
+        self._errands.errands.open(self._hands, self._ring)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Stop all drivers; orders in flight are given up."""
+        self._errands.errands.close()
         tasks = [*self._crew.drivers, *([self._recruiter] if self._recruiter else [])]
         for task in tasks:
             task.cancel()
@@ -248,6 +259,10 @@ class Dispatcher:
             return self._round.queue.typical_seconds
         return self._typical_seconds
 
+    def _hands(self) -> Sequence[LeaseInfo]:
+        """Return whose leases may take orders now."""
+        return () if self._stop.is_set() or not self._may_dispatch() else self._crew.infos
+
     # --- this machine --------------------------------------------------------------------------
 
     def _grace_seconds(self, state: OpenRound) -> float:
@@ -344,7 +359,16 @@ class Dispatcher:
             if (dismissal := self._crew.dismissal(lease.info.id)) is not None:
                 raise LeaseLost(dismissal)
             state = self._round
-            if state is None or self._stop.is_set() or not self._may_dispatch():
+            if self._stop.is_set() or not self._may_dispatch():
+                await self._wait(IDLE_SECONDS)
+                continue
+            if (errand := self._errands.errands.take(lease.info)) is not None:
+                self._attempts += 1
+                is_failure = await self._errands.run(errand, lease, self._attempts) == "failed"
+                failed = failed + 1 if is_failure else 0
+                self._check_failures(lease, failed)
+                continue
+            if state is None:
                 await self._wait(IDLE_SECONDS)
                 continue
             ticket = state.queue.take(
@@ -365,13 +389,16 @@ class Dispatcher:
                 wasted = 0
             elif not ticket.is_copy:
                 wasted += 1
-            if failed >= ORDER_FAILURES_IN_A_ROW:
-                reason = "it fails one order after the other"
-                lease.release(reason, avoid=True, failure="failed_orders")
-                raise LeaseLost(reason)
+            self._check_failures(lease, failed)
             if wasted >= WASTED_IN_A_ROW and len(self._crew) > 1:
                 lease.release("too slow", avoid=True, failure="slow")
                 raise LeaseLost("too slow: others finish its work first")
+
+    def _check_failures(self, lease: Lease, failed: int) -> None:
+        if failed >= ORDER_FAILURES_IN_A_ROW:
+            reason = "it fails one order after the other"
+            lease.release(reason, avoid=True, failure="failed_orders")
+            raise LeaseLost(reason)
 
     def _idle_seconds(self, state: OpenRound, lease: Lease) -> float:
         look = state.queue.next_look_seconds(lease.info.id, provider=lease.info.voice)
@@ -393,7 +420,7 @@ class Dispatcher:
         self._emit(events.OrderSent(item.round, item.client, lease.info.id, is_copy=ticket.is_copy))
         try:
             claimed = await lease.execute(job)
-            source = _source(lease.info, self._clock() - ticket.started_seconds)
+            source = source_of(lease.info, self._clock() - ticket.started_seconds)
             delivery = state.desk.receive(item, job, claimed, source)
         except OrderFailed as error:
             return "doubtful" if self._fail(state, ticket, lease, error) else "failed"
@@ -488,14 +515,3 @@ class Dispatcher:
         finally:
             for task in tasks:
                 task.cancel()
-
-
-def _source(info: LeaseInfo, seconds: float) -> Source:
-    return Source(
-        lease=info.id,
-        provider_id=info.provider_id,
-        provider_name=info.provider_name,
-        agreement_id=info.agreement_id,
-        wallet=info.wallet,
-        seconds=seconds,
-    )

@@ -98,7 +98,7 @@ class OrderSent(Event):
 
 @dataclass(frozen=True)
 class OrderDone(Event):
-    """A valid result came in; `counts` is False for a late copy."""
+    """A valid result came in; `counts` is False for a late copy, and for an audit of another's."""
 
     round: int
     client: int
@@ -107,6 +107,7 @@ class OrderDone(Event):
     steps: int
     counts: bool
     metrics: Mapping[str, float] = field(default_factory=dict)
+    is_audit: bool = False
 
 
 @dataclass(frozen=True)

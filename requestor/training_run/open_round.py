@@ -40,6 +40,18 @@ class Source:
         return self.lease == OWN_MACHINE
 
 
+def source_of(info: LeaseInfo, seconds: float) -> Source:
+    """Return who stands behind a lease, with how long its order took."""
+    return Source(
+        lease=info.id,
+        provider_id=info.provider_id,
+        provider_name=info.provider_name,
+        agreement_id=info.agreement_id,
+        wallet=info.wallet,
+        seconds=seconds,
+    )
+
+
 @dataclass(frozen=True)
 class Delivery:
     """A screened result: the update, the claimed metrics, and what its sender is committed to.

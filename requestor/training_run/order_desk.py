@@ -155,21 +155,33 @@ class RoundDesk:
         source: Source | None = None,
     ) -> Delivery:
         """Read, check and keep what a lease delivered; see `open_round.OrderDesk`."""
-        missing = set(job.outputs) - set(claimed)
-        if missing:
-            raise WireError(f"the worker reports no digest of {', '.join(sorted(missing))}")
-        result = job.outputs[RESULT_NAME].path
-        delivery = self._read(item, result, claimed[RESULT_NAME], source)
+        delivery = self.inspect(item, job, claimed, source)
         digest = delivery.order_sha256
+        result = job.outputs[RESULT_NAME].path
         state = job.outputs[STATE_OUTPUT_NAME].path if STATE_OUTPUT_NAME in job.outputs else None
-        if state is not None:
-            delivery = self._with_state(delivery, state, claimed[STATE_OUTPUT_NAME])
         if self._result_path(digest).exists():
             return delivery  # a late copy: what came first stays, with the state that belongs to it
         self._notes.write_source(digest, source)
         if state is not None:
             os.replace(state, self._state_path(digest))
         os.replace(result, self._result_path(digest))
+        return delivery
+
+    def inspect(
+        self,
+        item: WorkItem,
+        job: Job,
+        claimed: Mapping[str, str],
+        source: Source | None = None,
+    ) -> Delivery:
+        """Read and check what a lease delivered, and keep nothing; see `errands.ErrandDesk`."""
+        missing = set(job.outputs) - set(claimed)
+        if missing:
+            raise WireError(f"the worker reports no digest of {', '.join(sorted(missing))}")
+        delivery = self._read(item, job.outputs[RESULT_NAME].path, claimed[RESULT_NAME], source)
+        if STATE_OUTPUT_NAME in job.outputs:
+            state = job.outputs[STATE_OUTPUT_NAME].path
+            delivery = self._with_state(delivery, state, claimed[STATE_OUTPUT_NAME])
         return delivery
 
     def discard(self, job: Job) -> None:

@@ -274,6 +274,7 @@ class TrainingRun:
                             if not decision.done():
                                 break
                             decision.result()
+                        await self._audits.drain_bought()
                     await self._audits.drain()  # before bills are settled
                 finally:
                     reporter.cancel()
@@ -304,6 +305,7 @@ class TrainingRun:
             reviewers=self._reviewers,
             greet=self._audits.greet,
             own_machine=self._own_machine,
+            errands=self._audits.errands,
         )
 
     async def _lasts(self, pool: ProviderPool, decision: asyncio.Task[None]) -> bool:

@@ -8,7 +8,7 @@ from typing import Literal
 from requestor.marketplace.money.ledger import Ledger
 from requestor.training_run import events
 
-Outcome = Literal["counted", "late", "failed", "refused"]
+Outcome = Literal["counted", "late", "failed", "refused", "audit"]
 
 
 class WorkEntries:
@@ -36,7 +36,8 @@ class WorkEntries:
             case events.OrderSent():
                 self._sent_seconds[event.lease] = self._clock()
             case events.OrderDone():
-                outcome: Outcome = "counted" if event.counts else "late"
+                not_counted: Outcome = "audit" if event.is_audit else "late"
+                outcome: Outcome = "counted" if event.counts else not_counted
                 self._enter(event, outcome, event.steps, event.seconds)
             case events.OrderFailed():
                 self._enter(event, "failed", 0, None)

@@ -6,6 +6,10 @@ more. A provider is convicted when two executions that know nothing of each othe
 it, and never otherwise: one machine may err, and ours too. (Refereed delegation: Canetti, Riva,
 Rothblum 2011; Verde, arXiv 2502.19405.)
 
+Who does it again is this machine, or a provider with equal bits. Providers may collude, as no
+machine of ours can: two equal liars outvote one honest provider where nobody but providers can be
+asked. So this machine has the say wherever its bits are equal.
+
 The state before a link is never taken from one party alone: its link commits to weights,
 optimizer and moments, not to the random numbers and environments to go on with, so that a liar
 could hand over a state from which an honest replay ends in its lie.
@@ -66,21 +70,40 @@ def agree(one: Account, two: Account) -> bool:
 
 @dataclass(frozen=True)
 class Dispute:
-    """Two whole accounts of one order, `accused` first, and what others say of it.
+    """A whole account of an order, that of the `accused`, and what others say of it.
 
-    `witness` may be this machine or a provider of the same fingerprint as the accused. Ask
+    `witness` has done all of it too. It may be this machine or a provider of the same fingerprint
+    as the accused; so may `referee`, of which another provider has done all of it. Ask
     `next_replay` for what to do, `heard` it, until there is a `verdict`.
     """
 
     accused: Account
-    witness: Account
+    witness: Account | None = None
     referee: Account | None = None
+    silent: frozenset[str] = frozenset()
+    """Voices that were asked in vain, or are not believed."""
+
     is_hopeless: bool = False
     """No independent execution is to be had any more."""
 
     @property
+    def barred(self) -> frozenset[str]:
+        """The voices that must not be asked: each has one word, whichever it is."""
+        accounts = (self.accused, self.witness, self.referee)
+        return self.silent | {one.by for one in accounts if one is not None and one.by is not None}
+
+    @property
+    def doubted(self) -> frozenset[str]:
+        """The voices one of which at least is wrong, and nobody can tell which."""
+        if self.verdict is None or self.verdict.outcome != "undecided" or self.witness is None:
+            return frozenset()
+        return self.barred - self.silent
+
+    @property
     def link(self) -> int | None:
         """The first link (from 1) in which the two differ; None if it is only in the update."""
+        if self.witness is None:
+            return None
         return first_difference(self.accused.links, self.witness.links)
 
     @property
@@ -88,14 +111,32 @@ class Dispute:
         """What has to be done once more; None when nothing has."""
         if self.verdict is not None:
             return None
+        if self.witness is None:
+            return Replay()
         shorter = min(len(self.accused.links), len(self.witness.links))
         # where one of the two has no such link, only the whole work can tell
         is_common = self.link is not None and self.link <= shorter
         return Replay(self.link if is_common else None)
 
     def heard(self, account: Account) -> Dispute:
-        """Return the dispute with the account of a referee."""
+        """Return the dispute with another account: of the witness, then of the referee."""
+        if self.witness is None:
+            return replace(self, witness=account)
         return replace(self, referee=account)
+
+    def vanished(self, voice: str) -> Dispute:
+        """Return the dispute after a voice was asked and did not answer."""
+        return replace(self, silent=self.silent | {voice})
+
+    def without_witness(self) -> Dispute:
+        """Return what is left when the witness was convicted: the accused is not cleared by that.
+
+        A referee that did all of the work is the next witness.
+        """
+        is_whole = self.referee is not None and self.referee.result_sha256
+        liar = self.witness.by if self.witness is not None else None
+        silent = self.silent if liar is None else self.silent | {liar}
+        return Dispute(self.accused, self.referee if is_whole else None, silent=silent)
 
     def given_up(self) -> Dispute:
         """Return the dispute with nobody left to ask."""
@@ -104,6 +145,9 @@ class Dispute:
     @property
     def verdict(self) -> Verdict | None:
         """Who is wrong; None while that is open."""
+        if self.witness is None:
+            reason = "nobody with equal bits could do it again"
+            return Verdict("undecided", reason=reason) if self.is_hopeless else None
         if agree(self.accused, self.witness):
             return Verdict("verified")
         if self.referee is None:

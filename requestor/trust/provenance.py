@@ -260,6 +260,9 @@ def _with_verdict(one: RoundRecord, verdict: VerdictRecord) -> RoundRecord:
         if not is_meant:
             return work
         by = tuple(dict.fromkeys(work.verified_by + verdict.verified_by))
-        return msgspec.structs.replace(work, standing=verdict.standing, verified_by=by)
+        chance = 0.0 if verdict.standing == "unaudited" else work.chance  # nobody looked
+        return msgspec.structs.replace(
+            work, standing=verdict.standing, verified_by=by, chance=chance
+        )
 
     return msgspec.structs.replace(one, work=tuple(map(judged, one.work)))

@@ -27,6 +27,11 @@ providers:
     price: {{start_glm: 0.001, cpu_hour_glm: 0.15}}
 """
 LIAR, HONEST = "larch", "beech"
+THREE = f"""{LYING_FLEET}  - name: hazel
+    price: {{start_glm: 0.001, cpu_hour_glm: 0.15}}
+"""
+HONEST_THREE = THREE.replace(f'    programs: {{derl-worker: "{PROGRAM}"}}\n', "")
+BOUGHT = ("trust.audits.by=providers", "trust.audits.bought=1", "golem.providers=3")
 
 
 def invoices_of(run: RunFolder, name: str) -> list[dict[str, Any]]:
@@ -142,3 +147,54 @@ def test_rounds_with_fakes_in_them_are_done_again(
     done = bench.derl("audit", "--all", "--json")
     assert done.code == 0, done.text
     assert done.document["audits"]["tainted_rounds"] == []
+
+
+def audits_in(run: RunFolder) -> list[dict[str, Any]]:
+    done = (entry for entry in run.lines("ledger.jsonl") if entry["kind"] == "work_done")
+    return [entry for entry in done if entry["outcome"] == "audit"]
+
+
+def test_a_liar_is_found_by_other_providers(
+    bench: Workbench, reference: Reference, settled: Settled
+) -> None:
+    fleet = bench.write("lying.yaml", THREE)
+    run = bench.train(*BOUGHT, f"golem.fleet={fleet}")
+    assert run.weights == reference.run.weights
+    assert {event["provider_name"] for event in run.events("provider_convicted")} == {LIAR}
+    settled(run.spent_glm, run.books)
+    assert audits_in(run)
+    found = last_findings(run)
+    assert {one["standing"] for one in found if one["voice"] != liar_voice(run)} <= {
+        "verified",
+        "unaudited",
+    }
+    bench.assert_no_process_left()
+
+
+def liar_voice(run: RunFolder) -> str:
+    (voice,) = {one["voice"] for one in last_findings(run) if one["standing"] == "faked"}
+    return str(voice)
+
+
+def test_honest_providers_find_nobody(
+    bench: Workbench, reference: Reference, settled: Settled
+) -> None:
+    fleet = bench.write("honest.yaml", HONEST_THREE)
+    done = bench.derl("run", bench.config, *BOUGHT, f"golem.fleet={fleet}", "--json")
+    assert done.code == 0, done.text
+    run = bench.run
+    assert run.weights == reference.run.weights
+    assert not run.events("provider_convicted")
+    settled(run.spent_glm, run.books)
+    found = last_findings(run)
+    assert {one["standing"] for one in found} <= {"verified", "unaudited"}
+    for one in found:  # whoever was drawn was done again, by somebody else
+        is_verified = one["standing"] == "verified"
+        assert bool(one["verified_by"]) == is_verified and one["voice"] not in one["verified_by"]
+        assert is_verified or not one["reason"]
+    bought = len(audits_in(run))
+    assert bought == len(run.events("work_audited")) >= 3  # of each unknown voice, the first
+    accounts = done.document["providers"]
+    assert sum(account["audits_of_others"] for account in accounts) == bought
+    assert sum(Decimal(account["audit_glm"]) for account in accounts) > 0
+    bench.assert_no_process_left()

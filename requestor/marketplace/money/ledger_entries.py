@@ -191,14 +191,15 @@ class WorkRefused(Entry, frozen=True, kw_only=True, tag="work_refused"):
 class WorkDone(Entry, frozen=True, kw_only=True, tag="work_done"):
     """What an agreement's money was for: one order, `seconds` of wall time from sent to answered.
 
-    outcome: `counted` in a round, `late` (another's result was taken), `failed`, or `refused`
-        (a result came and was unusable); `steps` are 0 for the last two.
+    outcome: `counted` in a round, `late` (another's result was taken), `audit` (done once more, to
+        be held against another's), `failed`, or `refused` (a result came and was unusable);
+        `steps` are 0 for the last two.
     """
 
     agreement_id: str
     round: int
     client: int
-    outcome: Literal["counted", "late", "failed", "refused"]
+    outcome: Literal["counted", "late", "failed", "refused", "audit"]
     steps: int
     seconds: float
 

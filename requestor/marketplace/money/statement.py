@@ -21,7 +21,8 @@ MILLION = 1_000_000
 class Work:
     """Orders and what came of them; `seconds` is wall time from sent to answered, of all of them.
 
-    steps: environment steps of results that counted; late_steps: of those that came too late.
+    steps: environment steps of results that counted; late_steps: of those that came too late;
+    audit_orders, audit_seconds: what was done once more, to be held against another's.
     """
 
     orders: int = 0
@@ -30,6 +31,8 @@ class Work:
     steps: int = 0
     late_steps: int = 0
     seconds: float = 0.0
+    audit_orders: int = 0
+    audit_seconds: float = 0.0
 
     def add(self, done: entries.WorkDone) -> None:
         """Add an order that was answered."""
@@ -41,6 +44,9 @@ class Work:
             case "late":
                 self.late_orders += 1
                 self.late_steps += done.steps
+            case "audit":
+                self.audit_orders += 1
+                self.audit_seconds += done.seconds
             case _:
                 self.failed_orders += 1
 
@@ -52,6 +58,8 @@ class Work:
         self.steps += other.steps
         self.late_steps += other.late_steps
         self.seconds += other.seconds
+        self.audit_orders += other.audit_orders
+        self.audit_seconds += other.audit_seconds
 
 
 @dataclass
@@ -166,6 +174,11 @@ class Statement:
     def accepted_glm(self) -> Decimal:
         """All that was accepted."""
         return sum((one.accepted_glm for one in self.agreements.values()), ZERO)
+
+    @property
+    def audit_orders(self) -> int:
+        """How many orders were audits of others' work."""
+        return sum(one.work.audit_orders for one in self.agreements.values())
 
     @property
     def owed_glm(self) -> Decimal:

@@ -10,9 +10,10 @@ Read next: `replaying.py` (how work is done again) and `provenance_log.py` (what
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from msgspec.structs import replace
@@ -25,9 +26,11 @@ from requestor.marketplace.ports import Sanctions
 from requestor.training_run import events
 from requestor.training_run.auditing.evidence import EvidenceFolder
 from requestor.training_run.auditing.findings import Finding, Findings
+from requestor.training_run.auditing.hearings import Court, Hearing, account_of, held_desk
 from requestor.training_run.auditing.held_files import HeldFiles
 from requestor.training_run.auditing.options import AuditOptions
 from requestor.training_run.auditing.replaying import Replayed, Replaying, Work
+from requestor.training_run.auditing.witnesses import NoWitnesses, Witnesses
 from requestor.training_run.open_round import Delivery
 from requestor.training_run.order_desk import RoundDesk, RoundFiles
 from requestor.training_run.reviewing import Objection
@@ -70,6 +73,9 @@ class AuditTools:
     has_equal_bits: Callable[[Delivery], bool]
     """Tells whether an honest machine of that provider makes the same bits as this one."""
 
+    witnesses: Witnesses = field(default_factory=NoWitnesses)
+    """The providers that can do work again."""
+
 
 class Auditor:
     """The `reviewing.Reviewer` that does work again."""
@@ -93,8 +99,11 @@ class Auditor:
         self._on_finding = on_finding
         self._files: dict[int, RoundFiles] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._bought: weakref.WeakSet[asyncio.Task[None]] = weakref.WeakSet()
         self._running: Counter[str] = Counter()
         self._convicted = dict.fromkeys(tools.findings.convicted, "it has faked work before")
+        self._doubted = set(tools.findings.doubted)
+        self._court = Court(tools.replays, tools.witnesses, tools.has_equal_bits)
 
     # --- what the round tells ------------------------------------------------------------------
 
@@ -102,6 +111,7 @@ class Auditor:
         """Take notice of a round that begins."""
         last = {number: known for number, known in self._files.items() if number == plan.round - 1}
         self._files = {**last, plan.round: files}  # a late copy may be of the round before
+        self._tools.witnesses.wait_less(is_all_in=False)
 
     def note(self, delivery: Delivery) -> None:
         """Draw a delivery or not; start its audit if it is drawn."""
@@ -114,17 +124,16 @@ class Auditor:
             finding = self._drawn(delivery, source.voice)
             findings.write(finding)
         if finding.standing == "pending":  # drawn now, or before a crash
-            self._spawn(self._audit(delivery, finding, self._work(delivery)))
-            self._running[source.voice] += 1
+            self._begin_audit(delivery, finding)
 
     def suspect(self, delivery: Delivery, reason: str) -> None:
         """Audit a delivery for sure that is odd, if the coin has not drawn it anyway."""
         finding, source = self._tools.findings.of_delivery(delivery), delivery.source
         if finding is None or source is None or finding.standing != "unaudited":
             return
-        self._write(replace(finding, standing="pending", reason=reason))
-        self._spawn(self._audit(delivery, finding, self._work(delivery)))
-        self._running[source.voice] += 1
+        finding = replace(finding, standing="pending", reason=reason)
+        self._write(finding)
+        self._begin_audit(delivery, finding)
 
     def compare(self, first: Delivery, second: Delivery) -> None:
         """Hold two deliveries of one item against each other: an audit that costs nothing.
@@ -132,7 +141,7 @@ class Auditor:
         If they are equal and of two voices, the work is verified; neither voice's record grows by
         that, since both may have one owner. If not, one of them is wrong.
         """
-        one, two = _account(first), _account(second)
+        one, two = account_of(first), account_of(second)
         if one is None or two is None:
             return
         dispute = Dispute(one, two)
@@ -150,6 +159,7 @@ class Auditor:
         for delivery in deliveries:
             if self._tools.findings.of_delivery(delivery) is None:
                 self.note(delivery)
+        self._tools.witnesses.wait_less(is_all_in=True)
         is_waiting = self._options.when == "before_merge"
         await self._finish([task for task in self._tasks if task.done() or is_waiting])
         found = (self._objection(delivery) for delivery in deliveries)
@@ -157,8 +167,15 @@ class Auditor:
 
     async def drain(self) -> None:
         """Wait until every audit that was begun has come to an end."""
+        self._tools.witnesses.wait_less(is_all_in=True)
         while self._tasks:
             await self._finish(list(self._tasks))
+
+    async def drain_bought(self) -> None:
+        """Wait until every audit by providers has come to an end."""
+        self._tools.witnesses.wait_less(is_all_in=True)
+        while bought := [task for task in self._tasks if task in self._bought]:
+            await self._finish(bought)
 
     async def close(self) -> None:
         """Give up what is going on; a resumed run takes it up again."""
@@ -172,7 +189,10 @@ class Auditor:
 
     def _drawn(self, delivery: Delivery, voice: str) -> Finding:
         known = self._doors.history.verified(voice) + self._running[voice]
-        chance = self._options.rates.chance(0 if voice in self._convicted else known)
+        is_suspicious = voice in self._convicted or voice in self._doubted
+        chance = self._options.rates.chance(0 if is_suspicious else known)
+        if self._is_bought(delivery) and not is_suspicious:
+            chance = min(chance, self._options.bought)
         order, result = delivery.order_sha256, delivery.result_sha256
         is_drawn = self._tools.coin.draws(order, result, chance)
         item = delivery.update.item
@@ -186,10 +206,58 @@ class Auditor:
             "pending" if is_drawn else "unaudited",
         )
 
+    def _is_bought(self, delivery: Delivery) -> bool:
+        """Tell whether a provider has to do it again."""
+        by = self._options.by
+        return by == "providers" or (by == "auto" and not self._tools.has_equal_bits(delivery))
+
+    def _begin_audit(self, delivery: Delivery, finding: Finding) -> None:
+        work = self._work(delivery)
+        if self._is_bought(delivery):
+            self._bought.add(self._spawn(self._audit_by_providers(delivery, finding, work)))
+        else:
+            self._spawn(self._audit(delivery, finding, work))
+        self._running[finding.voice] += 1
+
+    async def _audit_by_providers(self, delivery: Delivery, finding: Finding, work: Work) -> None:
+        started = self._clock()
+        desk = held_desk(self._files[finding.round], work)
+        try:
+            hearing = await self._court.hear(delivery, work, desk, self._convicted.keys())
+        finally:
+            self._running[finding.voice] -= 1
+            self._tools.held.release(work)
+        for liar in hearing.liars:
+            self._convict(liar.delivery, work, liar.dispute, liar.verdict, None)
+        verdict, dispute = hearing.verdict, hearing.dispute
+        if verdict.convicted:
+            self._convict(delivery, work, dispute, verdict, hearing.other)
+        elif verdict.outcome == "verified":
+            self._verify(delivery, finding, hearing)
+        elif hearing.is_unheard:
+            reason = "no machine with equal bits did it again"
+            self._write(replace(finding, standing="unaudited", chance=0.0, reason=reason))
+        else:
+            self._doubted |= dispute.doubted
+            doubted = tuple(sorted(dispute.doubted))
+            self._write(
+                replace(finding, standing="undecided", reason=verdict.reason, doubted=doubted)
+            )
+        self._tell(delivery, verdict, self._clock() - started)
+
+    def _verify(self, delivery: Delivery, finding: Finding, hearing: Hearing) -> None:
+        witness, source = hearing.dispute.witness, delivery.source
+        assert witness is not None and source is not None
+        if witness.by is None:  # another provider's word makes no record: it may be the same owner
+            who = Who(source.provider_id, source.provider_name, source.wallet)
+            self._doors.history.audited(who)
+        by = witness.by or REQUESTOR
+        self._write(replace(finding, standing="verified", verified_by=(by,)))
+
     async def _audit(self, delivery: Delivery, finding: Finding, work: Work) -> None:
         started = self._clock()
         replayed: Replayed | None = None
-        accused = _account(delivery)
+        accused = account_of(delivery)
         assert accused is not None
         try:
             replayed = await self._tools.replays.replay(work, Replay())
@@ -245,13 +313,17 @@ class Auditor:
 
     def _work(self, delivery: Delivery) -> Work:
         """Return the very order that a delivery answers, with its files, held."""
+        item, desk = delivery.update.item, self._desk(delivery)
+        inputs = desk.job(item, "audit", 0).inputs
+        return self._tools.held.hold(Work(desk.order(item), inputs, desk.files.model_specs))
+
+    def _desk(self, delivery: Delivery) -> RoundDesk:
+        """Return a desk that makes the very order that a delivery answers."""
         item = delivery.update.item
-        files = self._files[item.round]
-        desk = RoundDesk(files)
+        desk = RoundDesk(self._files[item.round])
         if order_digest(desk.order(item)) != delivery.order_sha256:
             desk.leave_state_out(item)
-        work = Work(desk.order(item), desk.job(item, "audit", 0).inputs, files.model_specs)
-        return self._tools.held.hold(work)
+        return desk
 
     # --- consequences --------------------------------------------------------------------------
 
@@ -267,7 +339,10 @@ class Auditor:
         assert source is not None
         item = delivery.update.item
         files = self._files.get(item.round)
-        kept = files.inbox / f"{delivery.order_sha256}.result" if files is not None else None
+        is_accused = delivery.source is not None and delivery.source.voice == dispute.accused.by
+        kept = None
+        if files is not None and is_accused:
+            kept = files.inbox / f"{delivery.order_sha256}.result"
         self._tools.evidence.keep(
             work, delivery, dispute, verdict, delivered=kept, replayed=replayed
         )
@@ -324,8 +399,10 @@ class Auditor:
             )
         )
 
-    def _spawn(self, audit: Coroutine[Any, Any, None]) -> None:
-        self._tasks.add(asyncio.create_task(audit))
+    def _spawn(self, audit: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(audit)
+        self._tasks.add(task)
+        return task
 
     async def _finish(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         if tasks:
@@ -333,10 +410,3 @@ class Auditor:
         for task in tasks:
             self._tasks.discard(task)
             task.result()
-
-
-def _account(delivery: Delivery) -> Account | None:
-    if delivery.source is None or not delivery.result_sha256:
-        return None
-    by = None if delivery.is_own else delivery.source.voice
-    return Account(by, delivery.links, delivery.result_sha256)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from provider_image.wire import WireError, encode_order, read_bundle, result_bytes, tensors_digest
 from requestor.evaluation.local_worker import LocalWorkerError
-from requestor.marketplace.ports import Job, Lease, OrderFailed, OutputFile
+from requestor.marketplace.ports import Job, Lease, LeaseInfo, OrderFailed, OutputFile
 from requestor.training_run.auditing.replaying import Replaying, Work
 from requestor.training_run.open_round import Delivery
 from requestor.trust.disputes import Replay
@@ -75,6 +75,13 @@ class Canaries:
         if delivery.source is None or self._own is None:
             return False
         return self._of_leases.get(delivery.source.lease) == self._own
+
+    def has_bits_of(self, info: LeaseInfo, delivery: Delivery) -> bool:
+        """Tell whether a lease's machine makes the bits that a delivery's sender's makes."""
+        if delivery.source is None:
+            return False
+        found = self._of_leases.get(info.id)
+        return bool(found) and found == self._of_leases.get(delivery.source.lease)
 
     async def _learn_own(self) -> None:
         async with self._turn:

@@ -1,7 +1,8 @@
 """What is kept of a conviction, so that it can be shown to others: order, both results, verdict.
 
-`evidence/round-00003-client-002-…/` holds the order, the delivered bundle as it came, the update of
-our own replay, and `verdict.json` with both hash chains. Bounded: see `MAX_CASES`, `MAX_BYTES`.
+`evidence/round-00003-client-002-…/` holds the order, the delivered bundle as it came (of a copy or
+an audit: its update as it was decoded), the update of the replay that it was held against, and
+`verdict.json` with both hash chains. Bounded: see `MAX_CASES`, `MAX_BYTES`.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ class EvidenceFolder:
         write_whole(case / "order.json", encode_order(work.order))
         if delivered is not None and delivered.exists() and delivered.stat().st_size <= MAX_BYTES:
             shutil.copyfile(delivered, case / "delivered.safetensors")
+        elif delivered is None:  # a copy that never counted
+            account = Account(None, delivery.links, delivery.result_sha256)
+            said = Replayed(account, delivery.update.tensors, delivery.metrics)
+            _write_replayed(case / "delivered.safetensors", work, delivery, said)
         if replayed is not None:
             _write_replayed(case / "replayed.safetensors", work, delivery, replayed)
         text = json.dumps(_verdict_record(delivery, dispute, verdict), indent=1)

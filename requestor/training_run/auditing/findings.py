@@ -25,7 +25,10 @@ Two who did the same order honestly sent the same bits; what is known of one is 
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What is known of one delivery; `verified_by` is `requestor`, or the voices that agree."""
+    """What is known of one delivery; `verified_by` is `requestor`, or the voices that agree.
+
+    `doubted` are voices that contradict each other, and nobody could tell which of them is wrong.
+    """
 
     order_sha256: str
     result_sha256: str
@@ -36,6 +39,7 @@ class Finding(msgspec.Struct, frozen=True):
     standing: Standing
     verified_by: tuple[str, ...] = ()
     reason: str = ""
+    doubted: tuple[str, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -85,6 +89,11 @@ class Findings:
     def convicted(self) -> frozenset[str]:
         """The voices that were found to have faked something."""
         return frozenset(one.voice for one in self._found.values() if one.standing == "faked")
+
+    @property
+    def doubted(self) -> frozenset[str]:
+        """The voices that contradicted others, and may have been wrong."""
+        return frozenset(voice for one in self._found.values() for voice in one.doubted)
 
     def write(self, finding: Finding) -> None:
         """Note a finding; it replaces what was known of its delivery."""

@@ -152,7 +152,8 @@ class ProvenanceLog:
     def found(self, finding: Finding) -> None:
         """Write down what became known of work whose round is written already."""
         known = self._work.get((finding.order_sha256, finding.result_sha256))
-        if known is None or known[1].standing == finding.standing:
+        is_explained = finding.standing == "unaudited" and bool(finding.reason)
+        if known is None or (known[1].standing == finding.standing and not is_explained):
             return
         round_index, work = known
         if (work.wallet or work.provider_id) != finding.voice:

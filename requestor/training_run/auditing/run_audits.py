@@ -19,7 +19,7 @@ from provider_image.wire import (
     tensors_digest,
 )
 from requestor.federation.rounds import RoundPlan, WorkItem, plan_round
-from requestor.marketplace.ports import Lease
+from requestor.marketplace.ports import Lease, LeaseInfo
 from requestor.training_run import events
 from requestor.training_run.auditing.auditor import REQUESTOR, AuditDoors, Auditor, AuditTools
 from requestor.training_run.auditing.canaries import Canaries
@@ -30,7 +30,9 @@ from requestor.training_run.auditing.held_files import HeldFiles
 from requestor.training_run.auditing.provenance_log import ProvenanceFolder, ProvenanceLog
 from requestor.training_run.auditing.replaying import LocalReplays, Replaying, Work
 from requestor.training_run.auditing.way_back import WayBack
+from requestor.training_run.auditing.witnesses import ProviderWitnesses
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
+from requestor.training_run.errands import Errands
 from requestor.training_run.open_round import Delivery, Harvest, Rejection
 from requestor.training_run.order_desk import RoundDesk, RoundFiles
 from requestor.training_run.referee import Candidate
@@ -81,6 +83,7 @@ class RunAudits:
         self._log: ProvenanceLog | None = None
         self._canaries: Canaries | None = None
         self._config_sha256 = ""
+        self.errands = Errands()
 
     async def __aenter__(self) -> Self:
         """Begin; nothing is started before `open`."""
@@ -116,9 +119,11 @@ class RunAudits:
         self._findings.abandon(round_index)
         self._replays = LocalReplays(self._directory.local_audits, settings.learner)
         has_equal_bits = equal_bits_of(settings)
+        has_bits_of: Callable[[LeaseInfo, Delivery], bool] = _always
         if fingerprint_without_canary(settings.learner, settings.environment) is None:
             self._canaries = self._make_canaries(settings, checkpoint, self._replays)
             has_equal_bits = self._canaries.has_equal_bits
+            has_bits_of = self._canaries.has_bits_of
         tools = AuditTools(
             AuditCoin(audit_key(self._directory.audit_key)),
             self._findings,
@@ -126,6 +131,7 @@ class RunAudits:
             EvidenceFolder(self._directory.evidence),
             HeldFiles(self._directory.provenance / "held"),
             has_equal_bits,
+            ProviderWitnesses(self.errands, has_bits_of),
         )
         self._auditor = Auditor(
             tools,
@@ -177,6 +183,11 @@ class RunAudits:
             lambda text: self._emit(events.Notice(text)),
         )
 
+    async def drain_bought(self) -> None:
+        """Wait for the verdicts of the audits that leases have to do."""
+        if self._auditor is not None:
+            await self._auditor.drain_bought()
+
     async def drain(self) -> None:
         """Wait for the verdicts of all audits that were begun."""
         if self._auditor is not None:
@@ -217,6 +228,11 @@ class RunAudits:
                 cost_glm=cost,
             )
         )
+
+        for one in closed.harvest.deliveries:
+            finding = self._findings.of_delivery(one) if self._findings else None
+            if finding is not None and finding.standing == "unaudited" and finding.reason:
+                self._log.found(finding)
 
     @property
     def is_to_go_back(self) -> bool:
@@ -299,6 +315,10 @@ class RunAudits:
             kind="fraud" if rejection.kind == "fraud" else "screened",
             reason=rejection.reason[:2000],
         )
+
+
+def _always(_: LeaseInfo, __: Delivery) -> bool:
+    return True
 
 
 def _decision(

@@ -47,6 +47,7 @@ from requestor.marketplace.ports import (
 )
 from requestor.training_run import events
 from requestor.training_run.dispatcher import Dispatcher, DispatchOptions
+from requestor.training_run.errands import Errands
 from requestor.training_run.open_round import Delivery, Rejection, Source
 from requestor.training_run.order_desk import (
     RESULT_NAME,
@@ -219,6 +220,7 @@ class Stage:
         *,
         reviewers: Sequence[Reviewer] = (),
         own_machine: FakeLease | None = None,
+        errands: Errands | None = None,
         **options: float,
     ) -> None:
         self.pool = pool
@@ -233,6 +235,7 @@ class Stage:
             stop_requested=self.stop,
             reviewers=reviewers,
             own_machine=own_machine,
+            errands=errands,
         )
 
     @property

@@ -101,3 +101,94 @@ def test_whatever_liars_say_the_honest_are_never_convicted(liar: Account, is_fir
         verdict = dispute.heard(referee).verdict
         assert verdict is not None
         assert "good" not in verdict.convicted
+
+
+def settle(dispute: Dispute, *accounts: Account) -> Dispute:
+    """Hear one provider after the other, each of which has done the whole work."""
+    for account in accounts:
+        assert dispute.next_replay is not None
+        assert account.by not in dispute.barred
+        dispute = dispute.heard(account)
+    return dispute
+
+
+def test_the_witness_is_the_first_who_is_heard() -> None:
+    dispute = Dispute(honest("a"))
+    assert dispute.verdict is None and dispute.next_replay == Replay()
+    assert dispute.barred == {"a"}
+    assert settle(dispute, honest("b")).verdict == Dispute(honest("a"), honest("b")).verdict
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_two_honest_providers_convict_a_liar_whichever_of_three_it_is(place: int) -> None:
+    voices = ["a", "b", "c"]
+    told = [lying_from(2, v) if i == place else honest(v) for i, v in enumerate(voices)]
+    dispute = Dispute(told[0]).heard(told[1])
+    if place == 2:  # the first two agree: nobody asks a third
+        assert dispute.verdict is not None and dispute.verdict.outcome == "verified"
+        return
+    verdict = settle(dispute, told[2]).verdict
+    assert verdict is not None and verdict.convicted == (voices[place],)
+
+
+def test_a_convicted_witness_does_not_clear_the_accused() -> None:
+    # the witness lies from link 2, the accused from link 3: up to link 2 the accused is right
+    first = settle(Dispute(lying_from(3, "a")), lying_from(2, "b"), honest("c"))
+    assert first.verdict is not None and first.verdict.convicted == ("b",)
+    again = first.without_witness()
+    assert again.witness == honest("c") and again.next_replay == Replay(3)
+    assert again.barred == {"a", "b", "c"}
+    verdict = settle(again, honest("d")).verdict
+    assert verdict is not None and verdict.convicted == ("a",)
+    # where the referee has done the first links only, somebody has to do all of it
+    short = Dispute(lying_from(3, "a"), lying_from(2, "b")).heard(honest(last=2))
+    assert short.without_witness().witness is None
+
+
+def test_with_a_vanished_third_both_are_doubted_and_nobody_is_convicted() -> None:
+    dispute = settle(Dispute(honest("a")), lying_from(1, "b")).vanished("c")
+    assert dispute.barred == {"a", "b", "c"} and dispute.next_replay == Replay(1)
+    assert dispute.doubted == set()  # a fourth may still tell
+    dispute = dispute.given_up()
+    verdict = dispute.verdict
+    assert verdict is not None and verdict.outcome == "undecided" and not verdict.convicted
+    assert dispute.doubted == {"a", "b"}
+
+
+def test_with_nobody_to_ask_nobody_is_doubted() -> None:
+    dispute = Dispute(honest("a")).vanished("b").given_up()
+    assert dispute.verdict is not None and dispute.verdict.outcome == "undecided"
+    assert dispute.doubted == set()
+
+
+def test_three_different_ends_leave_all_three_in_doubt() -> None:
+    dispute = settle(Dispute(honest("a")), lying_from(1, "b"), lying_from(1, "c"))
+    assert dispute.verdict is not None and not dispute.verdict.convicted
+    assert dispute.doubted == {"a", "b", "c"}
+
+
+def test_two_equal_liars_outvote_one_honest_provider_and_not_this_machine() -> (
+    None
+):
+    """What providers alone cannot tell; THREAT_MODEL.md says so."""
+    lie = ("x1", "x2", "x3", "x4")
+    dispute = settle(Dispute(honest("good")), Account("b", lie, "lie"))
+    outvoted = settle(dispute, Account("c", lie, "lie")).verdict
+    assert outvoted is not None and outvoted.convicted == ("good",)
+    ours = dispute.heard(honest(last=1)).verdict
+    assert ours is not None and ours.convicted == ("b",)
+
+
+@given(st.permutations(["a", "b", "c", "d"]), st.integers(0, 3), st.integers(1, 4))
+def test_one_liar_among_providers_never_has_an_honest_one_convicted(
+    order: list[str], liar: int, link: int
+) -> None:
+    told = {v: lying_from(link, v) if v == "abcd"[liar] else honest(v) for v in order}
+    dispute = Dispute(told[order[0]])
+    for voice in order[1:]:
+        if dispute.next_replay is None:
+            break
+        dispute = dispute.heard(told[voice])
+    verdict = dispute.verdict
+    assert verdict is not None
+    assert set(verdict.convicted) <= {"abcd"[liar]}
