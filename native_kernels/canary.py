@@ -14,6 +14,7 @@ from native_kernels.ppo import PolicyShape, Ppo, PpoSettings
 from native_kernels.rollouts import Collector
 
 __all__ = [
+    "BITS",
     "KernelsUnfitError",
     "canary_problem",
     "check_rounds",
@@ -32,6 +33,9 @@ CANARY = {
     ),
 }
 """SHA-256 of tiny training rounds. Who replays a stranger's round to audit it relies on these."""
+
+BITS = hashlib.sha256("".join(CANARY.values()).encode()).hexdigest()[:16]
+"""Names the bits of these kernels: who expects others has another version of them."""
 
 
 class KernelsUnfitError(RuntimeError):

@@ -28,14 +28,15 @@ EXIT_ORDER_FAILED = 3
 EXIT_NO_WORKER = 4
 
 _USAGE = """\
-usage: derl-worker start [--learner native|sb3]
+usage: derl-worker start [--learner native|sb3] [--bits HEX]
                                     start the worker in the background, wait until it is ready
        derl-worker work ORDER.json  have it execute an order, wait for the result
        derl-worker stop             end it
-       derl-worker serve [--learner native|sb3] [--stop-on-stdin-eof]
+       derl-worker serve [--learner native|sb3] [--bits HEX] [--stop-on-stdin-eof]
                                     be the worker, in the foreground
 --learner says which learner to have in memory beforehand (default sb3); either is loaded when an
-order needs it.
+order needs it. With --bits the worker does not start unless its kernels are the version of that
+name: work is compared bit for bit, and another version's would differ.
 All files lie in the current directory. Exit codes: 0 done, 1 the worker does not start,
 2 usage, 3 the order was refused or failed, 4 no worker is running."""
 _LOG_TAIL_BYTES = 2000
@@ -78,6 +79,8 @@ def _are_options(given: Sequence[str], flags: Sequence[str]) -> bool:
         case []:
             return True
         case ["--learner", "native" | "sb3", *rest]:
+            return _are_options(rest, flags)
+        case ["--bits", name, *rest] if name.isalnum():
             return _are_options(rest, flags)
         case [flag, *rest] if flag in flags:
             return _are_options(rest, flags)

@@ -46,6 +46,8 @@ def main() -> int:
         # Whoever holds our stdin decides when we end, not the terminal that both may share.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _thread.start_new_thread(_exit_when_stdin_ends, ())
+    if options.bits:
+        _check_bits(options.bits)
     ready_line = json.dumps(_load(options.learner), sort_keys=True) + "\n"
     if options.learner == "sb3":
         gc.collect()
@@ -64,6 +66,7 @@ def main() -> int:
 class _Options(NamedTuple):
     ready_fd: int = 1
     learner: LearnerName = "sb3"
+    bits: str = ""
     stop_on_stdin_eof: bool = False
 
 
@@ -74,6 +77,8 @@ def _options(given: list[str]) -> _Options:
             return _Options()
         case ["--ready-fd", number, *rest]:
             return _options(rest)._replace(ready_fd=int(number))
+        case ["--bits", name, *rest]:
+            return _options(rest)._replace(bits=name)
         case ["--learner", "native" | "sb3" as name, *rest]:
             return _options(rest)._replace(learner="native" if name == "native" else "sb3")
         case ["--stop-on-stdin-eof", *rest]:
@@ -161,6 +166,16 @@ def _import_msgspec() -> None:
         importlib.import_module("msgspec")
     finally:
         del modules["typing_extensions"]
+
+
+def _check_bits(wanted: str) -> None:
+    from native_kernels.canary import BITS
+
+    if wanted != BITS:
+        raise SystemExit(
+            f"these kernels give the bits {BITS}, wanted are {wanted}: image and requestor are of "
+            "different versions of DeRL"
+        )
 
 
 def _check_kernels() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from native_kernels import _native
+from native_kernels.canary import BITS
 from provider_image.wire import (
     EnvironmentSpec,
     FileRef,
@@ -140,6 +141,17 @@ def test_it_is_ready_without_torch_and_says_what_computes(tmp_path: Path) -> Non
         assert ready["packages"]["native_kernels"] == _native.levels.in_force()
         round_of(tmp_path, ENVIRONMENTS["fused"], "a")
         assert "libtorch" not in loaded(tmp_path)
+
+
+def test_it_starts_only_where_its_bits_are_those_that_are_wanted(tmp_path: Path) -> None:
+    another = "0" * len(BITS)
+    refused = run(tmp_path, "start", "--learner", "native", "--bits", another)
+    assert refused.returncode == 1 and refused.stdout == ""
+    assert f"give the bits {BITS}, wanted are {another}" in refused.stderr
+    assert "different versions of DeRL" in refused.stderr
+    started = run(tmp_path, "start", "--learner", "native", "--bits", BITS)
+    assert started.returncode == 0, started.stderr
+    assert run(tmp_path, "stop").returncode == 0
 
 
 def test_other_learners_orders_are_done_as_well(tmp_path: Path) -> None:

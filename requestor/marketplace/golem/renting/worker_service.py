@@ -14,6 +14,7 @@ from yapapi.rest.activity import BatchError, CommandExecutionError
 from yapapi.script import Script
 from yapapi.services import Service, ServiceState
 
+from native_kernels.canary import BITS
 from requestor.marketplace.golem.daemon.failure_words import describe_failure
 from requestor.marketplace.golem.daemon.presence import DaemonPresence, wait_present
 from requestor.marketplace.golem.renting.lease import GolemLease, Released, Request
@@ -94,7 +95,7 @@ class WorkerService(Service):
         script = self._ctx.new_script(timeout=self._script_time(seconds), wait_for_results=False)
         script.deploy(**self.get_deploy_args())
         script.start()
-        script.run("/bin/sh", "-c", f"exec derl-worker start --learner {self._keeper.learner}")
+        script.run("/bin/sh", "-c", f"exec derl-worker start {self._start_options}")
         results = yield script
         try:
             await wait_present(results, seconds, lambda: self._keeper.presence.away_seconds)
@@ -104,6 +105,12 @@ class WorkerService(Service):
             raise
         except Exception as error:
             raise self._start_failed(describe_failure(error)) from error
+
+    @property
+    def _start_options(self) -> str:
+        """Other kernels' work would be taken for faked: a worker that has such does not start."""
+        learner = self._keeper.learner
+        return f"--learner {learner}" + (f" --bits {BITS}" if learner == "native" else "")
 
     def _start_failed(self, reason: str) -> LeaseLost:
         self._keeper.start_failed(self, reason)
