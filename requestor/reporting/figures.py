@@ -53,9 +53,9 @@ def draw_rounds(
             alpha=0.9,
         )
     axes.set_yticks(range(len(attacks)), labels=attacks)
-    axes.invert_yaxis()
     axes.set_xlabel("rounds to the target (hatched: not reached)")
     axes.set_title(title)
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper right", ncols=max(1, len(data)))
+    axes.set_ylim(len(attacks) - 0.4, -1.3)  # the legend stands above the bars
     figure.tight_layout()
     figure.savefig(path, format="svg", metadata={"Date": None})
