@@ -1,4 +1,4 @@
-"""What screening and audits cost: CPU, wall seconds and GLM of a run with and without them.
+"""What screening and audits cost a run: CPU, wall seconds and GLM."""
 
 `scripts/bench trust [--config configs/cartpole.yaml] [--seeds 4]`, as root: all processes of a run
 are put into a control group, which counts their CPU time, also of those that are killed. Each seed
@@ -91,7 +91,11 @@ def cost_of(group: Group, config: str, seed: int, changes: tuple[str, ...]) -> C
 
 def main() -> None:
     """Print each run, then the ratios of the sums."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench trust",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--config", default="configs/cartpole.yaml")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--json", action="store_true")
