@@ -1,4 +1,4 @@
-"""What screening and audits cost a run: CPU, wall seconds and GLM."""
+"""What screening and audits cost a run: CPU, wall seconds and GLM.
 
 `scripts/bench trust [--config configs/cartpole.yaml] [--seeds 4]`, as root: all processes of a run
 are put into a control group, which counts their CPU time, also of those that are killed. Each seed
