@@ -44,9 +44,11 @@ def test_faulty_providers_do_not_matter(
     fleet = bench.write("faulty.yaml", FAULTY_FLEET)
     run = bench.train("golem.providers=4", f"golem.fleet={fleet}")
     assert run.weights == reference.run.weights
-    ended = {event["provider_name"]: event["reason"] for event in run.events("lease_ended")}
-    assert "unusable result" in ended["larch"], ended
-    assert ended["aspen"] not in ("released", "the run is over"), ended
+    ended = [(event["provider_name"], event["reason"]) for event in run.events("lease_ended")]
+    # whoever failed may have been rented once more, since there are no others
+    assert any(name == "larch" and "unusable result" in why for name, why in ended), ended
+    over = ("released", "the run is over")
+    assert any(name == "aspen" and why not in over for name, why in ended), ended
     assert run.events("update_rejected")
     settled(run.spent_glm, run.books)
     assert_names_in_history(bench.runs / "providers.json", {"aspen", "larch"})
