@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +25,12 @@ from requestor.errors import PreflightError
 from requestor.evaluation.judge import Evaluation, Judge
 from requestor.evaluation.local_worker import LocalOrderFailed, LocalWorker, LocalWorkerError
 from requestor.federation.gate import NotWorseGate
-from requestor.federation.merging.merger import Merger
-from requestor.federation.rounds import FederationSettings
 from requestor.federation.seeds import held_out_seeds
-from requestor.marketplace.money.spending import Prices
-from requestor.marketplace.ports import Terms
 from requestor.training_run import events
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
-from requestor.training_run.dispatcher import DispatchOptions
 from requestor.training_run.referee import Candidate, Referee
 from requestor.training_run.settings import EvaluationSettings, RunSettings
+from tests.requestor.training_run.small_run import SMALL_RUN
 
 ENVIRONMENT, LEARNER, RULES = EnvironmentSpec("E"), LearnerSpec("ppo"), StateRules()
 METADATA = ModelMetadata(algorithm="ppo", environment_id="E", observation_space="", action_space="")
@@ -43,33 +38,12 @@ METADATA = ModelMetadata(algorithm="ppo", environment_id="E", observation_space=
 
 def run_settings(every_rounds: int, target_return: float | None) -> RunSettings:
     """A run of ten rounds, judged on four episodes and confirmed on five."""
-    return RunSettings(
-        name="ppo-E",
-        federation=FederationSettings(6, 10, 2, 64, 2),
+    return replace(
+        SMALL_RUN,
         environment=ENVIRONMENT,
         learner=LEARNER,
         rules=RULES,
-        merger=Merger(),
         evaluation=EvaluationSettings(4, 5, every_rounds, target_return, True, NotWorseGate()),
-        dispatch=DispatchOptions(3, True, 600.0, 60.0),
-        order_timeout_seconds=60.0,
-        terms=Terms(
-            run_id="run-1",
-            providers=1,
-            budget_glm=Decimal(1),
-            ceilings=Prices(),
-            memory_gib=1.0,
-            storage_gib=1.0,
-            threads=1,
-            image="i",
-            image_url=None,
-            subnet="public",
-            payment_driver="erc20",
-            payment_network="hoodi",
-            expiration_seconds=3600.0,
-            deploy_timeout_seconds=60.0,
-            invoice_timeout_seconds=30.0,
-        ),
     )
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from provider_image.wire import EnvironmentSpec, LearnerSpec, StateRules
 from requestor.errors import RunFailed
 from requestor.federation.gate import OpenGate
 from requestor.federation.merging.judged import Evolutionary, PerformanceWeighted, TransferBest
@@ -25,41 +23,16 @@ from requestor.federation.rounds import (
     plan_round,
 )
 from requestor.federation.seeds import held_out_seeds
-from requestor.marketplace.money.spending import Prices
-from requestor.marketplace.ports import Terms
-from requestor.training_run.dispatcher import DispatchOptions
 from requestor.training_run.open_round import Delivery, Harvest
 from requestor.training_run.round_closing import RoundCloser
-from requestor.training_run.settings import EvaluationSettings, RunSettings
+from requestor.training_run.settings import EvaluationSettings
 from requestor.training_run.trials import trial_seeds
+from tests.requestor.training_run.small_run import SMALL_RUN
 
-SETTINGS = RunSettings(
-    name="ppo-E",
+SETTINGS = replace(
+    SMALL_RUN,
     federation=FederationSettings(6, 10, 3, 64, 3),
-    environment=EnvironmentSpec("E"),
-    learner=LearnerSpec("ppo"),
-    rules=StateRules(),
-    merger=Merger(),
     evaluation=EvaluationSettings(20, 50, 1, None, True, OpenGate()),
-    dispatch=DispatchOptions(3, True, 600.0, 60.0),
-    order_timeout_seconds=60.0,
-    terms=Terms(
-        run_id="run-1",
-        providers=1,
-        budget_glm=Decimal(1),
-        ceilings=Prices(),
-        memory_gib=1.0,
-        storage_gib=1.0,
-        threads=1,
-        image="i",
-        image_url=None,
-        subnet="public",
-        payment_driver="erc20",
-        payment_network="hoodi",
-        expiration_seconds=3600.0,
-        deploy_timeout_seconds=60.0,
-        invoice_timeout_seconds=30.0,
-    ),
 )
 
 

@@ -17,10 +17,7 @@ from msgspec.structs import replace
 
 from provider_image.wire import (
     Bundle,
-    EnvironmentSpec,
-    LearnerSpec,
     ModelMetadata,
-    StateRules,
     TrainOrder,
     TrainResult,
     decode_order,
@@ -31,8 +28,6 @@ from provider_image.wire import (
 from requestor.errors import BudgetReached, Interrupted, RunFailed
 from requestor.evaluation.judge import Evaluation, Judge
 from requestor.evaluation.local_worker import LocalWorker
-from requestor.federation.gate import OpenGate
-from requestor.federation.merging.merger import Merger
 from requestor.federation.rounds import FederationSettings
 from requestor.marketplace.choice.failures import FailureKind
 from requestor.marketplace.money.ledger import Ledger
@@ -45,40 +40,12 @@ from requestor.marketplace.ports import (
     Terms,
 )
 from requestor.training_run import events, run_loop
-from requestor.training_run.dispatcher import DispatchOptions
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.run_loop import MAX_LOSSES, TrainingRun
-from requestor.training_run.settings import EvaluationSettings, RunSettings, RunSummary
+from requestor.training_run.settings import RunSummary
+from tests.requestor.training_run.small_run import SMALL_RUN
 
 METADATA = ModelMetadata(algorithm="ppo", environment_id="E", observation_space="", action_space="")
-SETTINGS = RunSettings(
-    name="ppo-E",
-    federation=FederationSettings(6, 10, 2, 64, 2),
-    environment=EnvironmentSpec("E"),
-    learner=LearnerSpec("ppo"),
-    rules=StateRules(),
-    merger=Merger(),
-    evaluation=EvaluationSettings(1, 1, 1, None, True, OpenGate()),
-    dispatch=DispatchOptions(3, True, 600.0, 60.0),
-    order_timeout_seconds=60.0,
-    terms=Terms(
-        run_id="run-1",
-        providers=1,
-        budget_glm=Decimal(1),
-        ceilings=Prices(),
-        memory_gib=1.0,
-        storage_gib=1.0,
-        threads=1,
-        image="i",
-        image_url=None,
-        subnet="public",
-        payment_driver="erc20",
-        payment_network="hoodi",
-        expiration_seconds=3600.0,
-        deploy_timeout_seconds=60.0,
-        invoice_timeout_seconds=30.0,
-    ),
-)
 
 
 class IdleWorker(LocalWorker):
@@ -152,7 +119,7 @@ class Rehearsal:
         directory.prepare()
         ledger = Ledger(directory.ledger)
         run = FlakyRun(
-            SETTINGS,
+            SMALL_RUN,
             directory,
             self.market,
             ledger,
@@ -300,7 +267,7 @@ def run_with_patient_judge(
     ledger = Ledger(directory.ledger)
     federation = FederationSettings(6, rounds, 2, 64, 2)
     run = TrainingRun(
-        dataclass_replace(SETTINGS, federation=federation),
+        dataclass_replace(SMALL_RUN, federation=federation),
         directory,
         market,
         ledger,
