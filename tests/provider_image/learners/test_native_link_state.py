@@ -14,7 +14,6 @@ from provider_image.learners import LearnerRefused, TrainOutcome, check_link_sta
 from provider_image.wire import (
     EnvironmentSpec,
     FileRef,
-    InitialiseOrder,
     LearnerSpec,
     LinkRange,
     NormalizeSpec,
@@ -26,6 +25,7 @@ from provider_image.wire import (
     base_digest,
     tensors_digest,
 )
+from tests.provider_image.learners.fresh_model import fresh_model
 
 FILE = FileRef("m", "0" * 64, 0)
 KEPT = StateRules(optimizer="kept", drift="scaffold")
@@ -66,19 +66,6 @@ def order_for(
     )
 
 
-def model_for(order: TrainOrder) -> Tensors:
-    """A fresh model."""
-    initialise = InitialiseOrder(
-        run_id="r",
-        seed=5,
-        environment=order.environment,
-        learner=order.learner,
-        rules=order.rules,
-        output="o",
-    )
-    return load_learner("ppo", "native").initialise(initialise).tensors
-
-
 def part(order: TrainOrder, first: int, last: int, links: tuple[str, ...]) -> TrainOrder:
     """The order for these links of a chain."""
     chain = (base_digest(order), *links)
@@ -99,7 +86,7 @@ class Work:
 
     def __init__(self, order: TrainOrder, client_state: Tensors | None = None) -> None:
         self.order, self.client_state = order, client_state
-        self.learner, self.model = load_learner("ppo", "native"), model_for(order)
+        self.learner, self.model = load_learner("ppo", "native"), fresh_model(order)
         self.whole = self.learner.train(order, self.model, client_state)
 
     def do(self, first: int, last: int, state: Tensors | None = None) -> TrainOutcome:
@@ -187,7 +174,7 @@ STEPPED = EnvironmentSpec(
 
 def test_gymnasium_environments_are_replayed_from_the_beginning_only() -> None:
     order = order_for(STEPPED)
-    learner, model = load_learner("ppo", "native"), model_for(order)
+    learner, model = load_learner("ppo", "native"), fresh_model(order)
     whole = learner.train(order, model, None)
     head = learner.train(msgspec.structs.replace(order, links=LinkRange(last=3)), model, None)
     assert (head.links, head.steps) == (whole.links[:3], 180)

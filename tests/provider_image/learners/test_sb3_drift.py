@@ -13,7 +13,6 @@ from provider_image.wire import (
     Algorithm,
     EnvironmentSpec,
     FileRef,
-    InitialiseOrder,
     JsonObject,
     LearnerSpec,
     LinkRange,
@@ -24,6 +23,7 @@ from provider_image.wire import (
     result_specs,
     specs_of,
 )
+from tests.provider_image.learners.fresh_model import fresh_model
 
 CARTPOLE = EnvironmentSpec(id="CartPole-v1", n_envs=2)
 PENDULUM = EnvironmentSpec(id="Pendulum-v1")
@@ -80,25 +80,12 @@ def order_for(
     return order
 
 
-def initial(order: TrainOrder) -> Tensors:
-    """A fresh model for the order."""
-    fresh = InitialiseOrder(
-        run_id="r",
-        seed=5,
-        environment=order.environment,
-        learner=order.learner,
-        rules=order.rules,
-        output="o",
-    )
-    return load_learner(order.learner.algorithm).initialise(fresh).tensors
-
-
 def train(
     order: TrainOrder, model: Tensors | None = None, state: Tensors | None = None
 ) -> TrainOutcome:
     """Do the order with a fresh model, or with this one."""
     learner = load_learner(order.learner.algorithm)
-    return learner.train(order, model or initial(order), state)
+    return learner.train(order, model or fresh_model(order), state)
 
 
 def policy(tensors: Tensors) -> dict[str, Any]:
@@ -111,7 +98,7 @@ def random_controls(order: TrainOrder, seed: int) -> Tensors:
     generator = np.random.default_rng(seed)
     return {
         name: generator.normal(0, 0.1, tensor.shape).astype(np.float32)
-        for name, tensor in initial(order).items()
+        for name, tensor in fresh_model(order).items()
         if name.startswith("control/")
     }
 
@@ -152,7 +139,7 @@ def test_variates_of_0_change_nothing_but_are_renewed(
 ) -> None:
     free = policy(train(order_for(environment, algorithm, fields, StateRules())).tensors)
     order = order_for(environment, algorithm, fields, SCAFFOLD)
-    model = initial(order)
+    model = fresh_model(order)
     found = train(order, model)
     for name in free:
         np.testing.assert_array_equal(found.tensors[name], free[name])
@@ -172,7 +159,7 @@ def test_the_correction_is_added_to_the_gradient() -> None:
     order = order_for(CARTPOLE, "a2c", fields, SCAFFOLD, optimizer="SGD")
     shared, own = random_controls(order, 1), random_controls(order, 2)
     without = policy(train(plain).tensors)
-    found = train(order, initial(order) | shared, own)
+    found = train(order, fresh_model(order) | shared, own)
     for name, moved in without.items():
         control = name.replace("policy/", "control/")
         # one step: y = w - rate * (g + c - c_i), and c_i+ = g
@@ -203,7 +190,7 @@ def test_the_new_variate_is_option_2_under_plain_steps(
     given |= {"learning_rate": RATE / 4}
     order = order_for(environment, algorithm, given, SCAFFOLD, optimizer="SGD")
     shared, own = random_controls(order, 1), random_controls(order, 2)
-    found = train(order, initial(order) | shared, own)
+    found = train(order, fresh_model(order) | shared, own)
     assert found.client_state is not None
     for control, renewed in found.client_state.items():
         steps = actor_steps if "actor" in control else critic_steps
@@ -217,7 +204,7 @@ def test_without_a_step_the_variate_stays() -> None:
     fields = OFF_POLICY | {"learning_starts": 100}
     order = order_for(PENDULUM, "sac", fields, SCAFFOLD)
     own = random_controls(order, 2)
-    found = train(order, initial(order), own)
+    found = train(order, fresh_model(order), own)
     assert found.client_state is not None
     for name, renewed in found.client_state.items():
         np.testing.assert_array_equal(renewed, own[name])
@@ -226,7 +213,7 @@ def test_without_a_step_the_variate_stays() -> None:
 
 def test_variates_that_do_not_fit_are_refused() -> None:
     order = order_for(CARTPOLE, "ppo", PPO, SCAFFOLD)
-    model = initial(order)
+    model = fresh_model(order)
     own = random_controls(order, 1)
     with pytest.raises(WireError, match="client state"):
         train(order, model, dict(list(own.items())[1:]))

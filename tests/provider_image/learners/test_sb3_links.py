@@ -17,15 +17,14 @@ from provider_image.wire import (
     Algorithm,
     EnvironmentSpec,
     FileRef,
-    InitialiseOrder,
     JsonObject,
     LearnerSpec,
     LinkRange,
     NormalizeSpec,
-    Tensors,
     TrainOrder,
     base_digest,
 )
+from tests.provider_image.learners.fresh_model import fresh_model
 
 CARTPOLE = EnvironmentSpec(id="CartPole-v1", n_envs=2)
 PENDULUM = EnvironmentSpec(id="Pendulum-v1", normalize=NormalizeSpec())
@@ -54,22 +53,9 @@ def order_for(
     )
 
 
-def initial(order: TrainOrder) -> Tensors:
-    """A fresh model for the order."""
-    fresh = InitialiseOrder(
-        run_id="r",
-        seed=5,
-        environment=order.environment,
-        learner=order.learner,
-        rules=order.rules,
-        output="o",
-    )
-    return load_learner(order.learner.algorithm).initialise(fresh).tensors
-
-
 def train(order: TrainOrder, last: int | None = None) -> TrainOutcome:
     """Do the order, or its links up to `last` alone."""
-    model = initial(order)
+    model = fresh_model(order)
     if last is not None:
         order = msgspec.structs.replace(order, links=LinkRange(last=last))
     return load_learner(order.learner.algorithm).train(order, model, None)
@@ -86,7 +72,7 @@ def digest(previous: str, tensors: dict[str, Any]) -> str:
 
 def test_links_are_what_plain_sb3_has_after_each_update() -> None:
     order = order_for(CARTPOLE, "ppo", PPO_FIELDS)
-    model = initial(order)
+    model = fresh_model(order)
     plain = PPO(
         "MlpPolicy",
         make_vec_env("CartPole-v1", 2),
@@ -164,7 +150,7 @@ def test_links_that_sb3_cannot_do_are_refused() -> None:
     for links in (late, LinkRange(last=1, state_output="s")):
         asked = msgspec.structs.replace(order, links=links)
         with pytest.raises(LearnerRefused, match="only the native learner can"):
-            load_learner("ppo", "sb3").train(asked, initial(order), None, {})
+            load_learner("ppo", "sb3").train(asked, fresh_model(order), None, {})
 
 
 def test_a_part_keeps_no_state_and_moves_less() -> None:
