@@ -121,9 +121,11 @@ def describe_trouble(view: RunView, event: Event) -> str | None:
             bills = "; its bills are refused" if event.bills_refused else ""
             name, reason = one_line(event.provider_name), one_line(event.reason)
             return f"faked work: {name}: {where}: {reason}; it is banned{bills}"
-        case events.WorkAudited(outcome="undecided"):
+        case events.WorkAudited(outcome="undecided" | "contradicted" as outcome):
             where = f"round {event.round + 1}, client {event.client}"
-            return f"audit undecided: {one_line(event.provider_name)}: {where}: {event.reason}"
+            name, reason = one_line(event.provider_name), one_line(event.reason)
+            said = "undecided" if outcome == "undecided" else "contradicted, nobody convicted"
+            return f"audit {said}: {name}: {where}: {reason}"
         case events.LeaseEnded(reason=reason) if reason not in BENIGN_ENDS:
             provider = view.provider_of(event.lease)
             text = one_line(reason)

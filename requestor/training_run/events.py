@@ -149,7 +149,10 @@ class DeliveryRejected(Event):
 
 @dataclass(frozen=True)
 class WorkAudited(Event):
-    """A client's work was done again: `outcome` is `verified`, `convicted` or `undecided`."""
+    """A client's work was done again.
+
+    `outcome` is `verified`, `convicted`, `contradicted` (by two other providers) or `undecided`.
+    """
 
     round: int
     client: int

@@ -2,13 +2,14 @@
 
 Work is a hash chain (FORMAT.md, section 6): each link commits to all before it. Both chains are
 known, so the first link in which they differ is too, and only what leads up to that is done once
-more. A provider is convicted when two executions that know nothing of each other agree against
-it, and never otherwise: one machine may err, and ours too. (Refereed delegation: Canetti, Riva,
-Rothblum 2011; Verde, arXiv 2502.19405.)
+more. A provider is convicted when two executions that know nothing of each other agree
+against it, one of them on this machine, and never otherwise: one machine may err, and ours too.
+(Refereed delegation: Canetti, Riva, Rothblum 2011; Verde, arXiv 2502.19405.)
 
 Who does it again is this machine, or a provider with equal bits. Providers may collude, as no
-machine of ours can: two equal liars outvote one honest provider where nobody but providers can be
-asked. So this machine has the say wherever its bits are equal.
+machine of ours can, and wallets are free: two liars with one lie are two against an honest third.
+So this machine has the say wherever its bits are equal. Elsewhere whom two others oppose is
+*contradicted*: its work is not believed, and somebody else does it, but nobody is convicted.
 
 The state before a link is never taken from one party alone: its link commits to weights,
 optimizer and moments, not to the random numbers and environments to go on with, so that a liar
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Outcome = Literal["verified", "convicted", "undecided"]
+Outcome = Literal["verified", "convicted", "contradicted", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,16 @@ class Replay:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of it. `convicted` are voices; `link` (from 1) is where they are wrong, or None."""
+    """What came of it: which voice is wrong, and from which link (from 1) on, None for no link.
+
+    `convicted` faked it; of `contradicted` two others say so, and no more than they is known.
+    """
 
     outcome: Outcome
     convicted: tuple[str, ...] = ()
     link: int | None = None
     reason: str = ""
+    contradicted: tuple[str, ...] = ()
 
 
 def first_difference(one: Sequence[str], two: Sequence[str]) -> int | None:
@@ -95,7 +100,8 @@ class Dispute:
     @property
     def doubted(self) -> frozenset[str]:
         """The voices one of which at least is wrong, and nobody can tell which."""
-        if self.verdict is None or self.verdict.outcome != "undecided" or self.witness is None:
+        open_ends = ("undecided", "contradicted")
+        if self.verdict is None or self.verdict.outcome not in open_ends or self.witness is None:
             return frozenset()
         return self.barred - self.silent
 
@@ -129,7 +135,7 @@ class Dispute:
         return replace(self, silent=self.silent | {voice})
 
     def without_witness(self) -> Dispute:
-        """Return what is left when the witness was convicted: the accused is not cleared by that.
+        """Return what is left when the witness is not believed: that does not clear the accused.
 
         A referee that did all of the work is the next witness.
         """
@@ -157,9 +163,9 @@ class Dispute:
         backs_accused = self._backs(self.accused, self.referee)
         backs_witness = self._backs(self.witness, self.referee)
         if backs_witness and not backs_accused:
-            return self._against(self.accused)
+            return self._against(self.accused, self.witness, self.referee)
         if backs_accused and not backs_witness:
-            return self._against(self.witness)
+            return self._against(self.witness, self.accused, self.referee)
         return Verdict(
             "undecided", link=self.link, reason="three executions came to three different ends"
         )
@@ -173,9 +179,18 @@ class Dispute:
             return agree(party, referee)
         return party.links[:link] == referee.links[:link]
 
-    def _against(self, party: Account) -> Verdict:
+    def _against(self, party: Account, *others: Account) -> Verdict:
         if party.by is None:  # this machine erred: nobody is to blame, and it is no judge
             return Verdict("undecided", link=self.link, reason="this machine contradicts itself")
         where = "in its update" if self.link is None else f"from link {self.link} on"
-        others = "two independent executions agree on another result"
-        return Verdict("convicted", (party.by,), self.link, f"{others}, {where}")
+        if any(other.by is None for other in others):
+            agreed = "two independent executions agree on another result"
+            return Verdict("convicted", (party.by,), self.link, f"{agreed}, {where}")
+        agreed = "two other providers agree on another result"
+        unsure = "this machine makes other bits and cannot tell who is right"
+        return Verdict(
+            "contradicted",
+            link=self.link,
+            reason=f"{agreed}, {where}; {unsure}",
+            contradicted=(party.by,),
+        )

@@ -28,8 +28,11 @@ _Text = Annotated[str, Meta(max_length=2000)]
 _Count = Annotated[int, Meta(ge=0, le=10**12)]
 _Chance = Annotated[float, Meta(ge=0, le=1)]
 
-Standing: TypeAlias = Literal["unaudited", "pending", "verified", "undecided", "faked"]
-"""What is known of an item's work. `pending`: it was drawn, and the verdict is still to come."""
+Standing: TypeAlias = Literal[
+    "unaudited", "pending", "verified", "undecided", "contradicted", "faked"
+]
+"""What is known of an item's work. `pending`: it was drawn, and the verdict is still to come;
+`contradicted`: two others came to another end, and this machine cannot tell who is right."""
 
 
 class ProvenanceError(ValueError):

@@ -38,7 +38,7 @@ def voice_records(rounds: Iterable[RoundRecord]) -> tuple[VoiceRecord, ...]:
             tally = found.setdefault(work.wallet or work.provider_id, _Tally())
             tally.names[work.provider_name] = None
             tally.rates.append(work.chance)
-            tally.audited += work.standing in ("verified", "faked", "undecided")
+            tally.audited += work.standing not in ("unaudited", "pending")
             tally.verified += work.standing == "verified"
             tally.faked += work.standing == "faked"
         for refused in _of_others(one.refused):

@@ -36,6 +36,7 @@ from requestor.training_run.order_desk import RoundDesk, RoundFiles
 from requestor.training_run.reviewing import Objection
 from requestor.trust.audit_draw import AuditCoin
 from requestor.trust.disputes import Account, Dispute, Replay, Verdict
+from requestor.trust.provenance import Standing
 
 REQUESTOR = "requestor"
 """Who has verified what was done again on this machine."""
@@ -229,20 +230,19 @@ class Auditor:
             self._tools.held.release(work)
         for liar in hearing.liars:
             self._convict(liar.delivery, work, liar.dispute, liar.verdict, None)
-        verdict, dispute = hearing.verdict, hearing.dispute
+        verdict = hearing.verdict
+        self._doubted |= hearing.doubted
+        finding = replace(finding, doubted=tuple(sorted(hearing.doubted)))
         if verdict.convicted:
-            self._convict(delivery, work, dispute, verdict, hearing.other)
+            self._convict(delivery, work, hearing.dispute, verdict, hearing.other)
         elif verdict.outcome == "verified":
             self._verify(delivery, finding, hearing)
         elif hearing.is_unheard:
             reason = "no machine with equal bits did it again"
             self._write(replace(finding, standing="unaudited", chance=0.0, reason=reason))
         else:
-            self._doubted |= dispute.doubted
-            doubted = tuple(sorted(dispute.doubted))
-            self._write(
-                replace(finding, standing="undecided", reason=verdict.reason, doubted=doubted)
-            )
+            standing: Standing = "contradicted" if verdict.contradicted else "undecided"
+            self._write(replace(finding, standing=standing, reason=verdict.reason))
         self._tell(delivery, verdict, self._clock() - started)
 
     def _verify(self, delivery: Delivery, finding: Finding, hearing: Hearing) -> None:
@@ -377,6 +377,8 @@ class Auditor:
             return Objection(delivery, "fraud", f"the work was faked: {finding.reason}")
         if finding.voice in self._convicted:
             return Objection(delivery, "fraud", "its provider was convicted of faking work")
+        if finding.standing == "contradicted":
+            return Objection(delivery, "screened", finding.reason)
         return None
 
     # --- small things --------------------------------------------------------------------------

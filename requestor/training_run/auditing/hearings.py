@@ -2,7 +2,7 @@
 
 `requestor/trust/disputes.py` says what has to be done once more and who is wrong; this has it done:
 by a provider first, and where the two differ by this machine if its bits are equal, else by a
-third. A witness that turns out to lie clears nobody: the item is looked at again without it.
+third. A witness that is not believed clears nobody: the item is looked at again without it.
 """
 
 from __future__ import annotations
@@ -36,12 +36,14 @@ class Liar:
 class Hearing:
     """What came of an audit by providers: the last dispute, and the witnesses it has convicted.
 
+    doubted: voices of which one at least is wrong, and nobody can tell which.
     other: the last whole account that another execution gave, with its update; None without any.
     """
 
     dispute: Dispute
     verdict: Verdict
     liars: tuple[Liar, ...] = ()
+    doubted: frozenset[str] = frozenset()
     other: Replayed | None = None
 
     @property
@@ -72,9 +74,12 @@ class Court:
                 dispute = await case.go_on(dispute)
             verdict = dispute.verdict
             assert verdict is not None
+            case.doubted |= dispute.doubted
             liars = [voice for voice in verdict.convicted if voice != accused.by]
-            if not liars:
-                return Hearing(dispute, verdict, tuple(case.liars), case.other)
+            is_backed = any(voice != accused.by for voice in verdict.contradicted)
+            if not liars and not is_backed:
+                doubted = frozenset(case.doubted)
+                return Hearing(dispute, verdict, tuple(case.liars), doubted, case.other)
             case.liars += [Liar(case.heard[voice], dispute, verdict) for voice in liars]
             dispute = dispute.without_witness()
 
@@ -90,11 +95,12 @@ class _Case:
         self._until = until
         self.heard: dict[str, Delivery] = {}
         self.liars: list[Liar] = []
+        self.doubted: set[str] = set()
         self.other: Replayed | None = None
 
     async def go_on(self, dispute: Dispute) -> Dispute:
         """Have done what is due next."""
-        is_contested = dispute.witness is not None or bool(self.liars)
+        is_contested = dispute.witness is not None or bool(self.liars or self.doubted)
         if is_contested and self._court.has_equal_bits(self._delivery):
             return await self._here(dispute)
         return await self._elsewhere(dispute)
