@@ -17,9 +17,7 @@ from requestor.cli.options import as_json_option, runs_option
 from requestor.config import load_config
 from requestor.errors import RunFailed, UsageError
 from requestor.reporting.audit_view import audit_record, print_audit
-from requestor.training_run.auditing.equal_bits import equal_bits_of
-from requestor.training_run.auditing.replaying import LocalReplays
-from requestor.training_run.auditing.verifying import AuditReport, RunAudit, drawn_items
+from requestor.training_run.auditing.verifying import AuditReport, drawn_items, open_audit
 from requestor.training_run.checkpoints import CheckpointStore
 from requestor.training_run.run_directory import RunDirectory, find_run
 
@@ -52,7 +50,9 @@ def audit(
 
     Checks the chain of records (who did what, from which model, with which verdict) and all files
     that it names; does drawn items again and compares them bit for bit. With --all it does the
-    whole run's work again, which takes as long as the providers took together, and merges it.
+    whole run's work again, which takes as long as the providers took together, and merges it:
+    merges that were chosen by playing are played again, the server's own steps taken again. What
+    another kind of machine may have made otherwise `cannot be compared`; that accuses nobody.
     Exit code 6 if anything differs.
     """
     if everything and items is not None:
@@ -91,8 +91,7 @@ async def _audit(directory: RunDirectory, count: int | None, seed: int | None) -
     made = decode_metadata(store.load(checkpoint.model), ModelMetadata)
     settings = replace(settings, learner=settled(settings.learner, made))
     with tempfile.TemporaryDirectory(prefix="derl-audit-") as folder:
-        async with LocalReplays(Path(folder), settings.learner) as replays:
-            audit = RunAudit(settings, directory, replays, equal_bits_of(settings))
+        async with open_audit(settings, directory, Path(folder)) as audit:
             report = audit.chain(final)
             if report.chain_faults and not report.history.rounds:
                 return report

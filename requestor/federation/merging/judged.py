@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Context, Decimal
+from statistics import pstdev
 from typing import Literal, Protocol
 
 import numpy as np
@@ -88,11 +90,10 @@ class PerformanceWeighted:
         if self.weighting == "rank":
             shares[better] = np.arange(len(better), 0, -1)
         else:
-            spread = float(scores[better].std()) or 1.0
-            shares[better] = np.exp(
-                (scores[better] - scores[better].max()) / (spread * self.temperature)
-            )
-        return np.asarray(shares / shares.sum())
+            spread = pstdev(scores[better].tolist()) or 1.0
+            exponents = (scores[better] - scores[better].max()) / (spread * self.temperature)
+            shares[better] = [_exp(exponent) for exponent in exponents.tolist()]
+        return shares / math.fsum(shares)
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,11 @@ class Evolutionary:
     def shares(self, told: Sequence[Trial]) -> Float64:
         """Return the best of all mixtures."""
         return best_of(told)
+
+
+def _exp(exponent: float) -> float:
+    """Return e^exponent, the same bits on every machine: mathematics libraries' differ in a few."""
+    return float(Context(prec=30).exp(Decimal(exponent)))
 
 
 def best_of(told: Sequence[Trial]) -> Float64:

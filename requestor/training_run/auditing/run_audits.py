@@ -45,7 +45,7 @@ from requestor.trust.provenance import FIRST_PREVIOUS, RefusedRecord, RoundRecor
 
 Decision = Literal["published", "kept", "rolled_back"]
 
-PACKAGES = ("derl", "numpy", "torch", "stable-baselines3", "gymnasium")
+PACKAGES = ("derl", "numpy", "torch", "stable-baselines3", "gymnasium", "scipy")
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,10 @@ seeds. Nothing that a provider delivered is needed for it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Literal
-
-import numpy as np
+from pathlib import Path
 
 from provider_image.wire import (
     MAX_FILE_BYTES,
@@ -26,24 +25,24 @@ from provider_image.wire import (
     specs_of,
     tensors_digest,
 )
-from requestor.errors import RunFailed
-from requestor.evaluation.local_worker import LocalWorkerError
+from requestor.evaluation.judge import Judge
+from requestor.evaluation.local_worker import LocalWorker, LocalWorkerError
 from requestor.federation.rounds import ClientUpdate, WorkItem, plan_round
+from requestor.training_run.auditing.equal_bits import equal_bits_of
 from requestor.training_run.auditing.provenance_log import (
     ProvenanceFolder,
     digests_of,
     reference,
 )
-from requestor.training_run.auditing.replaying import Replayed, Replaying, Work
-from requestor.training_run.open_round import Delivery, Harvest, Source
+from requestor.training_run.auditing.remerging import Outcome, Remerging
+from requestor.training_run.auditing.replaying import LocalReplays, Replayed, Replaying, Work
+from requestor.training_run.open_round import Delivery, Source
 from requestor.training_run.order_desk import RoundDesk, RoundFiles
-from requestor.training_run.round_closing import RoundCloser
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.settings import RunSettings
 from requestor.trust.disputes import Replay
+from requestor.trust.fingerprints import fingerprint_without_canary
 from requestor.trust.provenance import History, ProvenanceError, RoundRecord, WorkRecord, summarise
-
-Outcome = Literal["verified", "differs", "incomparable"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class AuditReport:
 
 
 class RunAudit:
-    """Does rounds of one run again, by `replays`.
+    """Does rounds of one run again: items by `replays`, merges by `merges`.
 
     has_equal_bits: tells whether an honest machine of a provider makes the same bits as this one;
         where not, what differs may have been done all the same.
@@ -83,13 +82,15 @@ class RunAudit:
         settings: RunSettings,
         directory: RunDirectory,
         replays: Replaying,
+        merges: Remerging,
         has_equal_bits: Callable[[WorkRecord], bool],
     ) -> None:
-        """Audit the run of `settings` in `directory`."""
+        """Audit the run of `settings` in `directory`; its learner's name is settled."""
         self._settings = settings
         self._directory = directory
         self._folder = ProvenanceFolder(directory.provenance)
         self._replays = replays
+        self._merges = merges
         self._has_equal_bits = has_equal_bits
 
     def chain(self, final_sha256: str | None) -> AuditReport:
@@ -110,6 +111,7 @@ class RunAudit:
             )
         for record in history.rounds:
             faults += self._file_faults(record)
+        faults += self._model_faults(history.rounds)
         last = history.rounds[-1].model_sha256 if history.rounds else None
         if last is not None and final_sha256 is not None and last != final_sha256:
             faults.append(
@@ -130,6 +132,26 @@ class RunAudit:
             if found != sha256:
                 yield f"round {record.round + 1}: the file {sha256[:12]} was changed"
 
+    def _model_faults(self, rounds: Sequence[RoundRecord]) -> Iterable[str]:
+        """Hold the model that each round ended with against its candidate, where it was kept."""
+        is_whole = bool(rounds) and not rounds[0].round
+        known = {record.base_sha256 for record in rounds[:1]}
+        for record in rounds:
+            is_back = record.decision == "rolled_back"
+            digest = None if is_back else self._digest_of(record.model_sha256)
+            if is_back and is_whole and record.model_sha256 not in known:
+                yield f"round {record.round + 1} went back to a model that none ended with"
+            if digest not in (None, record.candidate_sha256):
+                yield f"round {record.round + 1} ended with another model than its candidate"
+            known.add(record.model_sha256)
+
+    def _digest_of(self, sha256: str) -> str | None:
+        """Return the digest of a kept model's tensors; None where it is gone or damaged."""
+        try:
+            return tensors_digest(self._model(sha256).tensors)
+        except (OSError, WireError):
+            return None
+
     async def items(self, drawn: Sequence[tuple[RoundRecord, WorkRecord]]) -> list[Check]:
         """Do items again."""
         return [(await self._item(record, work))[0] for record, work in drawn]
@@ -142,9 +164,15 @@ class RunAudit:
             checks.append(check)
             if delivery is not None:
                 deliveries.append(delivery)
-        return [*checks, await self._merge(record, deliveries)]
+        if len(deliveries) < len(record.work):
+            reason = "not all of its items came out as they were merged"
+            return [*checks, Check(record.round, None, "", "incomparable", reason)]
+        outcome, reason = await self._merges.merge(record, deliveries)
+        return [*checks, Check(record.round, None, "", outcome, reason)]
 
     async def _item(self, record: RoundRecord, work: WorkRecord) -> tuple[Check, Delivery | None]:
+        """Do an item again; return it, too, if it is verified."""
+
         def check(outcome: Outcome, reason: str = "") -> Check:
             provider = work.provider_name or work.provider_id or "not known"
             return Check(record.round, work.client, provider, outcome, reason)
@@ -167,10 +195,10 @@ class RunAudit:
             return check("verified"), delivery
         if not self._has_equal_bits(work):
             return check("incomparable", "another machine may make other bits of it"), None
-        return check("differs", "the work was done again, and comes out another"), delivery
+        return check("differs", "the work was done again, and comes out another"), None
 
     def _work(self, record: RoundRecord, work: WorkRecord) -> tuple[WorkItem, Work]:
-        bundle = self._base(record)
+        bundle = self._model(record.base_sha256)
         learner = settled(self._settings.learner, decode_metadata(bundle, ModelMetadata))
         states = {}
         if work.state_sha256:
@@ -197,41 +225,32 @@ class RunAudit:
         job = desk.job(item, "audit", 0)
         return item, Work(desk.order(item), job.inputs, files.model_specs)
 
-    def _base(self, record: RoundRecord) -> Bundle:
-        return read_bundle(
-            self._folder.file(record.base_sha256),
-            max_bytes=MAX_FILE_BYTES,
-            sha256=record.base_sha256,
+    def _model(self, sha256: str) -> Bundle:
+        return read_bundle(self._folder.file(sha256), max_bytes=MAX_FILE_BYTES, sha256=sha256)
+
+
+@asynccontextmanager
+async def open_audit(
+    settings: RunSettings, directory: RunDirectory, folder: Path
+) -> AsyncIterator[RunAudit]:
+    """Open the audit of a run whose learner's name is settled, by this machine's jailed workers.
+
+    They work in folders below `folder`, and none is started before it has something to do.
+    """
+    plays_alike = fingerprint_without_canary(settings.learner, settings.environment) is not None
+    async with (
+        LocalReplays(folder, settings.learner) as replays,
+        LocalWorker(folder / "judge", settings.learner, waits_for_work=True) as worker,
+    ):
+        judge = Judge(worker, settings.environment, settings.learner, settings.rules)
+        merges = Remerging(
+            settings,
+            ProvenanceFolder(directory.provenance),
+            judge,
+            sha256_file(directory.config, MAX_FILE_BYTES),
+            plays_alike,
         )
-
-    async def _merge(self, record: RoundRecord, deliveries: Sequence[Delivery]) -> Check:
-        def check(outcome: Outcome, reason: str = "") -> Check:
-            return Check(record.round, None, "", outcome, reason)
-
-        if len(deliveries) < len(record.work):
-            return check("incomparable", "not all of its items could be done again")
-        try:
-            model = self._base(record).tensors
-            state = self._merge_state(record)
-        except (OSError, WireError) as error:
-            return check("incomparable", f"what the merge began with is not there: {error}")
-        plan = plan_round(self._settings.federation, record.round)
-        try:
-            outcome = await RoundCloser(self._settings).close(
-                plan, model, _harvest(record, plan.items, deliveries), state=state
-            )
-        except (RunFailed, ValueError) as error:
-            return check("incomparable", str(error))
-        if tensors_digest(outcome.candidate) == record.candidate_sha256:
-            return check("verified")
-        return check("differs", "merged again, its items make another candidate")
-
-    def _merge_state(self, record: RoundRecord) -> dict[str, np.ndarray]:
-        if not record.merge_state_sha256:
-            return {}
-        path = self._folder.file(record.merge_state_sha256)
-        bundle = read_bundle(path, max_bytes=MAX_FILE_BYTES, sha256=record.merge_state_sha256)
-        return dict(bundle.tensors)
+        yield RunAudit(settings, directory, replays, merges, equal_bits_of(settings))
 
 
 def drawn_items(
@@ -242,13 +261,6 @@ def drawn_items(
     rng = random.Random(seed) if seed is not None else random.SystemRandom()
     chosen = rng.sample(range(len(everything)), min(count, len(everything)))
     return [everything[index] for index in sorted(chosen)]
-
-
-def _harvest(
-    record: RoundRecord, items: Sequence[WorkItem], deliveries: Sequence[Delivery]
-) -> Harvest:
-    refused = {one.client for one in record.refused}
-    return Harvest(tuple(deliveries), {item: () for item in items if item.client in refused})
 
 
 def _delivery(item: WorkItem, work: WorkRecord, replayed: Replayed) -> Delivery:
