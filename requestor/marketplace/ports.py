@@ -137,6 +137,12 @@ class ProviderPool(Protocol):
         """How long its agreements still run; after that a new pool is needed."""
         ...
 
+    @property
+    def awaits_more(self) -> bool:
+        """True while somebody else may come, as far as the market is known: false once all who
+        offered something that may be rented are at work."""
+        ...
+
     def review(self) -> None:
         """Give up providers for which clearly better ones are there; called between rounds."""
         ...

@@ -268,7 +268,8 @@ class Dispatcher:
     def _grace_seconds(self, state: OpenRound) -> float:
         """Return for how long a round must be stuck; long, where providers are still awaited."""
         plan = state.plan
-        if len(self._voices_seen) * plan.voices.most_items < len(plan.items):
+        are_few = len(self._voices_seen) * plan.voices.most_items < len(plan.items)
+        if are_few and self._pool.awaits_more:
             return self._options.startup_timeout_seconds
         return grace_seconds(state.queue.typical_seconds)
 

@@ -7,7 +7,7 @@ remembers, and this joins them to what happens while the session lasts. No marke
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, NamedTuple
@@ -163,7 +163,7 @@ class Selection:
         is the least that it would take.
         """
         self.unaffordable_glm = None
-        if self._is_gathering():
+        if self.is_gathering:
             return None
         wanted = [one for one in offers.values() if self._refusal(one) is None]
         allowed = [one for one in wanted if least_glm(one.prices) <= left_glm]
@@ -180,7 +180,9 @@ class Selection:
                 return chosen[0].node_id
         return None
 
-    def _is_gathering(self) -> bool:
+    @property
+    def is_gathering(self) -> bool:
+        """True while offers are still coming in for the first time."""
         if self.had_agreement or self._began_seconds is None:
             return False
         now = self._clock()
@@ -253,6 +255,11 @@ class Selection:
     def is_renting(self) -> bool:
         """True while an agreement is in force."""
         return bool(self._rented)
+
+    @property
+    def rented(self) -> Collection[str]:
+        """The agreements in force."""
+        return self._rented.keys()
 
     def knows(self, agreement_id: str) -> bool:
         """Say whether an agreement is one of this session."""

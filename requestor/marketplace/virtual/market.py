@@ -112,6 +112,11 @@ class VirtualPool:
         """One line on what the market offered."""
         return f"{len(self._market.providers)} virtual providers"
 
+    @property
+    def awaits_more(self) -> bool:
+        """True while somebody is ready, and not at work yet."""
+        return not self._ready.empty()
+
     def review(self) -> None:
         """Nobody is better than another here."""
 

@@ -120,6 +120,7 @@ class FakePool:
     """Leases come when a test hands them in."""
 
     seconds_left = float("inf")
+    awaits_more = True
     market_view = "7 offers seen; refused: above the price ceilings (7)"
 
     def __init__(self, *leases: FakeLease, budget: Decimal = Decimal(10**6)) -> None:

@@ -156,6 +156,22 @@ def test_providers_that_are_still_being_made_ready_are_waited_for(
     run_in_virtual_time(main())
 
 
+def test_where_the_market_has_nobody_else_nobody_is_waited_for(
+    run_in_virtual_time: RunInVirtualTime, theatre: Theatre
+) -> None:
+    async def main() -> None:
+        pool = theatre.pool(*crowd_of(theatre, 4))  # one less than planned for
+        pool.awaits_more = False
+        stage = theatre.stage(pool, own_machine=theatre.lease("own", is_own=True))
+        async with stage.dispatcher:
+            assert await stage.run(theatre.plan(5, voices=ONE_LIAR)) == [0, 1, 2, 3, 4]
+            # an item takes 1 s, so 2 s of grace, looks each 0.5 s, and our own 1 s
+            assert stage.now <= 4.6
+        assert Counter(done_by(stage).values())[OWN] == 1
+
+    run_in_virtual_time(main())
+
+
 @pytest.mark.parametrize("kind", ["screened", "fraud"])
 def test_what_was_rejected_is_done_by_this_machine_if_nobody_else_may(
     run_in_virtual_time: RunInVirtualTime, theatre: Theatre, kind: ObjectionKind

@@ -215,6 +215,7 @@ class OneLeasePool:
 
     market_view = ""
     seconds_left = float("inf")
+    awaits_more = True
 
     def __init__(self) -> None:
         self.spending = Purse(Decimal(1))

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
+from decimal import Decimal
 from typing import Any
 
 from yapapi.agreements_pool import AgreementsPool
@@ -40,6 +41,7 @@ class BestOfferPool(AgreementsPool):
         self._offer_buffer = before._offer_buffer
         self._pick = pick
         self._agreed = agreed
+        self.is_agreeing = False
 
     @property
     def in_hand(self) -> tuple[str, ...]:
@@ -60,12 +62,14 @@ class BestOfferPool(AgreementsPool):
         aside = {node: offer for node, offer in offers.items() if node != picked}
         for node in aside:
             del offers[node]
+        self.is_agreeing = picked is not None
         try:
             agreement: Agreement | None = await super()._get_agreement()
             if agreement is not None:
                 self._agreed(agreement)
             return agreement
         finally:
+            self.is_agreeing = False
             for node, offer in aside.items():
                 offers.setdefault(node, offer)
 
@@ -125,14 +129,23 @@ class OfferDesk:
         """Return the offers that could be taken now, by node id."""
         return self._known(self._pool.in_hand if self._pool is not None else ())
 
+    def may_agree(self) -> bool:
+        """Tell whether an agreement with anybody is being made, or may be from what is offered."""
+        if self._pool is None or self._pool.is_agreeing or self._selection.is_gathering:
+            return True
+        return self._selection.pick(self.in_hand(), self._left_glm()) is not None
+
+    def _left_glm(self) -> Decimal:
+        spending = self._spending
+        left = spending.budget_glm - spending.spent_before_glm
+        return left - spending.exposure_glm(time.monotonic())
+
     def _known(self, nodes: Collection[str]) -> dict[str, Offered]:
         offers = self._selection.offers
         return {node: offers[node] for node in nodes if node in offers}
 
     def _pick(self, nodes: Collection[str]) -> str | None:
-        spending = self._spending
-        left = spending.budget_glm - spending.spent_before_glm
-        left -= spending.exposure_glm(time.monotonic())
+        left = self._left_glm()
         picked = self._selection.pick(self._known(nodes), left)
         least = self._selection.unaffordable_glm
         if picked is None and least is not None and not self._selection.is_renting:

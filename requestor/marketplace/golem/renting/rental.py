@@ -38,6 +38,7 @@ from requestor.marketplace.golem.renting.strategy import CeilingStrategy
 from requestor.marketplace.golem.renting.watching import (
     watch_ceiling,
     watch_engine,
+    watch_market,
     watch_time,
     watch_usage,
 )
@@ -171,9 +172,20 @@ class GolemPool:
         return self._expires_seconds - time.monotonic()
 
     @property
+    def awaits_more(self) -> bool:
+        """True while somebody else may come; see `ports.ProviderPool`."""
+        is_preparing = any(one not in self._roster for one in self._selection.rented)
+        return is_preparing or self._desk.may_agree()
+
+    @property
     def market_view(self) -> str:
         """Return one line on what the market offered, for the message that nobody came."""
         return self._selection.view
+
+    @property
+    def at_work(self) -> int:
+        """How many leases there are."""
+        return len(list(self._roster))
 
     @property
     def offers(self) -> tuple[Offered, ...]:
@@ -317,6 +329,7 @@ class GolemPool:
             asyncio.create_task(watch_engine(golem, cluster, spawn, self._declare_lost, instances)),
             asyncio.create_task(watch_time(self._terms.expiration_seconds, self._declare_lost)),
             asyncio.create_task(watch_usage(self.api, self._books)),
+            asyncio.create_task(watch_market(self, instances, self._notice)),
         ]
         ceiling_glm = self._terms.preferences.agreement_ceiling_glm
         if ceiling_glm is not None:

@@ -67,6 +67,10 @@ class LeaseRoster:
         """Iterate over (agreement id, lease) of those at work now."""
         return iter(list(self._leases.items()))
 
+    def __contains__(self, agreement_id: str) -> bool:
+        """Tell whether there is a lease under an agreement."""
+        return agreement_id in self._leases
+
     def close(self) -> None:
         """Release all; from here on nobody is blamed for an end."""
         self.is_closing = True

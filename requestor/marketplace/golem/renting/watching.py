@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from yapapi import Golem
 from yapapi.services import Cluster
@@ -25,6 +25,9 @@ from requestor.marketplace.money.spending import SpendingGuard
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 1.0
+SETTLED_LOOKS = 3
+"""A market that had nobody else so many times in a row is taken to have nobody else."""
+
 CEILING_SECONDS = 0.5
 CEILING_MARGIN_SECONDS = 2.0
 """An agreement takes so long to end."""
@@ -55,6 +58,38 @@ async def watch_usage(api: DaemonApi, books: Bookkeeper) -> None:
                 logger.debug("no usage of %s: %s", activity_id, error)
             else:
                 books.usage_reported(agreement_id, usage)
+
+
+class Scarce(Protocol):
+    """A pool, as far as it is known whether it will have as many providers as were asked for."""
+
+    @property
+    def at_work(self) -> int:
+        """How many leases there are."""
+        ...
+
+    @property
+    def awaits_more(self) -> bool:
+        """True while somebody else may come."""
+        ...
+
+    @property
+    def market_view(self) -> str:
+        """One line on what the market offered."""
+        ...
+
+
+async def watch_market(pool: Scarce, wanted: int, notice: Callable[[str], None]) -> None:
+    """Say once if the market has fewer providers than are wanted."""
+    settled = 0
+    while settled < SETTLED_LOOKS:
+        await asyncio.sleep(WATCH_SECONDS)
+        settled = settled + 1 if pool.at_work and not pool.awaits_more else 0
+    if (here := pool.at_work) < wanted:
+        notice(
+            f"the market has {here} of the {wanted} providers that golem.providers asks for "
+            f"({pool.market_view}); the run goes on with {here}, and takes who comes later"
+        )
 
 
 async def watch_ceiling(

@@ -116,6 +116,29 @@ async def test_choosing_makes_nobody_wait(open_market: OpenMarket) -> None:
     market.check_books()
 
 
+async def test_a_market_with_fewer_providers_than_wanted_is_told_of_once(
+    open_market: OpenMarket,
+) -> None:
+    market = await open_market(", ".join([provider("ash", "0.20"), provider("beech", "0.10")]))
+    async with market.rent(providers=3) as pool:
+        assert pool.awaits_more  # nothing is known yet
+        await names_of(pool, 1)
+        assert pool.awaits_more  # one was chosen, the other is still to come
+        await names_of(pool, 1)
+        await market.until(lambda: not pool.awaits_more)
+        await market.until(lambda: any("2 of the 3 providers" in text for text in market.notices))
+    assert sum("golem.providers" in text for text in market.notices) == 1
+    market.check_books()
+
+
+async def test_whoever_is_still_being_made_ready_is_awaited(open_market: OpenMarket) -> None:
+    market = await open_market("{name: ash, faults: [{kind: deploy_hangs}]}")
+    async with market.rent(providers=1) as pool:
+        await market.until(lambda: bool(market.ledger.approvals))
+        assert pool.awaits_more
+    market.check_books()
+
+
 async def test_lists_and_wallets(open_market: OpenMarket) -> None:
     fleet = [provider(f"one-{n}", f"0.0{n}", wallet=f"'{WALLETS[0]}'") for n in range(1, 4)]
     fleet += [provider(f"two-{n}", f"0.1{n}", wallet=f"'{WALLETS[1]}'") for n in range(1, 4)]
