@@ -143,7 +143,7 @@ class TrainingRun:
             await self._start(referee)
             if worker.notice is not None:
                 self._notice(worker.notice)
-            self._reviewers += audits.open(self._settings, self._checkpoint)
+            self._reviewers += await audits.open(self._settings, self._checkpoint)
             error: DerlError | None = None
             try:
                 async with LocalWorkshop(

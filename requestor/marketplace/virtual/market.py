@@ -52,7 +52,8 @@ class Workshop(Protocol):
 class VirtualMarketplace:
     """A market of `providers`; `spares` take the place of who is let go for good.
 
-    Liars are omniscient: each waits until the honest updates of its round are in.
+    Liars are omniscient: each waits until the honest updates of its round are in. `opened` leases
+    were there before: no agreement's name is used twice.
     """
 
     providers: list[VirtualProvider]
@@ -62,6 +63,7 @@ class VirtualMarketplace:
     seed: int = 0
     liars: dict[str, Liar] = field(default_factory=dict)
     pool: VirtualPool | None = None
+    opened: int = 0
 
     @asynccontextmanager
     async def rent(self, terms: Terms, notice: Callable[[str], None]) -> AsyncIterator[VirtualPool]:
@@ -105,7 +107,6 @@ class VirtualPool:
         self.spending = spending
         self._ready: asyncio.Queue[VirtualLease] = asyncio.Queue()
         self._leases: list[VirtualLease] = []
-        self._opened = 0
 
     @property
     def market_view(self) -> str:
@@ -126,12 +127,12 @@ class VirtualPool:
 
     def open(self, provider: VirtualProvider) -> None:
         """Put a lease with `provider` up."""
-        self._opened += 1
+        self._market.opened += 1
         info = LeaseInfo(
-            id=f"lease-{self._opened}",
+            id=f"lease-{self._market.opened}",
             provider_name=provider.name,
             provider_id=provider.node_id,
-            agreement_id=f"agreement-{self._opened}",
+            agreement_id=f"agreement-{self._market.opened}",
             prices=Prices(Decimal(0), Decimal(0), Decimal(0)),
             wallet=provider.wallet,
         )

@@ -2,6 +2,8 @@
 
 Only where that is not promised of all machines (`requestor/trust/fingerprints.py`). It costs each
 lease a second or two of CPU time, and nothing where the native learner steps native environments.
+Model and fingerprints lie in the run's `provenance/`: what came in before a crash is compared after
+it, though its lease is gone.
 """
 
 from __future__ import annotations
@@ -12,20 +14,71 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from provider_image.wire import WireError, encode_order, read_bundle, result_bytes, tensors_digest
+from provider_image.wire import (
+    MAX_FILE_BYTES,
+    FileRef,
+    WireError,
+    encode_order,
+    order_digest,
+    read_bundle,
+    result_bytes,
+    sha256_file,
+    specs_of,
+    tensors_digest,
+)
 from requestor.evaluation.local_worker import LocalWorkerError
+from requestor.federation.rounds import plan_round
 from requestor.marketplace.ports import Job, Lease, LeaseInfo, OrderFailed, OutputFile
 from requestor.training_run.auditing.replaying import Replaying, Work
-from requestor.training_run.open_round import Delivery
+from requestor.training_run.json_lines import JsonLines, read_json_lines
+from requestor.training_run.open_round import Delivery, Source
+from requestor.training_run.order_desk import MODEL_NAME, RoundDesk, RoundFiles
+from requestor.training_run.run_directory import RunDirectory, write_whole
+from requestor.training_run.settings import RunSettings
 from requestor.trust.disputes import Replay
-from requestor.trust.fingerprints import fingerprint
+from requestor.trust.fingerprints import canary_order, fingerprint
+
+
+class Fingerprints:
+    """What leases made of a run's canary, kept in a file: by provider and agreement."""
+
+    def __init__(self, path: Path, canary_sha256: str) -> None:
+        """Take up what `path` holds of the canary whose order has this digest."""
+        self._canary = canary_sha256
+        self._of: dict[tuple[str, str], str] = {}
+        for line in read_json_lines(path):
+            if line.get("canary") == canary_sha256:
+                key = str(line.get("provider_id")), str(line.get("agreement_id"))
+                self._of[key] = str(line.get("fingerprint"))
+        self.is_taken_up = bool(self._of)
+        self._file = JsonLines(path)
+
+    def of(self, who: LeaseInfo | Source | None) -> str:
+        """Return the fingerprint of a lease or a sender; empty where there is none."""
+        return self._of.get((who.provider_id, who.agreement_id), "") if who is not None else ""
+
+    def write(self, info: LeaseInfo, found: str) -> None:
+        """Note the fingerprint of a lease; it replaces an earlier one."""
+        self._of[info.provider_id, info.agreement_id] = found
+        self._file.append(
+            {
+                "canary": self._canary,
+                "provider_id": info.provider_id,
+                "agreement_id": info.agreement_id,
+                "fingerprint": found,
+            }
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 @dataclass
 class Canaries:
     """The fingerprints of this machine and of all leases of a run.
 
-    work: the canary, with its files; it has no state to fetch.
+    work: the canary, with its files; it has no state to fetch. known: those of leases so far.
     """
 
     work: Work
@@ -33,9 +86,14 @@ class Canaries:
     inbox: Path
     deadline_seconds: float
     notice: Callable[[str], None]
+    known: Fingerprints
     _own: str | None = None
-    _of_leases: dict[str, str] = field(default_factory=dict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def take_up(self) -> None:
+        """Make ready for work that came in before a crash; without any, nothing is done yet."""
+        if self.known.is_taken_up:
+            await self._learn_own()
 
     async def greet(self, lease: Lease) -> None:
         """Have a lease do the canary; whoever fails it is not compared with anybody.
@@ -63,7 +121,7 @@ class Canaries:
             found = ""
         finally:
             path.unlink(missing_ok=True)
-        self._of_leases[info.id] = found
+        self.known.write(info, found)
         if found != self._own:
             self.notice(
                 f"{info.provider_name}: its machine makes other bits of the run's canary than this "
@@ -72,16 +130,13 @@ class Canaries:
 
     def has_equal_bits(self, delivery: Delivery) -> bool:
         """Tell whether an honest machine of a delivery's sender makes the bits that ours makes."""
-        if delivery.source is None or self._own is None:
-            return False
-        return self._of_leases.get(delivery.source.lease) == self._own
+        found = self.known.of(delivery.source)
+        return bool(found) and found == self._own
 
     def has_bits_of(self, info: LeaseInfo, delivery: Delivery) -> bool:
         """Tell whether a lease's machine makes the bits that a delivery's sender's makes."""
-        if delivery.source is None:
-            return False
-        found = self._of_leases.get(info.id)
-        return bool(found) and found == self._of_leases.get(delivery.source.lease)
+        found = self.known.of(info)
+        return bool(found) and found == self.known.of(delivery.source)
 
     async def _learn_own(self) -> None:
         async with self._turn:
@@ -94,3 +149,49 @@ class Canaries:
                 self._own = "none"  # like nobody's
             else:
                 self._own = tensors_digest(done.tensors)  # as `fingerprint` has it, of no state
+
+
+def open_canaries(
+    settings: RunSettings,
+    directory: RunDirectory,
+    model: Path,
+    replays: Replaying,
+    notice: Callable[[str], None],
+) -> Canaries:
+    """Return the canaries of a run whose learner is settled, with what its folder knows of them.
+
+    model: the run's newest. The canary trains the one that was the newest when the run began: only
+    so can its fingerprints from before a crash be compared with those after it.
+    """
+    path = directory.provenance / "canary.safetensors"  # checkpoints drop theirs
+    try:
+        bundle = read_bundle(path, max_bytes=MAX_FILE_BYTES)
+    except (OSError, WireError):
+        write_whole(path, model.read_bytes())
+        bundle = read_bundle(path, max_bytes=MAX_FILE_BYTES)
+    sha256 = sha256_file(path, MAX_FILE_BYTES)
+    specs = specs_of(bundle.tensors)
+    desk = RoundDesk(
+        RoundFiles(
+            run_id=settings.terms.run_id,
+            environment=settings.environment,
+            learner=settings.learner,
+            rules=settings.rules,
+            model=FileRef(name=MODEL_NAME, sha256=sha256, bytes=path.stat().st_size),
+            model_path=path,
+            model_specs=specs,
+            client_states={},
+            inbox=directory.inbox,
+            order_timeout_seconds=settings.order_timeout_seconds,
+        )
+    )
+    order = desk.order(plan_round(settings.federation, 0).items[0])
+    canary = canary_order(order, order.model)
+    return Canaries(
+        Work(canary, {canary.model.name: path}, specs),
+        replays,
+        directory.inbox,
+        settings.order_timeout_seconds,
+        notice,
+        Fingerprints(directory.provenance / "canaries.jsonl", order_digest(canary)),
+    )

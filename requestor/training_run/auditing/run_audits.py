@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -15,32 +14,31 @@ from provider_image.wire import (
     MAX_FILE_BYTES,
     order_digest,
     sha256_file,
-    specs_of,
     tensors_digest,
 )
-from requestor.federation.rounds import RoundPlan, WorkItem, plan_round
+from requestor.federation.rounds import RoundPlan, WorkItem
 from requestor.marketplace.ports import Lease, LeaseInfo
 from requestor.training_run import events
 from requestor.training_run.auditing.auditor import REQUESTOR, AuditDoors, Auditor, AuditTools
-from requestor.training_run.auditing.canaries import Canaries
+from requestor.training_run.auditing.canaries import Canaries, open_canaries
 from requestor.training_run.auditing.equal_bits import equal_bits_of
 from requestor.training_run.auditing.evidence import EvidenceFolder
 from requestor.training_run.auditing.findings import Findings, audit_key
 from requestor.training_run.auditing.held_files import HeldFiles
 from requestor.training_run.auditing.provenance_log import ProvenanceFolder, ProvenanceLog
-from requestor.training_run.auditing.replaying import LocalReplays, Replaying, Work
+from requestor.training_run.auditing.replaying import LocalReplays
 from requestor.training_run.auditing.way_back import WayBack
 from requestor.training_run.auditing.witnesses import ProviderWitnesses
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
 from requestor.training_run.errands import Errands
 from requestor.training_run.open_round import Delivery, Harvest, Rejection
-from requestor.training_run.order_desk import RoundDesk, RoundFiles
+from requestor.training_run.order_desk import RoundDesk
 from requestor.training_run.referee import Candidate
 from requestor.training_run.reviewing import Reviewer
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.settings import RunSettings
 from requestor.trust.audit_draw import AuditCoin
-from requestor.trust.fingerprints import canary_order, fingerprint_without_canary
+from requestor.trust.fingerprints import fingerprint_without_canary
 from requestor.trust.provenance import FIRST_PREVIOUS, RefusedRecord, RoundRecord, WorkRecord
 
 Decision = Literal["published", "kept", "rolled_back"]
@@ -98,10 +96,12 @@ class RunAudits:
         """End audits that are going on; a resumed run takes them up."""
         if self._auditor is not None:
             await self._auditor.close()
+        if self._canaries is not None:
+            self._canaries.known.close()
         if self._replays is not None:
             await self._replays.__aexit__(kind, error, trace)
 
-    def open(self, settings: RunSettings, checkpoint: Checkpoint) -> Sequence[Reviewer]:
+    async def open(self, settings: RunSettings, checkpoint: Checkpoint) -> Sequence[Reviewer]:
         """Go on after `checkpoint`; return who looks at deliveries."""
         self._settings = settings
         round_index = checkpoint.round
@@ -121,7 +121,15 @@ class RunAudits:
         has_equal_bits = equal_bits_of(settings)
         has_bits_of: Callable[[LeaseInfo, Delivery], bool] = _always
         if fingerprint_without_canary(settings.learner, settings.environment) is None:
-            self._canaries = self._make_canaries(settings, checkpoint, self._replays)
+            model = self._store.path(checkpoint.model)
+            self._canaries = open_canaries(
+                settings,
+                self._directory,
+                model,
+                self._replays,
+                lambda text: self._emit(events.Notice(text)),
+            )
+            await self._canaries.take_up()
             has_equal_bits = self._canaries.has_equal_bits
             has_bits_of = self._canaries.has_bits_of
         tools = AuditTools(
@@ -152,36 +160,6 @@ class RunAudits:
     def greet(self) -> Callable[[Lease], Awaitable[None]] | None:
         """What a lease has to do before any order; None for nothing."""
         return self._canaries.greet if self._canaries is not None else None
-
-    def _make_canaries(
-        self, settings: RunSettings, checkpoint: Checkpoint, replays: Replaying
-    ) -> Canaries:
-        path = self._directory.provenance / "canary.safetensors"  # checkpoints drop theirs
-        shutil.copyfile(self._store.path(checkpoint.model), path)
-        specs = specs_of(self._store.load(checkpoint.model).tensors)
-        desk = RoundDesk(
-            RoundFiles(
-                run_id=settings.terms.run_id,
-                environment=settings.environment,
-                learner=settings.learner,
-                rules=settings.rules,
-                model=checkpoint.model,
-                model_path=path,
-                model_specs=specs,
-                client_states={},
-                inbox=self._directory.inbox,
-                order_timeout_seconds=settings.order_timeout_seconds,
-            )
-        )
-        order = desk.order(plan_round(settings.federation, 0).items[0])
-        canary = canary_order(order, order.model)
-        return Canaries(
-            Work(canary, {canary.model.name: path}, specs),
-            replays,
-            self._directory.inbox,
-            settings.order_timeout_seconds,
-            lambda text: self._emit(events.Notice(text)),
-        )
 
     async def drain_bought(self) -> None:
         """Wait for the verdicts of the audits that leases have to do."""

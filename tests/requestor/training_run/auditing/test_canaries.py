@@ -27,7 +27,7 @@ from requestor.federation.rounds import ClientUpdate, WorkItem
 from requestor.marketplace.choice.failures import FailureKind
 from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import Job, LeaseInfo, LeaseLost, OrderFailed
-from requestor.training_run.auditing.canaries import Canaries
+from requestor.training_run.auditing.canaries import Canaries, Fingerprints
 from requestor.training_run.auditing.replaying import Replayed, Work
 from requestor.training_run.open_round import Delivery, Source
 from requestor.trust.disputes import Account, Replay
@@ -107,8 +107,9 @@ class Machine:
         return Delivery(update, {}, source=source)
 
 
-def canaries(folder: Path, here: Here, told: list[str]) -> Canaries:
-    return Canaries(Work(ORDER, {}, SPECS), here, folder, 1.0, told.append)
+def canaries(folder: Path, here: Here, told: list[str], canary: str = "one") -> Canaries:
+    known = Fingerprints(folder / "canaries.jsonl", canary)
+    return Canaries(Work(ORDER, {}, SPECS), here, folder, 1.0, told.append, known)
 
 
 async def test_equal_machines_are_told_from_others(tmp_path: Path) -> None:
@@ -140,3 +141,33 @@ async def test_where_this_machine_cannot_nobody_is_compared(tmp_path: Path) -> N
     await none.greet(machine)
     assert not none.has_equal_bits(machine.delivery)
     assert "cannot do the run's canary" in told[0]
+
+
+async def test_who_sent_something_before_a_crash_is_compared_after_it(tmp_path: Path) -> None:
+    before = canaries(tmp_path, Here(), [])
+    equal, other = Machine("equal", tmp_path, 1.0), Machine("other", tmp_path, 1.5)
+    await before.greet(equal)
+    await before.greet(other)
+    with (tmp_path / "canaries.jsonl").open("ab") as file:
+        file.write(b'{"canary": "one", "provider_id": "0xtorn')
+    here = Here()
+    after = canaries(tmp_path, here, [])
+    await after.take_up()
+    assert here.times == 1
+    assert after.has_equal_bits(equal.delivery)
+    assert not after.has_equal_bits(other.delivery)
+    again = Machine("again", tmp_path, 1.5)
+    await after.greet(again)
+    assert after.has_bits_of(again.info, other.delivery)
+    assert not after.has_bits_of(again.info, equal.delivery)
+
+
+async def test_fingerprints_of_another_canary_are_compared_with_nothing(tmp_path: Path) -> None:
+    equal = Machine("equal", tmp_path, 1.0)
+    await canaries(tmp_path, Here(), []).greet(equal)
+    here = Here()
+    after = canaries(tmp_path, here, [], "another")
+    await after.take_up()
+    assert here.times == 0  # nothing to compare, nothing done
+    await after.greet(Machine("next", tmp_path, 1.0))
+    assert not after.has_equal_bits(equal.delivery)
