@@ -19,8 +19,13 @@ class _Member:
 
 @dataclass
 class Crew:
-    """The leases at work, each with the task that drives it."""
+    """The leases at work, each with the task that drives it.
 
+    `changes`: how often somebody has come or gone. `voices_seen`: who has been at work so far.
+    """
+
+    changes: int = 0
+    voices_seen: set[str] = field(default_factory=set)
     _members: dict[str, _Member] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -45,10 +50,13 @@ class Crew:
     def join(self, lease: Lease, driver: asyncio.Task[None]) -> None:
         """Take in a lease."""
         self._members[lease.info.id] = _Member(lease, driver)
+        self.voices_seen.add(lease.info.voice)
+        self.changes += 1
 
     def leave(self, lease_id: str) -> None:
         """Forget a lease; one that is not here is as good as forgotten."""
         self._members.pop(lease_id, None)
+        self.changes += 1
 
     def dismissal(self, lease_id: str) -> str | None:
         """Return why a lease was dismissed; None if it was not."""

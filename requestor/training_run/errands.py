@@ -7,7 +7,7 @@ lease while the budget allows it, and paid for. What comes back counts in no rou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -119,18 +119,19 @@ class Errands:
 
 @dataclass(frozen=True)
 class ErrandRunner:
-    """Has errands done by leases, and tells of it as of any order."""
+    """Has errands done by leases, and tells of it as of any order; `attempts` numbers these."""
 
     errands: Errands
     emit: Callable[[events.Event], None]
     clock: Callable[[], float]
+    attempts: Iterator[int]
 
-    async def run(self, errand: Errand, lease: Lease, attempt: int) -> Literal["counted", "failed"]:
+    async def run(self, errand: Errand, lease: Lease) -> Literal["counted", "failed"]:
         """Have one errand done; LeaseLost passes."""
         delivery: Delivery | None = None
         started = self.clock()
         try:
-            delivery = await self._do(errand, lease, attempt)
+            delivery = await self._do(errand, lease)
         except LeaseOver as error:
             self._fail(errand, lease, error)
             self.errands.put_back(errand)
@@ -156,10 +157,10 @@ class ErrandRunner:
                 errand.settle(delivery)
         return "counted"
 
-    async def _do(self, errand: Errand, lease: Lease, attempt: int) -> Delivery | None:
+    async def _do(self, errand: Errand, lease: Lease) -> Delivery | None:
         """Return what came of it; None if what its round began with is not there any more."""
         item, info = errand.item, lease.info
-        job = errand.desk.job(item, info.id, attempt)
+        job = errand.desk.job(item, info.id, next(self.attempts))
         if not all(path.exists() for path in job.inputs.values()):
             return None
         started = self.clock()

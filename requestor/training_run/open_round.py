@@ -158,7 +158,8 @@ class OpenRound:
     """The plan of a round, its queue, and what came in; `started_seconds` is its first order's.
 
     `tolerated`: so many items that were rejected, and cannot be done, do not count towards the
-    quorum. `has_resort`: this machine does what nobody else may.
+    quorum. `has_resort`: this machine does what nobody else may. `is_closed`: what comes in now
+    does not count any more.
     """
 
     plan: RoundPlan
@@ -168,6 +169,7 @@ class OpenRound:
     rejections: dict[WorkItem, tuple[Rejection, ...]] = field(default_factory=dict)
     tolerated: int = 0
     has_resort: bool = False
+    is_closed: bool = False
     started_seconds: float | None = None
     _refusers: dict[WorkItem, set[str]] = field(default_factory=dict)
     _reviewed: set[WorkItem] = field(default_factory=set)
@@ -206,6 +208,40 @@ class OpenRound:
             return False
         is_late = now_seconds - self.started_seconds >= deadline_seconds
         return is_late and len(self.deliveries) >= self.needed
+
+    def take(
+        self, info: LeaseInfo, live_voices: Collection[str], now_seconds: float
+    ) -> Ticket[WorkItem] | None:
+        """Hand an item to a lease; None if there is none for it."""
+        ticket = self.queue.take(
+            info.id, now_seconds, provider=info.voice, live_providers=live_voices
+        )
+        return self._started(ticket, now_seconds)
+
+    def take_stranded(
+        self, info: LeaseInfo, live_voices: Collection[str], now_seconds: float
+    ) -> Ticket[WorkItem] | None:
+        """Hand out an item that none of those at work may do; None if there is none."""
+        return self._started(
+            self.queue.take_stranded(info.id, now_seconds, live_voices), now_seconds
+        )
+
+    def _started(
+        self, ticket: Ticket[WorkItem] | None, now_seconds: float
+    ) -> Ticket[WorkItem] | None:
+        if ticket is not None and self.started_seconds is None:
+            self.started_seconds = now_seconds
+        return ticket
+
+    def take_in(self, ticket: Ticket[WorkItem], delivery: Delivery, now_seconds: float) -> bool:
+        """Take in what came of a ticket; False if it does not count.
+
+        Another one was first, or the round was closed without the item.
+        """
+        counts = self.queue.finish(ticket, now_seconds) and not self.is_closed
+        if counts:
+            self.deliveries[ticket.item] = delivery
+        return counts
 
     def has_news(self) -> bool:
         """Tell whether anything came in since the last call."""

@@ -1,12 +1,7 @@
-"""This machine as the provider of last resort: it does what none of those at work may do.
+"""This machine as a lease: an item is a pure function of its order, so it can be done here.
 
-With robust merging a voice has its share of a round and no more, and nobody does an item again that
-was taken back from him. When providers vanish or are convicted and the market has no others, the
-rest of a round would wait for ever. An item is a pure function of its order, so it is done here:
-unpaid, by a jailed worker, in nobody's voice. It never takes work from anybody at work, nor trains
-alone: without a single lease a round waits for one.
-
-Its bits are those of the fleet where the fleet's are each other's: README says where that is.
+It is done unpaid, by a jailed worker, in nobody's voice. Its bits are those of the fleet where the
+fleet's are each other's: README says where that is. `last_resort.py` says when it is its turn.
 """
 
 from __future__ import annotations
@@ -21,15 +16,6 @@ from requestor.marketplace.choice.failures import FailureKind
 from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import Job, LeaseInfo, OrderFailed
 from requestor.trust.provenance import OWN_MACHINE
-
-GRACE_SECONDS = 2.0
-GRACE_ITEMS = 2.0
-"""A provider that may do the rest has so long to come, and as long as so many items take."""
-
-
-def grace_seconds(typical_seconds: float | None) -> float:
-    """Return for how long a round must be stuck before this machine does its work."""
-    return max(GRACE_SECONDS, GRACE_ITEMS * (typical_seconds or 0.0))
 
 
 class Workshop(Protocol):
@@ -71,8 +57,7 @@ class OwnMachine:
         except LocalWorkerError as error:
             raise OrderFailed(error.message) from error
         return {
-            name: sha256_file(output.path, output.max_bytes)
-            for name, output in job.outputs.items()
+            name: sha256_file(output.path, output.max_bytes) for name, output in job.outputs.items()
         }
 
     def assess(self, useful_steps: int, seconds: float) -> None:

@@ -227,17 +227,23 @@ class Stage:
         self.pool = pool
         self.desk = FakeDesk()
         self.log: list[tuple[float, events.Event]] = []
+        self.full_at: type[events.Event] | None = None
         self.stop = asyncio.Event()
         self.dispatcher = Dispatcher(
             pool,
             replace(OPTIONS, **options),  # type: ignore[arg-type]
-            emit=lambda event: self.log.append((self.now, event)),
+            emit=self._report,
             clock=asyncio.get_running_loop().time,
             stop_requested=self.stop,
             reviewers=reviewers,
             own_machine=own_machine,
             errands=errands,
         )
+
+    def _report(self, event: events.Event) -> None:
+        if self.full_at is not None and isinstance(event, self.full_at):
+            raise OSError(28, "No space left on device")
+        self.log.append((self.now, event))
 
     @property
     def now(self) -> float:

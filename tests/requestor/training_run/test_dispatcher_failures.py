@@ -116,12 +116,7 @@ def test_a_log_that_cannot_be_written_ends_the_round(
 ) -> None:
     async def main() -> None:
         stage = theatre.stage(theatre.pool(theatre.lease("L", 5.0), theatre.lease("M", 50.0)))
-
-        def full(event: events.Event) -> None:
-            if isinstance(event, events.OrderDone):
-                raise OSError(28, "No space left on device")
-
-        stage.dispatcher._report = full
+        stage.full_at = events.OrderDone
         async with stage.dispatcher:
             with pytest.raises(OSError, match="No space left"):
                 await stage.run(theatre.plan(4))

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 
-from provider_image.wire import TrainOrder
 from requestor.errors import RunFailed
-from requestor.evaluation.local_worker import LocalWorkerError
 from requestor.federation.rounds import RoundPlan
 from requestor.federation.voices import VoicePlan
 from requestor.marketplace.ports import LeaseLost, OrderFailed
 from requestor.training_run import events
+from requestor.training_run.last_resort import grace_seconds
 from requestor.training_run.open_round import Delivery
-from requestor.training_run.order_desk import RESULT_NAME, RoundFiles
-from requestor.training_run.own_machine import OwnMachine, grace_seconds
+from requestor.training_run.order_desk import RoundFiles
 from requestor.training_run.reviewing import Objection, ObjectionKind
 
 if TYPE_CHECKING:
     from tests.requestor.conftest import RunInVirtualTime
-    from tests.requestor.training_run.conftest import FakeLease, Office, Stage, Theatre
+    from tests.requestor.training_run.conftest import FakeLease, Stage, Theatre
 
 ONE_LIAR = VoicePlan(faulty_voices=1, most_items=1, faulty_items=1)
 OWN = "this machine"
@@ -338,37 +335,3 @@ def test_no_round_waits_for_ever_as_long_as_anybody_is_at_work(
         assert not set(liars) & set(shares)
 
     run_in_virtual_time(main())
-
-
-# --- the lease -------------------------------------------------------------------------------
-
-
-class Bench:
-    """A workshop that delivers what an office's honest provider would."""
-
-    def __init__(self, office: Office, error: Exception | None = None) -> None:
-        self.office, self.error = office, error
-        self.job = office.job()
-
-    async def train(
-        self, order: TrainOrder, inputs: Mapping[str, Path], outputs: Mapping[str, Path]
-    ) -> None:
-        if self.error is not None:
-            raise self.error
-        assert set(inputs) == {order.model.name}
-        assert set(outputs) == {RESULT_NAME}
-        self.office.deliver(self.job)
-
-
-def test_the_lease_does_a_job_as_a_provider_would(office: Office) -> None:
-    bench = Bench(office)
-    lease = OwnMachine(bench)
-    claimed = asyncio.run(lease.execute(bench.job))
-    assert claimed == {RESULT_NAME: office.deliver(bench.job)[RESULT_NAME]}
-    assert (lease.info.voice, lease.info.agreement_id, lease.info.id) == ("", "", OWN)
-
-
-def test_a_worker_that_does_not_start_is_an_order_that_failed(office: Office) -> None:
-    lease = OwnMachine(Bench(office, LocalWorkerError("the local worker does not start")))
-    with pytest.raises(OrderFailed, match="does not start"):
-        asyncio.run(lease.execute(office.job()))
