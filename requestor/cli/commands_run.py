@@ -134,10 +134,15 @@ def resume(
 
 @click.command()
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path), default="derl.yaml")
-@click.option("--env", "environment", default="CartPole-v1", show_default=True)
+@click.option(
+    "--env",
+    "environment",
+    show_default="CartPole-v1; Pendulum-v1 for sac, td3 and ddpg",
+    help="A registered Gymnasium id, or module:Class.",
+)
 @click.option("--algo", type=click.Choice(sorted(SB3_ALGORITHMS)), default="ppo", show_default=True)
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-def init(path: Path, environment: str, algo: str, *, force: bool) -> None:
+def init(path: Path, environment: str | None, algo: str, *, force: bool) -> None:
     """Write a commented config to start from (default: derl.yaml)."""
     if path.exists() and not force:
         raise UsageError(f"{path} exists", fix="give another name, or --force to overwrite it")

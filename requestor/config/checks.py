@@ -16,6 +16,7 @@ from requestor.config.sections import (
     GolemConfig,
     ManifestConfig,
 )
+from requestor.config.spaces import space_contradictions
 from requestor.federation.merging.catalogue import JUDGED
 from requestor.networks import REAL_MONEY_NETWORKS
 
@@ -26,7 +27,7 @@ def contradictions(
     algo: Algorithm, env: EnvConfig, federation: FederationConfig, golem: GolemConfig
 ) -> list[Contradiction]:
     """Everything that does not fit together, in the order of the sections."""
-    found: list[Contradiction] = []
+    found = [*space_contradictions(algo, env)]
     if isinstance(algo, OnPolicy):
         found += _on_policy(algo, env, federation)
     if isinstance(algo, OffPolicy):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from requestor.config.algorithms import METHODS, SB3_ALGORITHMS
+from requestor.config.algorithms import METHODS, SB3_ALGORITHMS, Continuous
 from requestor.config.documents import Dumper
 from requestor.errors import UsageError
 
@@ -116,8 +116,10 @@ _GATE_OFF_POLICY = """\
 """
 
 
-def commented_template(env_id: str, algo: str) -> str:
+def commented_template(env_id: str | None, algo: str) -> str:
     """A config in YAML with comments, ready to run for `env_id` with `algo`.
+
+    None is an environment that `algo` can learn in.
 
     Raises UsageError for an algorithm that DeRL does not know.
     """
@@ -131,6 +133,8 @@ def commented_template(env_id: str, algo: str) -> str:
             f"unknown algorithm {algo!r}", fix=f"use one of {', '.join(SB3_ALGORITHMS)}"
         )
     on_policy = SB3_ALGORITHMS[name].is_on_policy
+    if env_id is None:
+        env_id = "Pendulum-v1" if issubclass(SB3_ALGORITHMS[name], Continuous) else "CartPole-v1"
     return _TEMPLATE.format(
         env_line=yaml.dump({"id": env_id}, Dumper=Dumper, width=10_000).strip(),
         algo=name,

@@ -25,7 +25,7 @@ from requestor.errors import ConfigError
 
 
 def config(algo: str, *overrides: str) -> RunConfig:
-    return parse_config(commented_template("CartPole-v1", algo), overrides)
+    return parse_config(commented_template(None, algo), overrides)
 
 
 def made_by(learner: str, algorithm: str = "ppo") -> ModelMetadata:
