@@ -12,11 +12,18 @@ import tarfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 from gvmi.errors import BadImage
 
 _AR_MAGIC = b"!<arch>\n"
 _HEADER_BYTES = 60
+_OTHER_MODES: dict[bytes, Literal["r:gz", "r:bz2"]] = {b"\x1f\x8b": "r:gz", b"BZh": "r:bz2"}
+_XZ_MAGIC = b"\xfd7zXZ\0"
+_XZ_MEMORY_BYTES = 128 << 20
+"""Twice what `xz -9` needs."""
+
+_BLOCK_BYTES = 64 << 10
 MERGED = ("bin", "lib", "lib64", "sbin")
 """Folders at the top that are links into /usr, as on every Debian since 12."""
 
@@ -52,7 +59,7 @@ def unpack(
 
 
 def _unpack_one(package: Path, root: Path, wanted: Callable[[str], bool]) -> None:
-    with tarfile.open(fileobj=io.BytesIO(_data(package))) as archive:
+    with _archive(_data(package)) as archive:
         for member in archive:
             path = os.path.normpath(member.name)
             if path == "." or not wanted(f"{path}/" if member.isdir() else path):
@@ -61,6 +68,37 @@ def _unpack_one(package: Path, root: Path, wanted: Callable[[str], bool]) -> Non
                 _extract(archive, member, _place(path, root), root)
             except (_LeadsOut, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
                 raise BadImage(f"{package}: {member.name!r} {error}") from error
+
+
+def _archive(data: bytes) -> tarfile.TarFile:
+    """Open a tar, packed or not, in bounded memory."""
+    if data.startswith(_XZ_MAGIC):
+        return tarfile.open(fileobj=io.BufferedReader(_XzReader(data)), mode="r|")
+    for magic, mode in _OTHER_MODES.items():
+        if data.startswith(magic):
+            return tarfile.open(fileobj=io.BytesIO(data), mode=mode)
+    return tarfile.open(fileobj=io.BytesIO(data), mode="r:")
+
+
+class _XzReader(io.RawIOBase):
+    """What xz has packed; `lzma.LZMAFile` would take as much memory as the file asks for."""
+
+    def __init__(self, data: bytes) -> None:
+        self._packed = io.BytesIO(data)
+        self._frame = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._frame.eof:
+            packed = b""
+            if self._frame.needs_input and not (packed := self._packed.read(_BLOCK_BYTES)):
+                raise EOFError("its compressed part ends too soon")
+            if found := self._frame.decompress(packed, max_length=len(buffer)):
+                buffer[: len(found)] = found
+                return len(found)
+        return 0
 
 
 class _LeadsOut(Exception):

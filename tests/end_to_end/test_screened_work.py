@@ -49,8 +49,8 @@ def test_updates_that_cannot_be_right_change_nothing(
     assert {event["provider_name"] for event in rejected} == {"larch"}
     assert {event["objection"] for event in rejected} == {"screened"}
     assert all(reason in event["reason"] and event["is_redone"] for event in rejected)
-    ended = {event["provider_name"]: event["reason"] for event in run.events("lease_ended")}
-    assert reason in ended["larch"]
+    ended = run.events("lease_ended")  # it may have been rented once more, and not had any time
+    assert any(e["provider_name"] == "larch" and reason in e["reason"] for e in ended)
     history = json.loads((bench.runs / "providers.json").read_text())
     faults = {record["name"]: set(record["faults"]) for record in history.values()}
     assert faults["larch"] == {"bad_result"} and not faults["beech"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import random
 import stat
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -225,3 +228,46 @@ def test_no_cut_of_a_package_is_taken_for_the_whole(tmp_path: Path, root: Path) 
         package.write_bytes(GOOD[:end])
         with pytest.raises(BadImage):
             unpack([package], root)
+
+
+def asking(dictionary: int) -> bytes:
+    """An xz file whose header asks for a dictionary of 2^(dictionary / 2 + 12) bytes.
+
+    The block's header begins at 12: its size in words less one, flags, the filter, the size of its
+    settings, the dictionary, padding, and a CRC32 of all that.
+    """
+    packed = bytearray(lzma.compress(b"x" * 1024, lzma.FORMAT_XZ))
+    end = 12 + 4 * packed[12]
+    packed[16] = dictionary
+    packed[end : end + 4] = zlib.crc32(packed[12:end]).to_bytes(4, "little")
+    return bytes(packed)
+
+
+@pytest.mark.parametrize(
+    ("packed", "reason"),
+    [
+        (asking(38), "Memory usage limit"),  # 2 GiB
+        (b"\x5d\0\0\0\x80" + b"\xff" * 8 + b"\0" * 20, ""),  # LZMA of old, which asks as it likes
+    ],
+    ids=["a huge dictionary", "another format"],
+)
+def test_a_packed_part_that_asks_for_much_memory_is_refused(
+    tmp_path: Path, root: Path, packed: bytes, reason: str
+) -> None:
+    package = tmp_path / "a.deb"
+    package.write_bytes(b"!<arch>\n" + ar_member("data.tar.xz", packed))
+    with pytest.raises(BadImage, match=f"a broken Debian package.*{reason}"):
+        unpack([package], root)
+
+
+@pytest.mark.parametrize("compression", ["xz", "gz", "bz2"])
+def test_a_packed_part_that_ends_too_soon_is_refused(
+    tmp_path: Path, root: Path, compression: str
+) -> None:
+    noise = random.Random(0).randbytes(100_000)  # nothing that could be packed
+    whole = deb_bytes(entry("./usr/bin/tool", noise), compression=compression)
+    package = tmp_path / "a.deb"
+    start = whole.index(b"data.tar") + 60
+    package.write_bytes(b"!<arch>\n" + ar_member("data.tar", whole[start:-50_000]))
+    with pytest.raises(BadImage, match="a broken Debian package"):
+        unpack([package], root)
