@@ -37,6 +37,7 @@ from requestor.training_run.run_directory import RunDirectory, write_whole
 from requestor.training_run.settings import RunSettings
 from requestor.trust.disputes import Replay
 from requestor.trust.fingerprints import canary_order, fingerprint
+from requestor.trust.provenance import WorkRecord
 
 
 class Fingerprints:
@@ -53,8 +54,8 @@ class Fingerprints:
         self.is_taken_up = bool(self._of)
         self._file = JsonLines(path)
 
-    def of(self, who: LeaseInfo | Source | None) -> str:
-        """Return the fingerprint of a lease or a sender; empty where there is none."""
+    def of(self, who: LeaseInfo | Source | WorkRecord | None) -> str:
+        """Return the fingerprint of who had an agreement; empty where there is none."""
         return self._of.get((who.provider_id, who.agreement_id), "") if who is not None else ""
 
     def write(self, info: LeaseInfo, found: str) -> None:
@@ -130,13 +131,20 @@ class Canaries:
 
     def has_equal_bits(self, delivery: Delivery) -> bool:
         """Tell whether an honest machine of a delivery's sender makes the bits that ours makes."""
-        found = self.known.of(delivery.source)
-        return bool(found) and found == self._own
+        return self._is_own(self.known.of(delivery.source))
+
+    async def had_equal_bits(self, work: WorkRecord) -> bool:
+        """Tell the same of who did an item of a run that is over."""
+        await self.take_up()
+        return self._is_own(self.known.of(work))
 
     def has_bits_of(self, info: LeaseInfo, delivery: Delivery) -> bool:
         """Tell whether a lease's machine makes the bits that a delivery's sender's makes."""
         found = self.known.of(info)
         return bool(found) and found == self.known.of(delivery.source)
+
+    def _is_own(self, found: str) -> bool:
+        return bool(found) and found == self._own
 
     async def _learn_own(self) -> None:
         async with self._turn:
@@ -151,24 +159,32 @@ class Canaries:
                 self._own = tensors_digest(done.tensors)  # as `fingerprint` has it, of no state
 
 
+def keep_canary_model(directory: RunDirectory, newest: Path) -> None:
+    """Have the model that canaries train lie in the run's folder: the first that was the newest.
+
+    Only so can fingerprints from before a crash be compared with those after it.
+    """
+    path = _model_path(directory)
+    try:
+        read_bundle(path, max_bytes=MAX_FILE_BYTES)
+    except (OSError, WireError):
+        write_whole(path, newest.read_bytes())
+
+
 def open_canaries(
     settings: RunSettings,
     directory: RunDirectory,
-    model: Path,
     replays: Replaying,
     notice: Callable[[str], None],
 ) -> Canaries:
     """Return the canaries of a run whose learner is settled, with what its folder knows of them.
 
-    model: the run's newest. The canary trains the one that was the newest when the run began: only
-    so can its fingerprints from before a crash be compared with those after it.
+    Raises:
+        OSError: its canaries' model was never kept.
+        WireError: that is damaged.
     """
-    path = directory.provenance / "canary.safetensors"  # checkpoints drop theirs
-    try:
-        bundle = read_bundle(path, max_bytes=MAX_FILE_BYTES)
-    except (OSError, WireError):
-        write_whole(path, model.read_bytes())
-        bundle = read_bundle(path, max_bytes=MAX_FILE_BYTES)
+    path = _model_path(directory)
+    bundle = read_bundle(path, max_bytes=MAX_FILE_BYTES)
     sha256 = sha256_file(path, MAX_FILE_BYTES)
     specs = specs_of(bundle.tensors)
     desk = RoundDesk(
@@ -195,3 +211,7 @@ def open_canaries(
         notice,
         Fingerprints(directory.provenance / "canaries.jsonl", order_digest(canary)),
     )
+
+
+def _model_path(directory: RunDirectory) -> Path:
+    return directory.provenance / "canary.safetensors"

@@ -20,7 +20,7 @@ from requestor.federation.rounds import RoundPlan, WorkItem
 from requestor.marketplace.ports import Lease, LeaseInfo
 from requestor.training_run import events
 from requestor.training_run.auditing.auditor import REQUESTOR, AuditDoors, Auditor, AuditTools
-from requestor.training_run.auditing.canaries import Canaries, open_canaries
+from requestor.training_run.auditing.canaries import Canaries, keep_canary_model, open_canaries
 from requestor.training_run.auditing.equal_bits import equal_bits_of
 from requestor.training_run.auditing.evidence import EvidenceFolder
 from requestor.training_run.auditing.findings import Findings, audit_key
@@ -121,11 +121,10 @@ class RunAudits:
         has_equal_bits = equal_bits_of(settings)
         has_bits_of: Callable[[LeaseInfo, Delivery], bool] = _always
         if fingerprint_without_canary(settings.learner, settings.environment) is None:
-            model = self._store.path(checkpoint.model)
+            keep_canary_model(self._directory, self._store.path(checkpoint.model))
             self._canaries = open_canaries(
                 settings,
                 self._directory,
-                model,
                 self._replays,
                 lambda text: self._emit(events.Notice(text)),
             )

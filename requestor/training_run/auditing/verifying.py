@@ -7,8 +7,8 @@ seeds. Nothing that a provider delivered is needed for it.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from provider_image.wire import (
 from requestor.evaluation.judge import Judge
 from requestor.evaluation.local_worker import LocalWorker, LocalWorkerError
 from requestor.federation.rounds import ClientUpdate, WorkItem, plan_round
-from requestor.training_run.auditing.equal_bits import equal_bits_of
+from requestor.training_run.auditing.canaries import open_canaries
 from requestor.training_run.auditing.provenance_log import (
     ProvenanceFolder,
     digests_of,
@@ -73,7 +73,7 @@ class AuditReport:
 class RunAudit:
     """Does rounds of one run again: items by `replays`, merges by `merges`.
 
-    has_equal_bits: tells whether an honest machine of a provider makes the same bits as this one;
+    had_equal_bits: tells whether an honest machine of a provider made the same bits as this one;
         where not, what differs may have been done all the same.
     """
 
@@ -83,7 +83,7 @@ class RunAudit:
         directory: RunDirectory,
         replays: Replaying,
         merges: Remerging,
-        has_equal_bits: Callable[[WorkRecord], bool],
+        had_equal_bits: Callable[[WorkRecord], Awaitable[bool]],
     ) -> None:
         """Audit the run of `settings` in `directory`; its learner's name is settled."""
         self._settings = settings
@@ -91,7 +91,7 @@ class RunAudit:
         self._folder = ProvenanceFolder(directory.provenance)
         self._replays = replays
         self._merges = merges
-        self._has_equal_bits = has_equal_bits
+        self._had_equal_bits = had_equal_bits
 
     def chain(self, final_sha256: str | None) -> AuditReport:
         """Check the records and every file that they name; nothing is done again yet.
@@ -188,13 +188,17 @@ class RunAudit:
             return check("incomparable", reason), None
         try:
             replayed = await self._replays.replay(ordered, Replay())
+            found = replayed.account.result_sha256
+            if found != work.result_sha256:
+                if not await self._had_equal_bits(work):
+                    return check("incomparable", "another machine may make other bits of it"), None
+                replayed = await self._replays.replay(ordered, Replay(), is_fresh=True)
         except (LocalWorkerError, WireError) as error:
             return check("incomparable", f"this machine can't do it: {error}"), None
-        delivery = _delivery(item, work, replayed)
-        if delivery.result_sha256 == work.result_sha256:
-            return check("verified"), delivery
-        if not self._has_equal_bits(work):
-            return check("incomparable", "another machine may make other bits of it"), None
+        if replayed.account.result_sha256 == work.result_sha256:
+            return check("verified"), _delivery(item, work, replayed)
+        if replayed.account.result_sha256 != found:
+            return check("incomparable", "this machine makes something else of it each time"), None
         return check("differs", "the work was done again, and comes out another"), None
 
     def _work(self, record: RoundRecord, work: WorkRecord) -> tuple[WorkItem, Work]:
@@ -239,6 +243,7 @@ async def open_audit(
     """
     plays_alike = fingerprint_without_canary(settings.learner, settings.environment) is not None
     async with (
+        AsyncExitStack() as stack,
         LocalReplays(folder, settings.learner) as replays,
         LocalWorker(folder / "judge", settings.learner, waits_for_work=True) as worker,
     ):
@@ -250,7 +255,21 @@ async def open_audit(
             sha256_file(directory.config, MAX_FILE_BYTES),
             plays_alike,
         )
-        yield RunAudit(settings, directory, replays, merges, equal_bits_of(settings))
+        had_equal_bits: Callable[[WorkRecord], Awaitable[bool]] = _always if plays_alike else _never
+        if not plays_alike:
+            with suppress(OSError, WireError):  # none were done, or they are damaged
+                canaries = open_canaries(settings, directory, replays, lambda _: None)
+                stack.callback(canaries.known.close)
+                had_equal_bits = canaries.had_equal_bits
+        yield RunAudit(settings, directory, replays, merges, had_equal_bits)
+
+
+async def _always(_: WorkRecord) -> bool:
+    return True
+
+
+async def _never(_: WorkRecord) -> bool:
+    return False
 
 
 def drawn_items(

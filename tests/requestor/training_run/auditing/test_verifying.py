@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -21,10 +23,10 @@ from requestor.marketplace.choice.history import ProviderHistory
 from requestor.marketplace.money.ledger import Ledger
 from requestor.marketplace.virtual.market import VirtualMarketplace
 from requestor.marketplace.virtual.providers import crowd
-from requestor.training_run.auditing import verifying
+from requestor.training_run.auditing import run_audits, verifying
 from requestor.training_run.auditing.auditor import AuditDoors
 from requestor.training_run.auditing.provenance_log import ProvenanceFolder
-from requestor.training_run.auditing.verifying import Check, open_audit
+from requestor.training_run.auditing.verifying import Check, RunAudit, open_audit
 from requestor.training_run.checkpoints import CheckpointStore
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.run_loop import TrainingRun
@@ -74,6 +76,7 @@ METHODS = {
     ),
 }
 CONFIGS = {name: PPO.format(merge=merge) for name, merge in JUDGED.items()} | METHODS
+CANARIED = PPO.format(merge="mean").replace("first: 0", "first: 1")
 
 
 class Done:
@@ -119,24 +122,42 @@ class Done:
         """Look at its records and files alone."""
 
         async def looked() -> Sequence[str]:
-            scratch = self.directory.path / "scratch"
-            async with open_audit(self._settings, self.directory, scratch) as audit:
+            async with self._audit() as audit:
                 return audit.chain(None).chain_faults
 
         return asyncio.run(looked())
 
-    def verify(self) -> Verified:
-        """Do all of its rounds again, then the second one as if it had had another candidate."""
-        store = CheckpointStore(self.directory.checkpoints)
-        checkpoint = store.latest()
+    def verify_faked_item(self) -> Check:
+        """Do its first item again, as if something else had been delivered."""
+
+        async def verified() -> Check:
+            async with self._audit() as audit:
+                record = audit.chain(None).history.rounds[0]
+                work = replace(record.work[0], result_sha256="5" * 64)
+                (check,) = await audit.items([(record, work)])
+                return check
+
+        return asyncio.run(verified())
+
+    def _audit(self) -> AbstractAsyncContextManager[RunAudit]:
+        checkpoint = self._store.latest()
         assert checkpoint is not None
-        made = decode_metadata(store.load(checkpoint.model), ModelMetadata)
+        made = decode_metadata(self._store.load(checkpoint.model), ModelMetadata)
         settings = self._settings
         settings = dataclasses.replace(settings, learner=settled(settings.learner, made))
+        return open_audit(settings, self.directory, self.directory.path / "scratch")
+
+    @property
+    def _store(self) -> CheckpointStore:
+        return CheckpointStore(self.directory.checkpoints)
+
+    def verify(self) -> Verified:
+        """Do all of its rounds again, then the second one as if it had had another candidate."""
+        checkpoint = self._store.latest()
+        assert checkpoint is not None
 
         async def verified() -> Verified:
-            scratch = self.directory.path / "scratch"
-            async with open_audit(settings, self.directory, scratch) as audit:
+            async with self._audit() as audit:
                 report = audit.chain(checkpoint.model.sha256)
                 assert not report.chain_faults
                 rounds = report.history.rounds
@@ -220,6 +241,24 @@ def test_where_machines_play_otherwise_nobody_is_accused(
     assert verified.forged.outcome == "incomparable"
     assert told in verified.forged.reason
     assert "another kind of machine" in verified.forged.reason
+
+
+def test_an_item_of_a_machine_like_ours_is_held_against_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where bits depend on the machine: by the canaries that the run's leases did."""
+    for module in (run_audits, verifying):
+        monkeypatch.setattr(module, "fingerprint_without_canary", lambda *_: None)
+    run = Done(tmp_path, CANARIED)
+    assert run.verify_faked_item().outcome == "differs"
+    known = run.directory.provenance / "canaries.jsonl"
+    lines = [json.loads(line) for line in known.read_text().splitlines()]
+    for line in lines:
+        line["fingerprint"] = "5" * 64
+    known.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run.verify_faked_item().outcome == "incomparable"
+    (run.directory.provenance / "canary.safetensors").unlink()
+    assert run.verify_faked_item().outcome == "incomparable"
 
 
 def test_what_cannot_be_played_here_accuses_nobody(
