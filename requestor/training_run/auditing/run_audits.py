@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,7 @@ from provider_image.wire import (
     sha256_file,
     tensors_digest,
 )
-from requestor.federation.rounds import RoundPlan, WorkItem
+from requestor.federation.rounds import WorkItem
 from requestor.marketplace.ports import Lease, LeaseInfo
 from requestor.training_run import events
 from requestor.training_run.auditing.auditor import REQUESTOR, AuditDoors, Auditor, AuditTools
@@ -31,10 +30,11 @@ from requestor.training_run.auditing.way_back import WayBack
 from requestor.training_run.auditing.witnesses import ProviderWitnesses
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
 from requestor.training_run.errands import Errands
-from requestor.training_run.open_round import Delivery, Harvest, Rejection
+from requestor.training_run.open_round import Delivery, Rejection
 from requestor.training_run.order_desk import RoundDesk
 from requestor.training_run.referee import Candidate
 from requestor.training_run.reviewing import Reviewer
+from requestor.training_run.round_making import ClosedRound
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.settings import RunSettings
 from requestor.trust.audit_draw import AuditCoin
@@ -44,16 +44,6 @@ from requestor.trust.provenance import FIRST_PREVIOUS, RefusedRecord, RoundRecor
 Decision = Literal["published", "kept", "rolled_back"]
 
 PACKAGES = ("derl", "numpy", "torch", "stable-baselines3", "gymnasium", "scipy")
-
-
-@dataclass(frozen=True)
-class ClosedRound:
-    """A round that was merged: all that its record tells of."""
-
-    plan: RoundPlan
-    desk: RoundDesk
-    harvest: Harvest
-    candidate: Candidate
 
 
 class RunAudits:

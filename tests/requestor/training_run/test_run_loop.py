@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from msgspec.structs import replace
 
 from provider_image.wire import (
     Bundle,
@@ -76,104 +75,6 @@ class EvenJudge(Judge):
         archive.touch()
 
 
-@dataclass
-class LosingMarket:
-    """A market whose daemon goes away as soon as something is to be rented."""
-
-    rented: int = 0
-    is_gone: bool = False
-
-    @asynccontextmanager
-    async def rent(self, terms: Terms, notice: Callable[[str], None]) -> AsyncIterator[Any]:
-        self.rented += 1
-        if self.is_gone:
-            raise MarketplaceGone("the daemon has been away for 120 s")
-        raise MarketplaceLost("the daemon is gone")
-        yield
-
-
-class FlakyRun(TrainingRun):
-    """Its sessions do one round each, as long as `rounds_left`, and lose the daemon then."""
-
-    rounds_left = 0
-
-    async def _session(self, referee: Any) -> None:
-        if self.rounds_left:
-            self.rounds_left -= 1
-            self._checkpoint = replace(self._checkpoint, round=self._checkpoint.round + 1)
-        await super()._session(referee)
-
-
-@dataclass
-class Rehearsal:
-    """A run in a folder, with nobody to rent from."""
-
-    folder: Path
-    stop: asyncio.Event
-    market: LosingMarket
-    log: list[events.Event]
-
-    def run(self, rounds: int = 0) -> RunSummary:
-        """Execute the run; its first `rounds` sessions do a round before they end."""
-        directory = RunDirectory(self.folder)
-        directory.prepare()
-        ledger = Ledger(directory.ledger)
-        run = FlakyRun(
-            SMALL_RUN,
-            directory,
-            self.market,
-            ledger,
-            emit=self.log.append,
-            stop_requested=self.stop,
-        )
-        run.rounds_left = rounds
-        try:
-            return asyncio.run(run.execute())
-        finally:
-            ledger.close()
-
-
-@pytest.fixture
-def rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
-    monkeypatch.setattr(run_loop, "LocalWorker", IdleWorker)
-    monkeypatch.setattr(run_loop, "Judge", EvenJudge)
-    return Rehearsal(tmp_path, asyncio.Event(), LosingMarket(), [])
-
-
-def test_a_request_to_stop_before_the_first_session_costs_nothing(rehearsal: Rehearsal) -> None:
-    rehearsal.stop.set()
-    summary = rehearsal.run()
-    assert rehearsal.market.rented == 0
-    assert isinstance(summary.error, Interrupted)
-    assert summary.outcome == "interrupted"
-    assert not any(isinstance(event, events.RentingStarted) for event in rehearsal.log)
-
-
-def test_a_daemon_that_is_lost_again_and_again_ends_the_run(rehearsal: Rehearsal) -> None:
-    summary = rehearsal.run()
-    assert rehearsal.market.rented == MAX_LOSSES
-    assert isinstance(summary.error, RunFailed)
-    assert summary.outcome == "failed"
-
-
-def test_a_daemon_that_was_waited_for_is_not_waited_for_again(rehearsal: Rehearsal) -> None:
-    rehearsal.market.is_gone = True
-    summary = rehearsal.run()
-    assert rehearsal.market.rented == 1
-    assert isinstance(summary.error, RunFailed)
-    assert str(summary.error) == "the daemon has been away for 120 s"
-    assert "yagna service run" in str(summary.error.fix)
-
-
-def test_losses_between_rounds_that_were_done_do_not_add_up(rehearsal: Rehearsal) -> None:
-    summary = rehearsal.run(rounds=5)
-    assert summary.rounds == 5
-    # the last loss after a round is the first of those in a row
-    assert rehearsal.market.rented == 5 + MAX_LOSSES - 1
-    lost = [event for event in rehearsal.log if isinstance(event, events.MarketplaceWentAway)]
-    assert [event.session for event in lost] == [1] * 5 + [2, 3, 4]
-
-
 class HonestLease:
     """Does every order at once: an update of zeros."""
 
@@ -228,6 +129,106 @@ class OneLeasePool:
         while not self._leases:
             await asyncio.Event().wait()
         return self._leases.pop()
+
+
+class LosingPool(OneLeasePool):
+    """Has one round done, and loses its daemon when the next one begins."""
+
+    is_used = False
+
+    def review(self) -> None:
+        if self.is_used:
+            raise MarketplaceLost("the daemon is gone")
+        self.is_used = True
+
+
+@dataclass
+class LosingMarket:
+    """A market whose first sessions do a round each; in others the daemon goes away at once."""
+
+    rented: int = 0
+    is_gone: bool = False
+    rounds_left: int = 0
+
+    @asynccontextmanager
+    async def rent(self, terms: Terms, notice: Callable[[str], None]) -> AsyncIterator[Any]:
+        self.rented += 1
+        if self.is_gone:
+            raise MarketplaceGone("the daemon has been away for 120 s")
+        if not self.rounds_left:
+            raise MarketplaceLost("the daemon is gone")
+        self.rounds_left -= 1
+        yield LosingPool()
+
+
+@dataclass
+class Rehearsal:
+    """A run in a folder, with nobody to rent from."""
+
+    folder: Path
+    stop: asyncio.Event
+    market: LosingMarket
+    log: list[events.Event]
+
+    def run(self, rounds: int = 0) -> RunSummary:
+        """Execute the run; its first `rounds` sessions do a round before the daemon is lost."""
+        self.market.rounds_left = rounds
+        directory = RunDirectory(self.folder)
+        directory.prepare()
+        ledger = Ledger(directory.ledger)
+        run = TrainingRun(
+            SMALL_RUN,
+            directory,
+            self.market,
+            ledger,
+            emit=self.log.append,
+            stop_requested=self.stop,
+        )
+        try:
+            return asyncio.run(run.execute())
+        finally:
+            ledger.close()
+
+
+@pytest.fixture
+def rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
+    monkeypatch.setattr(run_loop, "LocalWorker", IdleWorker)
+    monkeypatch.setattr(run_loop, "Judge", EvenJudge)
+    return Rehearsal(tmp_path, asyncio.Event(), LosingMarket(), [])
+
+
+def test_a_request_to_stop_before_the_first_session_costs_nothing(rehearsal: Rehearsal) -> None:
+    rehearsal.stop.set()
+    summary = rehearsal.run()
+    assert rehearsal.market.rented == 0
+    assert isinstance(summary.error, Interrupted)
+    assert summary.outcome == "interrupted"
+    assert not any(isinstance(event, events.RentingStarted) for event in rehearsal.log)
+
+
+def test_a_daemon_that_is_lost_again_and_again_ends_the_run(rehearsal: Rehearsal) -> None:
+    summary = rehearsal.run()
+    assert rehearsal.market.rented == MAX_LOSSES
+    assert isinstance(summary.error, RunFailed)
+    assert summary.outcome == "failed"
+
+
+def test_a_daemon_that_was_waited_for_is_not_waited_for_again(rehearsal: Rehearsal) -> None:
+    rehearsal.market.is_gone = True
+    summary = rehearsal.run()
+    assert rehearsal.market.rented == 1
+    assert isinstance(summary.error, RunFailed)
+    assert str(summary.error) == "the daemon has been away for 120 s"
+    assert "yagna service run" in str(summary.error.fix)
+
+
+def test_losses_between_rounds_that_were_done_do_not_add_up(rehearsal: Rehearsal) -> None:
+    summary = rehearsal.run(rounds=5)
+    assert summary.rounds == 5
+    # the last loss after a round is the first of those in a row
+    assert rehearsal.market.rented == 5 + MAX_LOSSES - 1
+    lost = [event for event in rehearsal.log if isinstance(event, events.MarketplaceWentAway)]
+    assert [event.session for event in lost] == [1] * 5 + [2, 3, 4]
 
 
 class OneLeaseMarket:
