@@ -45,7 +45,7 @@ from requestor.reporting.progress import open_progress
 from requestor.reporting.tensorboard_log import TensorBoardLog
 from requestor.secrecy import redact
 from requestor.training_run import events
-from requestor.training_run.auditing.auditor import AuditDoors
+from requestor.training_run.auditing.means import AuditDoors
 from requestor.training_run.run_directory import (
     RunDirectory,
     list_runs,

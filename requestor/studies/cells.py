@@ -15,7 +15,7 @@ from requestor.marketplace.money.ledger import Ledger
 from requestor.marketplace.virtual.market import VirtualMarketplace, Workshop
 from requestor.marketplace.virtual.providers import crowd
 from requestor.training_run import events
-from requestor.training_run.auditing.auditor import AuditDoors
+from requestor.training_run.auditing.means import AuditDoors
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.run_loop import TrainingRun
 from requestor.training_run.settings import RunSettings

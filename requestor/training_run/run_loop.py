@@ -28,7 +28,7 @@ from requestor.marketplace.ports import (
     ProviderPool,
 )
 from requestor.training_run import events
-from requestor.training_run.auditing.auditor import AuditDoors
+from requestor.training_run.auditing.means import AuditDoors
 from requestor.training_run.auditing.run_audits import RunAudits
 from requestor.training_run.beginning import begin
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore

@@ -17,6 +17,9 @@ from requestor.training_run.open_round import Delivery
 from requestor.trust.audit_draw import KEY_BYTES
 from requestor.trust.provenance import Standing
 
+REQUESTOR = "requestor"
+"""Who has verified what was done again on this machine."""
+
 Key = tuple[str, str, str]
 """What tells a delivery from all others: the digests of its order and of its result, and its voice.
 

@@ -18,12 +18,13 @@ from provider_image.wire import (
 from requestor.federation.rounds import WorkItem
 from requestor.marketplace.ports import Lease, LeaseInfo
 from requestor.training_run import events
-from requestor.training_run.auditing.auditor import REQUESTOR, AuditDoors, Auditor, AuditTools
+from requestor.training_run.auditing.auditor import Auditor
 from requestor.training_run.auditing.canaries import Canaries, keep_canary_model, open_canaries
 from requestor.training_run.auditing.equal_bits import equal_bits_of
 from requestor.training_run.auditing.evidence import EvidenceFolder
-from requestor.training_run.auditing.findings import Findings, audit_key
+from requestor.training_run.auditing.findings import REQUESTOR, Findings, audit_key
 from requestor.training_run.auditing.held_files import HeldFiles
+from requestor.training_run.auditing.means import AuditDoors, AuditTools
 from requestor.training_run.auditing.provenance_log import ProvenanceFolder, ProvenanceLog
 from requestor.training_run.auditing.replaying import LocalReplays
 from requestor.training_run.auditing.way_back import WayBack

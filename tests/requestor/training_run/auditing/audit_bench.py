@@ -22,10 +22,11 @@ from provider_image.wire import (
 from requestor.federation.rounds import ClientUpdate, RoundPlan, WorkItem
 from requestor.marketplace.choice.history import Who
 from requestor.training_run import events
-from requestor.training_run.auditing.auditor import AuditDoors, Auditor, AuditTools
+from requestor.training_run.auditing.auditor import Auditor
 from requestor.training_run.auditing.evidence import EvidenceFolder
 from requestor.training_run.auditing.findings import Finding, Findings
 from requestor.training_run.auditing.held_files import HeldFiles
+from requestor.training_run.auditing.means import AuditDoors, AuditTools
 from requestor.training_run.auditing.options import AuditOptions
 from requestor.training_run.auditing.replaying import Replayed, Work
 from requestor.training_run.auditing.witnesses import NoWitnesses, Witnesses

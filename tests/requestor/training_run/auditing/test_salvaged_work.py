@@ -19,7 +19,7 @@ from requestor.marketplace.virtual.market import VirtualMarketplace
 from requestor.marketplace.virtual.providers import crowd
 from requestor.training_run import events
 from requestor.training_run.auditing import run_audits
-from requestor.training_run.auditing.auditor import AuditDoors
+from requestor.training_run.auditing.means import AuditDoors
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.run_loop import TrainingRun
 

@@ -24,7 +24,7 @@ from requestor.marketplace.money.ledger import Ledger
 from requestor.marketplace.virtual.market import VirtualMarketplace
 from requestor.marketplace.virtual.providers import crowd
 from requestor.training_run.auditing import run_audits, verifying
-from requestor.training_run.auditing.auditor import AuditDoors
+from requestor.training_run.auditing.means import AuditDoors
 from requestor.training_run.auditing.provenance_log import ProvenanceFolder
 from requestor.training_run.auditing.verifying import Check, RunAudit, open_audit
 from requestor.training_run.checkpoints import CheckpointStore
