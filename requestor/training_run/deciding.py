@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from requestor.marketplace.money.ledger import Ledger
-from requestor.training_run.auditing.run_audits import RunAudits
+from requestor.training_run.auditing.round_records import RoundRecords
 from requestor.training_run.desks import Desks
 from requestor.training_run.exports import Exports
 from requestor.training_run.progress import Progress
@@ -20,7 +20,7 @@ class Decider:
     """Takes a run from one checkpoint to the next."""
 
     referee: Referee
-    audits: RunAudits
+    records: RoundRecords
     ledger: Ledger
     desks: Desks
     progress: Progress
@@ -30,7 +30,7 @@ class Decider:
         """Have the candidate judged, and make what comes of it the state of the run."""
         before = self.progress.checkpoint
         after = await self.referee.decide(before, closed.candidate)
-        self.audits.record(before, closed, after, f"{self.ledger.summary.total_glm:f}")
+        self.records.record(before, closed, after, f"{self.ledger.summary.total_glm:f}")
         states = self.desks.keep_states(before, closed.desk, closed.harvest.deliveries)
         self.progress.write(replace(after, client_states=states))
         closed.desk.clear()

@@ -127,7 +127,9 @@ class TrainingRun:
                         marketplace=self._marketplace,
                         staff=lambda pool: self._dispatcher(pool, reviewers, own_machine),
                         maker=RoundMaker(desks, referee, reviewers, self._emit, self._clock),
-                        decider=Decider(referee, audits, self._ledger, desks, progress, exports),
+                        decider=Decider(
+                            referee, audits.records, self._ledger, desks, progress, exports
+                        ),
                         audits=audits,
                         progress=progress,
                         emit=self._emit,

@@ -95,8 +95,9 @@ class Sessions:
         return not self.progress.is_done and pool.seconds_left > expiry_seconds
 
     def _go_back_if_due(self) -> None:
-        if self.audits.is_to_go_back:
-            self.progress.go_back(self.audits.go_back())
+        records = self.audits.records
+        if records.is_to_go_back:
+            self.progress.go_back(records.go_back())
 
     async def _lasts(self, pool: ProviderPool, decision: asyncio.Task[None]) -> bool:
         """Wait for a decision; False if the budget, and with it the wait, ends before it is made.
