@@ -7,6 +7,7 @@ import json
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from requestor.marketplace.virtual.providers import crowd
 from requestor.training_run import events
 from requestor.training_run.auditing import run_audits
 from requestor.training_run.auditing.means import AuditDoors
+from requestor.training_run.auditing.replaying import LocalReplays, Replayed
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.run_loop import TrainingRun
 
@@ -44,10 +46,11 @@ class Runs:
         self.settings = run_settings(parse_config(CONFIG.replace("LEARNER", learner)), "run")
         self.log: list[events.Event] = []
         self.opened = 0
+        self.is_dead = False
 
     def execute(self, crashes_in: int | None = None) -> None:
         """Go on with the run; die when the first result of a round is in."""
-        self.log = []
+        self.log, self.is_dead = [], False
         asyncio.run(self._execute(crashes_in))
 
     async def _execute(self, crashes_in: int | None) -> None:
@@ -56,6 +59,7 @@ class Runs:
         def emit(event: events.Event) -> None:
             self.log.append(event)
             if isinstance(event, events.OrderDone) and event.round == crashes_in:
+                self.is_dead = True
                 dies.set()
 
         ledger = Ledger(self.directory.ledger)
@@ -87,6 +91,18 @@ class Runs:
         ledger.close()
         self.opened = market.opened
 
+    def silence_the_dead(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have no audit end while a process that died is cleared away."""
+        replay = LocalReplays.replay
+
+        async def replay_alive(replays: LocalReplays, *args: Any, **options: Any) -> Replayed:
+            replayed = await replay(replays, *args, **options)
+            if self.is_dead:
+                await asyncio.Event().wait()
+            return replayed
+
+        monkeypatch.setattr(LocalReplays, "replay", replay_alive)
+
     def standings(self) -> dict[tuple[int, int], tuple[str, ...]]:
         """What is known of each item in the end, and who did it once more."""
         lines = map(json.loads, self.directory.audits.read_text().splitlines())
@@ -107,6 +123,7 @@ def test_a_salvaged_result_is_audited_as_if_nothing_had_happened(
     # as where the bits depend on the machine
     monkeypatch.setattr(run_audits, "fingerprint_without_canary", lambda *_: None)
     runs = Runs(tmp_path, learner)
+    runs.silence_the_dead(monkeypatch)
     runs.execute(crashes_in)
     pending = [item for item, standing in runs.standings().items() if standing == ("pending",)]
     assert [number for number, _ in pending] == [crashes_in]
