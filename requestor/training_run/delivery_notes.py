@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from requestor.training_run.open_round import Rejection, Source
+from requestor.training_run.deliveries import Rejection, Source
 from requestor.training_run.run_directory import write_whole
 
 

@@ -24,6 +24,7 @@ from requestor.scheduling.work_queue import WorkQueue
 from requestor.training_run import events
 from requestor.training_run.bell import Bell
 from requestor.training_run.crew import Crew
+from requestor.training_run.deliveries import Harvest
 from requestor.training_run.driver import Driver
 from requestor.training_run.errands import ErrandRunner, Errands
 from requestor.training_run.event_sink import EventSink
@@ -35,7 +36,7 @@ from requestor.training_run.limits import (
     nobody_may_go_on,
     quorum_missed,
 )
-from requestor.training_run.open_round import Harvest, OpenRound, OrderDesk
+from requestor.training_run.open_round import OpenRound, OrderDesk
 from requestor.training_run.panel import Panel
 from requestor.training_run.reviewing import Reviewer
 from requestor.training_run.work_board import WorkBoard

@@ -23,7 +23,7 @@ from requestor.marketplace.ports import (
     OrderFailed,
 )
 from requestor.training_run import events
-from requestor.training_run.open_round import Delivery, Source, source_of
+from requestor.training_run.deliveries import Delivery, Source, source_of
 
 
 class ErrandDesk(Protocol):

@@ -13,8 +13,9 @@ from requestor.marketplace.ports import Lease, LeaseLost, LeaseOver, OrderFailed
 from requestor.scheduling.work_queue import Ticket
 from requestor.training_run import events
 from requestor.training_run.bell import Bell
+from requestor.training_run.deliveries import Delivery, source_of
 from requestor.training_run.event_sink import EventSink
-from requestor.training_run.open_round import Delivery, OpenRound, source_of
+from requestor.training_run.open_round import OpenRound
 from requestor.training_run.panel import Panel
 
 Outcome = Literal["counted", "wasted", "failed", "doubtful"]

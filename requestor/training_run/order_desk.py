@@ -45,8 +45,8 @@ from requestor.federation.client_states import (
 from requestor.federation.rounds import ClientUpdate, WorkItem
 from requestor.federation.screening import Assignment, UpdateRejected, screen_update
 from requestor.marketplace.ports import Job, OutputFile
+from requestor.training_run.deliveries import Delivery, Rejection, Source
 from requestor.training_run.delivery_notes import DeliveryNotes
-from requestor.training_run.open_round import Delivery, Rejection, Source
 
 MODEL_NAME = "model.safetensors"
 STATE_NAME = "state-in.safetensors"

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from requestor.training_run import events
 from requestor.training_run.crew import Crew
-from requestor.training_run.open_round import Delivery, OpenRound
+from requestor.training_run.deliveries import Delivery
+from requestor.training_run.open_round import OpenRound
 from requestor.training_run.reviewing import FAILURES, Objection, Reviewer
 
 LOOK_SECONDS = 0.5

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from requestor.federation.rounds import RoundPlan
 from requestor.marketplace.choice.failures import FailureKind
-from requestor.training_run.open_round import Delivery, Rejection
+from requestor.training_run.deliveries import Delivery, Rejection
 from requestor.training_run.order_desk import RoundFiles
 
 ObjectionKind = Literal["screened", "fraud"]

@@ -15,7 +15,7 @@ from requestor.federation.merging.protocol import State
 from requestor.federation.model import Tensors
 from requestor.federation.rounds import QuorumMissed, RoundOutcome, RoundPlan, close_round
 from requestor.federation.seeds import derive_seed
-from requestor.training_run.open_round import Harvest
+from requestor.training_run.deliveries import Harvest
 from requestor.training_run.server_steps import ServerSteps
 from requestor.training_run.settings import RunSettings
 from requestor.training_run.trials import Trials

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from requestor.federation.rounds import RoundPlan, plan_round
 from requestor.training_run import events
 from requestor.training_run.checkpoints import Checkpoint
+from requestor.training_run.deliveries import Harvest
 from requestor.training_run.desks import Desks
 from requestor.training_run.dispatcher import Dispatcher
-from requestor.training_run.open_round import Harvest
 from requestor.training_run.order_desk import RoundDesk
 from requestor.training_run.referee import Candidate, Referee
 from requestor.training_run.reviewing import Reviewer

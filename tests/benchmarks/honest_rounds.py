@@ -36,7 +36,7 @@ from requestor.config import load_config
 from requestor.evaluation.judge import Divergences
 from requestor.federation.merging.protocol import State
 from requestor.federation.rounds import RoundPlan, close_round, plan_round
-from requestor.training_run.open_round import Delivery
+from requestor.training_run.deliveries import Delivery
 from requestor.training_run.order_desk import RoundDesk, RoundFiles, state_reference
 from requestor.training_run.settings import RunSettings
 

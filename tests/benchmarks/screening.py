@@ -40,7 +40,7 @@ from requestor.federation.model import Float32, flatten, unflatten
 from requestor.federation.seeds import held_out_seeds
 from requestor.federation.voices import plan_voices
 from requestor.training_run.cohort_reviewer import CohortReviewer, ProbeSet
-from requestor.training_run.open_round import Delivery
+from requestor.training_run.deliveries import Delivery
 from tests.benchmarks.honest_rounds import KINDS, HonestRound, honest_rounds
 
 LIES: tuple[Lie, ...] = (

@@ -15,7 +15,7 @@ from requestor.training_run.auditing.findings import REQUESTOR, Finding, Finding
 from requestor.training_run.auditing.hearings import Hearing
 from requestor.training_run.auditing.means import AuditDoors
 from requestor.training_run.auditing.replaying import Replayed, Work
-from requestor.training_run.open_round import Delivery, Source
+from requestor.training_run.deliveries import Delivery, Source
 from requestor.training_run.reviewing import Objection
 from requestor.trust.disputes import Dispute, Verdict
 from requestor.trust.provenance import Standing

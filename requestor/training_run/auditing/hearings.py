@@ -15,7 +15,7 @@ from provider_image.wire import WireError
 from requestor.evaluation.local_worker import LocalWorkerError
 from requestor.training_run.auditing.replaying import Replayed, Replaying, Work
 from requestor.training_run.auditing.witnesses import Witnesses
-from requestor.training_run.open_round import Delivery
+from requestor.training_run.deliveries import Delivery
 from requestor.training_run.order_desk import MODEL_NAME, STATE_NAME, RoundDesk, RoundFiles
 from requestor.trust.disputes import Account, Dispute, Verdict
 

@@ -28,7 +28,7 @@ from requestor.evaluation.judge import Judge
 from requestor.federation.merging.judged import UNPLAYABLE, Evolutionary
 from requestor.federation.rounds import RoundPlan, WorkItem, plan_round
 from requestor.training_run.auditing.provenance_log import ProvenanceFolder
-from requestor.training_run.open_round import Delivery, Harvest
+from requestor.training_run.deliveries import Delivery, Harvest
 from requestor.training_run.round_closing import RoundCloser
 from requestor.training_run.server_steps import ServerSteps
 from requestor.training_run.settings import RunSettings

@@ -15,7 +15,7 @@ from requestor.training_run.auditing.findings import REQUESTOR, Finding, Finding
 from requestor.training_run.auditing.provenance_log import ProvenanceFolder, ProvenanceLog
 from requestor.training_run.auditing.way_back import WayBack
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
-from requestor.training_run.open_round import Delivery, Rejection
+from requestor.training_run.deliveries import Delivery, Rejection
 from requestor.training_run.order_desk import RoundDesk
 from requestor.training_run.referee import Candidate
 from requestor.training_run.round_making import ClosedRound

@@ -36,7 +36,7 @@ from requestor.training_run.auditing.provenance_log import (
 )
 from requestor.training_run.auditing.remerging import Outcome, Remerging
 from requestor.training_run.auditing.replaying import LocalReplays, Replayed, Replaying, Work
-from requestor.training_run.open_round import Delivery, Source
+from requestor.training_run.deliveries import Delivery, Source
 from requestor.training_run.order_desk import RoundDesk, RoundFiles
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.settings import RunSettings

@@ -46,9 +46,9 @@ from requestor.marketplace.ports import (
     OutputFile,
 )
 from requestor.training_run import events
+from requestor.training_run.deliveries import Delivery, Rejection, Source
 from requestor.training_run.dispatcher import Dispatcher, DispatchOptions
 from requestor.training_run.errands import Errands
-from requestor.training_run.open_round import Delivery, Rejection, Source
 from requestor.training_run.order_desk import (
     RESULT_NAME,
     STATE_OUTPUT_NAME,

@@ -16,7 +16,7 @@ from requestor.evaluation.local_worker import LocalOrderFailed
 from requestor.federation.cohort_screening import Limits
 from requestor.federation.rounds import ClientUpdate, FederationSettings, plan_round
 from requestor.training_run.cohort_reviewer import CohortReviewer, ProbeSet
-from requestor.training_run.open_round import Delivery, Source
+from requestor.training_run.deliveries import Delivery, Source
 from requestor.training_run.order_desk import RoundFiles
 from requestor.training_run.reviewing import Objection
 

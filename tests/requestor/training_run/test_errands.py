@@ -12,8 +12,8 @@ from requestor.federation.rounds import WorkItem
 from requestor.marketplace.ports import Job, LeaseInfo, LeaseLost, OrderFailed
 from requestor.training_run import events
 from requestor.training_run.auditing.witnesses import Answer, ProviderWitnesses
+from requestor.training_run.deliveries import Delivery, Source
 from requestor.training_run.errands import Errands
-from requestor.training_run.open_round import Delivery, Source
 
 if TYPE_CHECKING:
     from tests.requestor.conftest import RunInVirtualTime

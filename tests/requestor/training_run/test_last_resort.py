@@ -15,8 +15,8 @@ from requestor.federation.rounds import RoundPlan
 from requestor.federation.voices import VoicePlan
 from requestor.marketplace.ports import LeaseLost, OrderFailed
 from requestor.training_run import events
+from requestor.training_run.deliveries import Delivery
 from requestor.training_run.last_resort import grace_seconds
-from requestor.training_run.open_round import Delivery
 from requestor.training_run.order_desk import RoundFiles
 from requestor.training_run.reviewing import Objection, ObjectionKind
 

@@ -16,7 +16,7 @@ from provider_image.wire import (
     tensors_digest,
 )
 from requestor.federation.rounds import FederationSettings, plan_round
-from requestor.training_run.open_round import Rejection, Source
+from requestor.training_run.deliveries import Rejection, Source
 from requestor.training_run.order_desk import (
     MODEL_NAME,
     RESULT_NAME,

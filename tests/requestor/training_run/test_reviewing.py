@@ -13,7 +13,7 @@ from requestor.errors import BudgetReached, Interrupted, RunFailed
 from requestor.federation.rounds import RoundPlan
 from requestor.federation.voices import VoicePlan
 from requestor.training_run import events
-from requestor.training_run.open_round import Delivery, Rejection
+from requestor.training_run.deliveries import Delivery, Rejection
 from requestor.training_run.order_desk import RoundFiles
 from requestor.training_run.reviewing import Objection, ObjectionKind
 

@@ -23,7 +23,7 @@ from requestor.federation.rounds import (
     plan_round,
 )
 from requestor.federation.seeds import held_out_seeds
-from requestor.training_run.open_round import Delivery, Harvest
+from requestor.training_run.deliveries import Delivery, Harvest
 from requestor.training_run.round_closing import RoundCloser
 from requestor.training_run.settings import EvaluationSettings
 from requestor.training_run.trials import trial_seeds
