@@ -30,7 +30,7 @@ class ScreeningConfig(Section):
 class AuditsConfig(Section):
     """`trust.audits`: secretly drawn items are done again and compared bit for bit.
 
-    `first`: the chance that an item of an unknown wallet is drawn; it falls as its record grows,
+    `first`: the chance that an item of an unknown node is drawn; it falls as its record grows,
     to `least`; 0 and 0 turn audits off. `by`: who does drawn work again: this machine, other
     providers with equal bits, or (auto) they only where this machine makes other bits than the
     sender's. `bought`: the most with which an item is drawn that a provider has to do again, since

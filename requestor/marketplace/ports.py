@@ -232,8 +232,9 @@ class Sanctions(Protocol):
     """What can be done about who was convicted; a marketplace offers it."""
 
     def convict(self, who: Who, reason: str, *, refuse_bills: bool) -> None:
-        """Ban a provider that faked work, and its wallet, at once; end all of its leases.
+        """Ban a provider that faked work, at once; end all of its leases.
 
+        Others of its wallet are avoided, not banned: an offer may name anybody's wallet.
         With `refuse_bills` nothing more is paid under its agreements; what was accepted stays.
         """
         ...

@@ -23,8 +23,7 @@ from requestor.marketplace.choice.history import (
     Record,
     Start,
     Who,
-    standing_weights,
-    wallet_weights,
+    weight_on,
 )
 from requestor.marketplace.choice.selection import Offered
 from requestor.quoting.quote import Assumed, Source
@@ -97,12 +96,7 @@ class Knowledge:
 
     def is_doubtful(self, who: Who) -> bool:
         """Say whether a provider, or others of its wallet, failed us of late."""
-        if who.node_id in self.records:
-            weight = standing_weights(self.records, self.now_seconds)[who.node_id]
-        else:
-            weights = wallet_weights(self.records, self.now_seconds)
-            weight = weights.get(who.wallet or "", 0.0)
-        return weight > AVOID_ABOVE
+        return weight_on(self.records, self.now_seconds, who) > AVOID_ABOVE
 
     def evidence(self, node_id: str) -> Evidence | None:
         """Return what a provider has shown of this kind of work, None if too little."""
@@ -145,9 +139,7 @@ class Knowledge:
         return None
 
 
-def rank(
-    offers: Iterable[Offered], knowledge: Knowledge, rule: Rule, work: Work
-) -> list[Offered]:
+def rank(offers: Iterable[Offered], knowledge: Knowledge, rule: Rule, work: Work) -> list[Offered]:
     """Return the offers in the order in which a run would take them: see `selection.py`."""
     typical = knowledge.typical or Pace(1000.0)
     chooser = Chooser(rule, work.expected_seconds(typical), typical)

@@ -165,7 +165,7 @@ class WorkAudited(Event):
 
 @dataclass(frozen=True)
 class ProviderConvicted(Event):
-    """A provider has faked work: it is banned with its wallet, and what it sent is done anew."""
+    """A provider has faked work: it is banned, and what it sent is done anew."""
 
     round: int
     client: int

@@ -84,7 +84,9 @@ class Panel:
             return
         is_fraud = objection.kind == "fraud"
         self._crew.dismiss(
-            lambda info: info.voice == source.voice if is_fraud else info.id == source.lease,
+            lambda info: (
+                info.provider_id == source.provider_id if is_fraud else info.id == source.lease
+            ),
             objection.reason,
             FAILURES[objection.kind],
         )

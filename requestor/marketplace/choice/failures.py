@@ -3,7 +3,7 @@
 A failure weighs `weight` when it happens and half of that after every `half_life_hours`. Weights
 add up. A provider is avoided (rented only if nobody else is left) above `AVOID_ABOVE`, and banned
 (not rented at all) above `BAN_ABOVE`. Nodes of one wallet share their standing: a failure of one
-weighs `share` times as much on all others of its wallet.
+weighs `share` times as much on all others of its wallet, up to `SHARED_MOST` in all.
 
 | kind            | what happened                                     | weight | half-life | share |
 |-----------------|---------------------------------------------------|--------|-----------|-------|
@@ -22,7 +22,7 @@ weighs `share` times as much on all others of its wallet.
 
 So one `vanished` is avoided for 24 h * log2(1 / 0.9) = 3 h 39 min; one `bad_result` for 8 days,
 two on one day are banned for 2 days 22 hours and avoided for a fortnight. One `faked_work` is
-banned, with all of its wallet, for 90 days, and avoided for eight months.
+banned for 90 days, and avoided for eight months with all others of its wallet.
 
 `SUSPICIOUS` are those after which nothing that was verified before counts any more.
 """
@@ -35,6 +35,12 @@ from typing import Literal, get_args
 
 AVOID_ABOVE = 0.9
 BAN_ABOVE = 3.0
+
+SHARED_MOST = 1.5
+"""No more than this weighs on a node for what others of its wallet did: it is avoided, not banned.
+
+Which wallet an offer names is its own choice, so a liar may name an honest provider's.
+"""
 
 FailureKind = Literal[
     "no_activity",

@@ -18,6 +18,7 @@ from filelock import FileLock
 from requestor.marketplace.choice.failures import (
     AVOID_ABOVE,
     RULES,
+    SHARED_MOST,
     SUSPICIOUS,
     FailureKind,
     known_kind,
@@ -45,6 +46,11 @@ class Who(msgspec.Struct, frozen=True):
     def voice(self) -> str:
         """Who it counts as where providers are counted: all nodes of a wallet are one."""
         return self.wallet or self.node_id
+
+    @property
+    def is_own_wallet(self) -> bool:
+        """True where it is paid to its own node's address, which others cannot make theirs."""
+        return is_own_wallet(self.node_id, self.wallet)
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -152,13 +158,13 @@ class ProviderHistory:
         weights = standing_weights(self.records(), self._clock())
         return frozenset(node for node, weight in weights.items() if weight > AVOID_ABOVE)
 
-    def verified(self, voice: str) -> int:
-        """Return how many items of a voice (a wallet, or a node without one) were verified."""
-        return sum(
-            record.verified
-            for node, record in self.records().items()
-            if (record.wallet or node) == voice
-        )
+    def verified(self, node_id: str) -> int:
+        """Return how many items of a node were verified since its wallet was last suspicious.
+
+        Those of other nodes of its wallet do not help it: anybody may name that wallet.
+        """
+        record = self.records().get(node_id)
+        return record.verified if record is not None else 0
 
     def audited(self, who: Who) -> None:
         """Note that an item was done again and found right."""
@@ -246,8 +252,26 @@ class ProviderHistory:
             self._seen = None
 
 
+def is_own_wallet(node_id: str, wallet: str | None) -> bool:
+    """Tell whether a wallet is the node's own address."""
+    return wallet is not None and wallet.lower() == node_id.lower()
+
+
+def weight_on(records: Mapping[str, Record], now_seconds: float, who: Who) -> float:
+    """Return what weighs on a provider, whether or not it is known already."""
+    if who.node_id in records:
+        return standing_weights(records, now_seconds)[who.node_id]
+    if who.is_own_wallet:
+        return 0.0
+    return wallet_weights(records, now_seconds).get(who.wallet or "", 0.0)
+
+
 def standing_weights(records: Mapping[str, Record], now_seconds: float) -> dict[str, float]:
-    """Return what weighs on each node: its own failures, and those that its wallet shares."""
+    """Return what weighs on each node: its own failures, and those that its wallet shares.
+
+    An offer may name anybody's wallet, so what others of a wallet have done weighs `SHARED_MOST`
+    at most, and nothing on a node whose own address the wallet is.
+    """
     shared = {node: record.shared_weight(now_seconds) for node, record in records.items()}
     by_wallet: dict[str, float] = {}
     for node, record in records.items():
@@ -255,19 +279,26 @@ def standing_weights(records: Mapping[str, Record], now_seconds: float) -> dict[
             by_wallet[record.wallet] = by_wallet.get(record.wallet, 0.0) + shared[node]
     return {
         node: record.weight(now_seconds)
-        + (by_wallet[record.wallet] - shared[node] if record.wallet is not None else 0.0)
+        + (
+            min(SHARED_MOST, by_wallet[record.wallet] - shared[node])
+            if record.wallet is not None and not is_own_wallet(node, record.wallet)
+            else 0.0
+        )
         for node, record in records.items()
     }
 
 
 def wallet_weights(records: Mapping[str, Record], now_seconds: float) -> dict[str, float]:
-    """Return what weighs on a node of each wallet of which nothing else is known."""
+    """Return what weighs on a node of each wallet of which nothing else is known.
+
+    That is `SHARED_MOST` at most: see `standing_weights`.
+    """
     found: dict[str, float] = {}
     for record in records.values():
         if record.wallet is not None:
             weight = record.shared_weight(now_seconds)
             found[record.wallet] = found.get(record.wallet, 0.0) + weight
-    return found
+    return {wallet: min(SHARED_MOST, weight) for wallet, weight in found.items()}
 
 
 class Suspicions:

@@ -9,6 +9,7 @@ from requestor.marketplace.choice.failures import AVOID_ABOVE, BAN_ABOVE
 from requestor.marketplace.choice.history import (
     ProviderHistory,
     Record,
+    is_own_wallet,
     standing_weights,
     wallet_weights,
 )
@@ -40,7 +41,8 @@ def reputations(
     for offer in offers:
         weight = by_node.get(offer.node_id)
         if weight is None:
-            weight = by_wallet.get(offer.wallet or "", 0.0)
+            is_own = is_own_wallet(offer.node_id, offer.wallet)
+            weight = 0.0 if is_own else by_wallet.get(offer.wallet or "", 0.0)
         standing: Standing = "doubtful" if weight > AVOID_ABOVE else "good"
         if weight > BAN_ABOVE and not offer.is_named(allow):
             standing = "banned"

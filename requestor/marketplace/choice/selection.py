@@ -29,8 +29,7 @@ from requestor.marketplace.choice.history import (
     ProviderHistory,
     Start,
     Who,
-    standing_weights,
-    wallet_weights,
+    weight_on,
 )
 from requestor.marketplace.money.spending import Prices
 
@@ -211,7 +210,9 @@ class Selection:
 
         One that `golem.allow` names is never banned: whoever lists it wants it.
         """
-        failed_here = max(self._failures[who.node_id], self._voice_failures[who.voice])
+        failed_here = self._failures[who.node_id]
+        if not who.is_own_wallet:
+            failed_here = max(failed_here, self._voice_failures[who.voice])
         if failed_here >= FAILURES_UNTIL_BARRED:
             return "barred"
         weight = self._weight(who)
@@ -223,20 +224,20 @@ class Selection:
         return "good"
 
     def _weight(self, who: Who) -> float:
-        records, now = self._history.records(), self._history.now()
-        if who.node_id in records:
-            return standing_weights(records, now)[who.node_id]
-        return wallet_weights(records, now).get(who.wallet or "", 0.0)
+        return weight_on(self._history.records(), self._history.now(), who)
 
     def failed(self, who: Who, kind: FailureKind) -> None:
         """Note a failure in this session; its wallet shares it unless it is only slow.
 
-        Who faked work is barred at once, even if `golem.allow` names it.
+        Who faked work is barred at once, even if `golem.allow` names it, and its wallet doubtful:
+        another may have named it.
         """
-        times = FAILURES_UNTIL_BARRED if kind == "faked_work" else 1
-        self._failures[who.node_id] += times
-        if RULES[kind].share > 0:
-            self._voice_failures[who.voice] += times
+        is_fake = kind == "faked_work"
+        self._failures[who.node_id] += FAILURES_UNTIL_BARRED if is_fake else 1
+        if is_fake:
+            self._voice_failures[who.voice] = max(1, self._voice_failures[who.voice])
+        elif RULES[kind].share > 0:
+            self._voice_failures[who.voice] += 1
 
     def declined(self, node_id: str) -> None:
         """Note that a provider did not want an agreement.

@@ -106,19 +106,18 @@ class Ledger:
             payee=payee,
         )
 
-    def refuse_work(self, provider_id: str, voice: str, reason: str) -> list[str]:
-        """Enter that a voice faked work: nothing more is paid under its unsettled agreements.
+    def refuse_work(self, provider_id: str, reason: str) -> list[str]:
+        """Enter that a node faked work: nothing more is paid under its unsettled agreements.
 
-        `voice` is its wallet, or its node id; `provider_id` the node that did it. Return the
+        Others that are paid to the same wallet are not meant: anybody may name it. Return the
         agreements.
         """
-        meant = {voice.lower(), provider_id.lower()}
         summary = self._summary
         found = [
             agreement_id
             for agreement_id, entry in summary.approvals.items()
             if agreement_id in summary.unsettled
-            and meant & {entry.provider_id.lower(), (entry.payee or "").lower()}
+            and entry.provider_id.lower() == provider_id.lower()
         ]
         for agreement_id in found:
             self.write("work_refused", agreement_id=agreement_id, reason=reason)

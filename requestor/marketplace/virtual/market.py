@@ -77,9 +77,9 @@ class VirtualMarketplace:
         self.pool = None
 
     def convict(self, who: Who, reason: str, *, refuse_bills: bool) -> None:
-        """Ban who faked work, with its wallet: `ports.Sanctions`."""
+        """Ban who faked work: `ports.Sanctions`."""
         if self.pool is not None:
-            self.pool.ban(who.wallet or who.node_id, reason)
+            self.pool.ban(who.node_id, reason)
 
     def liar(self, provider: VirtualProvider) -> Liar | None:
         """Return the memory of a lying provider, the same for all its leases."""
@@ -146,9 +146,9 @@ class VirtualPool:
         self._leases.remove(lease)
         self.open(self._bench.instead_of(lease.provider, avoid=avoid, failure=failure))
 
-    def ban(self, voice: str, reason: str) -> None:
-        """End all leases of a voice for good."""
-        for lease in [one for one in self._leases if one.info.voice == voice]:
+    def ban(self, node_id: str, reason: str) -> None:
+        """End all leases of a node for good."""
+        for lease in [one for one in self._leases if one.info.provider_id == node_id]:
             lease.release(reason, avoid=True, failure="faked_work")
 
     async def work(self, job: Job, liar: Liar | None) -> Mapping[str, str]:

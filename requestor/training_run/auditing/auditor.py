@@ -84,7 +84,7 @@ class Auditor:
             return
         finding = self._findings.of_delivery(delivery)
         if finding is None:
-            finding = self._drawing.draw(delivery, source.voice)
+            finding = self._drawing.draw(delivery, source)
             self._findings.write(finding)
         if finding.standing == "pending":  # drawn now, or before a crash
             self._begin_audit(delivery, finding)
@@ -108,6 +108,9 @@ class Auditor:
         if one is None or two is None:
             return
         dispute = Dispute(one, two)
+        if one.by == two.by and dispute.verdict is None:
+            self.suspect(first, "another of its wallet sent something else")
+            return
         if dispute.verdict is not None:
             finding = self._findings.of_delivery(first)
             if one.by != two.by and finding is not None and finding.standing == "unaudited":
@@ -126,8 +129,22 @@ class Auditor:
         self._witnesses.wait_less(is_all_in=True)
         is_waiting = self._options.when == "before_merge"
         await self._finish([task for task in self._tasks if task.done() or is_waiting])
+        if self._suspect_mates(deliveries) and is_waiting:
+            await self._finish(list(self._tasks))
         found = (self._consequences.objection(delivery) for delivery in deliveries)
         return [objection for objection in found if objection is not None]
+
+    def _suspect_mates(self, deliveries: Sequence[Delivery]) -> bool:
+        """Audit what others of the wallets of those who fake have sent; False if there is none."""
+        mates = [
+            delivery
+            for delivery in deliveries
+            if (finding := self._findings.of_delivery(delivery)) is not None
+            and self._drawing.suspects.has_bad_company(finding)
+        ]
+        for delivery in mates:
+            self.suspect(delivery, "another of its wallet faked work")
+        return bool(mates)
 
     async def drain(self) -> None:
         """Wait until every audit that was begun has come to an end."""
@@ -158,7 +175,7 @@ class Auditor:
         task = self._spawn(self._audit(delivery, finding, work, hear))
         if is_bought:
             self._bought.add(task)
-        self._drawing.begun(finding.voice)
+        self._drawing.begun(finding)
 
     async def _audit(
         self,
@@ -171,7 +188,7 @@ class Auditor:
         try:
             hearing = await hear(delivery, work)
         finally:
-            self._drawing.ended(finding.voice)
+            self._drawing.ended(finding)
             self._rounds.release(work)
         self._consequences.follow_audit(delivery, finding, work, hearing)
         self._consequences.tell(delivery, hearing.verdict, self._clock() - started)

@@ -103,7 +103,7 @@ class Consequences:
             return None
         if finding.standing == "faked":
             return Objection(delivery, "fraud", f"the work was faked: {finding.reason}")
-        if finding.voice in convicted:
+        if finding.node in self._suspects.convicted_nodes:
             return Objection(delivery, "fraud", "its provider was convicted of faking work")
         if finding.standing == "contradicted":
             return Objection(delivery, "screened", finding.reason)
@@ -133,12 +133,13 @@ class Consequences:
         self._evidence.keep(work, delivery, dispute, verdict, delivered=kept, replayed=replayed)
         finding = self._findings.of_delivery(delivery)
         if finding is None:  # a copy that never counted
-            finding = self._drawing.draw(delivery, source.voice)
+            finding = self._drawing.draw(delivery, source)
         if finding.standing == "faked":
             return
         refuse_bills = self._drawing.options.refuse_bills
-        is_news = source.voice not in self._suspects.convicted
+        is_news = source.provider_id not in self._suspects.convicted_nodes
         self._suspects.convicted.add(source.voice)
+        self._suspects.convicted_nodes.add(source.provider_id)
         if is_news:  # before it is written that the audit is over: a crash leaves it to be done
             who = _who(source)
             self._doors.sanctions.convict(who, verdict.reason, refuse_bills=refuse_bills)

@@ -9,30 +9,40 @@ from dataclasses import dataclass, field
 from requestor.training_run.auditing.findings import Finding, Findings
 from requestor.training_run.auditing.means import VoiceHistory
 from requestor.training_run.auditing.options import AuditOptions
-from requestor.training_run.deliveries import Delivery
+from requestor.training_run.deliveries import Delivery, Source
 from requestor.trust.audit_draw import AuditCoin
 
 
 @dataclass
 class Suspects:
-    """The voices that have faked work, and those that may have."""
+    """The voices that have faked work, the nodes that did it, and the voices that may have.
+
+    A voice is a wallet, which any offer may name; a node id is proven.
+    """
 
     convicted: set[str]
+    convicted_nodes: set[str]
     doubted: set[str]
 
     @classmethod
     def known_from(cls, findings: Findings) -> Suspects:
         """Return those of whom a run knows already."""
-        return cls(set(findings.convicted), set(findings.doubted))
+        return cls(set(findings.convicted), set(findings.convicted_nodes), set(findings.doubted))
 
     def __contains__(self, voice: str) -> bool:
         """Tell whether a voice is suspicious."""
         return voice in self.convicted or voice in self.doubted
 
+    def has_bad_company(self, finding: Finding) -> bool:
+        """Tell whether another of its wallet faked work, and nobody has looked at this."""
+        is_unseen = finding.standing == "unaudited" and not finding.reason
+        is_mate = finding.voice in self.convicted and finding.node not in self.convicted_nodes
+        return is_unseen and is_mate
+
 
 @dataclass
 class Drawing:
-    """Tosses the coin for deliveries; a voice is drawn less the more is known to be right of it."""
+    """Tosses the coin for deliveries; a node is drawn less the more is known to be right of it."""
 
     coin: AuditCoin
     history: VoiceHistory
@@ -41,9 +51,10 @@ class Drawing:
     has_equal_bits: Callable[[Delivery], bool]
     _running: Counter[str] = field(default_factory=Counter)
 
-    def draw(self, delivery: Delivery, voice: str) -> Finding:
+    def draw(self, delivery: Delivery, source: Source) -> Finding:
         """Return what is known of a delivery that has just come in: drawn or not."""
-        known = self.history.verified(voice) + self._running[voice]
+        voice, node = source.voice, source.provider_id
+        known = self.history.verified(node) + self._running[node]
         is_suspicious = voice in self.suspects
         chance = self.options.rates.chance(0 if is_suspicious else known)
         if self.is_bought(delivery) and not is_suspicious:
@@ -59,6 +70,7 @@ class Drawing:
             voice,
             chance,
             "pending" if is_drawn else "unaudited",
+            provider_id=node,
         )
 
     def is_bought(self, delivery: Delivery) -> bool:
@@ -66,10 +78,10 @@ class Drawing:
         by = self.options.by
         return by == "providers" or (by == "auto" and not self.has_equal_bits(delivery))
 
-    def begun(self, voice: str) -> None:
+    def begun(self, finding: Finding) -> None:
         """Count an audit that goes on as if it had ended well."""
-        self._running[voice] += 1
+        self._running[finding.node] += 1
 
-    def ended(self, voice: str) -> None:
+    def ended(self, finding: Finding) -> None:
         """Take notice that an audit is over."""
-        self._running[voice] -= 1
+        self._running[finding.node] -= 1

@@ -43,6 +43,12 @@ class Finding(msgspec.Struct, frozen=True):
     verified_by: tuple[str, ...] = ()
     reason: str = ""
     doubted: tuple[str, ...] = ()
+    provider_id: str = ""
+
+    @property
+    def node(self) -> str:
+        """Which provider sent it: its node id, which is proven; a wallet is what an offer says."""
+        return self.provider_id or self.voice
 
     @property
     def key(self) -> Key:
@@ -92,6 +98,11 @@ class Findings:
     def convicted(self) -> frozenset[str]:
         """The voices that were found to have faked something."""
         return frozenset(one.voice for one in self._found.values() if one.standing == "faked")
+
+    @property
+    def convicted_nodes(self) -> frozenset[str]:
+        """The nodes that were found to have faked something."""
+        return frozenset(one.node for one in self._found.values() if one.standing == "faked")
 
     @property
     def doubted(self) -> frozenset[str]:

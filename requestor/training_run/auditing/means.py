@@ -20,8 +20,8 @@ from requestor.trust.audit_draw import AuditCoin
 class VoiceHistory(Protocol):
     """What is remembered of providers across runs."""
 
-    def verified(self, voice: str) -> int:
-        """Return how many items of a voice were verified since it was last suspicious."""
+    def verified(self, node_id: str) -> int:
+        """Return how many items of a node were verified since its wallet was last suspicious."""
         ...
 
     def audited(self, who: Who) -> None:

@@ -83,7 +83,7 @@ class ProviderRecords:
         self.suspicions.add(who, failure, reason)
 
     def convicted(self, who: Who) -> None:
-        """Rent a voice no more in this session; the history knows why."""
+        """Rent a node no more in this session; the history knows why."""
         self._selection.failed(who, "faked_work")
 
     def came_to_ceiling(self, agreement_id: str, seconds: float, *, was_ready: bool) -> bool:

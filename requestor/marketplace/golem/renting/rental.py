@@ -72,11 +72,11 @@ class GolemMarketplace:
         return () if self._pool is None else self._pool.offers
 
     def convict(self, who: Who, reason: str, *, refuse_bills: bool) -> None:
-        """Ban a voice and end its leases; see `ports.Sanctions`."""
+        """Ban a node and end its leases; see `ports.Sanctions`."""
         self._history.failed(who, "faked_work", reason)
         refused: list[str] = []
         if refuse_bills:
-            refused = self._ledger.refuse_work(who.node_id, who.voice, reason)
+            refused = self._ledger.refuse_work(who.node_id, reason)
         if self._pool is not None:
             self._pool.convict(who, reason, refused)
 
@@ -205,12 +205,12 @@ class GolemPool:
                 return
 
     def convict(self, who: Who, reason: str, refused: Sequence[str]) -> None:
-        """Rent a voice no more, end its leases, and accept no bills of the agreements `refused`."""
+        """Rent a node no more, end its leases, and accept no bills of the agreements `refused`."""
         self._records.convicted(who)
         for agreement_id in refused:
             self._books.bills.refuse_work(agreement_id)
         for _, lease in self._roster:
-            if lease.info.voice == who.voice:
+            if lease.info.provider_id == who.node_id:
                 lease.release(reason, avoid=False, failure="faked_work")
 
     async def next_lease(self) -> GolemLease:

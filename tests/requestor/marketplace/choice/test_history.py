@@ -29,6 +29,7 @@ from requestor.marketplace.choice.history import (
     Who,
     standing_weights,
     wallet_weights,
+    weight_on,
 )
 
 HOUR = 3600.0
@@ -156,12 +157,12 @@ def test_a_wallet_shares_what_its_nodes_have_done(history: ProviderHistory, cloc
     history.failed(Who("0x1", "0x1", "0xw"), "bad_result", "not finite")
     history.failed(Who("0x1", "0x1", "0xw"), "vanished", "gone")
     history.failed(Who("0x2", "0x2", "0xw"), "slow", "too slow")
-    # 0x1 bears 2 + 1 of its own, and nothing of 0x2's slowness; 0x2 bears 1 of its own, all of
-    # the bad result and half of the loss
+    # 0x1 bears 2 + 1 of its own, and nothing of 0x2's slowness; 0x2 bears 1 of its own, and of
+    # all of the bad result and half of the loss, 2.5, the most that is shared, 1.5
     weights = standing_weights(history.records(), clock.seconds)
-    assert weights == {"0x1": 3.0, "0x2": 3.5, "0x3": 0.0}
-    # a node that was never seen, paid to the same wallet: 2 + 0.5
-    assert wallet_weights(history.records(), clock.seconds) == {"0xw": 2.5, "0xother": 0.0}
+    assert weights == {"0x1": 3.0, "0x2": 2.5, "0x3": 0.0}
+    # a node that was never seen, paid to the same wallet
+    assert wallet_weights(history.records(), clock.seconds) == {"0xw": 1.5, "0xother": 0.0}
     assert history.avoided() == {"0x1", "0x2"}
 
 
@@ -274,9 +275,7 @@ def test_the_oldest_are_dropped_when_there_are_too_many(
     history: ProviderHistory, path: Path, clock: Clock
 ) -> None:
     path.parent.mkdir()
-    crowd = {
-        f"0x{i}": Record("n", at_seconds=clock.seconds - i) for i in range(MAX_PROVIDERS)
-    }
+    crowd = {f"0x{i}": Record("n", at_seconds=clock.seconds - i) for i in range(MAX_PROVIDERS)}
     path.write_bytes(msgspec.json.encode(crowd))
     history.failed(Who("0xnew", "oak"), "vanished", "it broke")
     records = history.records()
@@ -350,7 +349,7 @@ def test_a_later_suspicion_confirms_the_earlier_ones(
     assert names(history) == {"willow"}
 
 
-def test_one_fake_is_a_ban_for_ninety_days_for_the_whole_wallet(
+def test_one_fake_is_a_ban_for_ninety_days_and_its_wallet_is_avoided(
     history: ProviderHistory, clock: Clock
 ) -> None:
     history.worked(Who("0xb", "hazel", "0xw"), orders=1)
@@ -358,22 +357,39 @@ def test_one_fake_is_a_ban_for_ninety_days_for_the_whole_wallet(
     # 6 is above 3 until one half-life of 2160 h is over, and above 0.9 for log2(6 / 0.9) of them
     clock.seconds += 90 * DAY - 1
     weights = standing_weights(history.records(), clock())
-    assert weights["0xa"] == weights["0xb"] > failures.BAN_ABOVE
+    assert weights["0xa"] > failures.BAN_ABOVE > weights["0xb"] > failures.AVOID_ABOVE
     clock.seconds += 90 * DAY * (math.log2(6 / 0.9) - 1)
     assert history.avoided() == {"0xa", "0xb"}
     clock.seconds += 2
     assert history.avoided() == frozenset()
 
 
-def test_verified_items_count_by_wallet_until_something_is_suspicious(
+def test_liars_that_name_an_honest_ones_wallet_do_not_have_it_banned(
+    history: ProviderHistory, clock: Clock
+) -> None:
+    """An offer may name any address; its node id it cannot choose."""
+    owner, paid_there = Who("0x0A", "beech", "0x0a"), Who("0x0b", "alder", "0x0a")
+    for who in (owner, paid_there):
+        history.worked(who, orders=1)
+    for number in range(20):
+        history.failed(Who(f"0xbad{number}", "larch", "0x0a"), "faked_work", "it lied")
+        history.failed(Who(f"0xbad{number}", "larch", "0x0a"), "bad_result", "it lied")
+    weights = standing_weights(history.records(), clock())
+    assert weights["0x0A"] == 0.0  # its own address
+    assert failures.AVOID_ABOVE < weights["0x0b"] < failures.BAN_ABOVE
+    unknown = [Who("0x0c", "rowan", "0x0a"), Who("0x0a", "beech", "0x0A")]
+    assert [weight_on(history.records(), clock(), who) for who in unknown] == [1.5, 0.0]
+
+
+def test_verified_items_are_a_node_s_own_until_its_wallet_is_suspicious(
     history: ProviderHistory,
 ) -> None:
     willow, hazel = Who("0xa", "willow", "0xw"), Who("0xb", "hazel", "0xw")
     alder = Who("0xc", "alder")
     for who in (willow, willow, hazel, alder):
         history.audited(who)
-    assert (history.verified("0xw"), history.verified("0xc"), history.verified("0xd")) == (3, 1, 0)
+    assert [history.verified(f"0x{node}") for node in "abcd"] == [2, 1, 1, 0]
     history.failed(hazel, "vanished", "it left")
-    assert history.verified("0xw") == 3
+    assert history.verified("0xb") == 1
     history.failed(hazel, "bad_result", "it lied")
-    assert (history.verified("0xw"), history.verified("0xc")) == (0, 1)
+    assert [history.verified(f"0x{node}") for node in "abc"] == [0, 0, 1]

@@ -33,7 +33,7 @@ def test_standing_follows_the_wallet(tmp_path: Path, offer: Callable[..., Market
     assert not known[STRANGER].is_known
     history.failed(who, "overbilled", "asked for twice as much")
     known = reputations(offers, history)
-    assert (known[NODE].standing, known[NEIGHBOUR].standing) == ("banned", "banned")
+    assert (known[NODE].standing, known[NEIGHBOUR].standing) == ("banned", "doubtful")
     assert known[STRANGER].standing == "good"
     assert reputations(offers, history, ["willow"])[NODE].standing == "doubtful"
     now[0] += 90 * 24 * 3600.0

@@ -146,6 +146,15 @@ def test_a_failure_makes_doubtful_and_two_bar_the_wallet(market: Market) -> None
     assert [session.standing(who) for who in (one, mate, other)] == ["barred", "barred", "good"]
 
 
+def test_who_fakes_is_barred_and_others_of_its_wallet_come_last(market: Market) -> None:
+    session = market.session()
+    liar, named, owner = (Who(node, node, "0xw") for node in ("0x1", "0x2", "0xw"))
+    for _ in range(3):
+        session.failed(liar, "faked_work")
+    standings = [session.standing(who) for who in (liar, named, owner)]
+    assert standings == ["barred", "doubtful", "good"]
+
+
 def test_slowness_is_a_nodes_own(market: Market) -> None:
     session = market.session()
     one, mate = Who("0x1", "a", "0xw"), Who("0x2", "b", "0xw")
@@ -189,7 +198,8 @@ def test_whoever_is_listed_is_not_banned(market: Market) -> None:
 def test_a_new_node_of_a_bad_wallet_is_no_stranger(market: Market) -> None:
     for _ in range(2):
         market.history.failed(Who("0x1", "a", "0xw"), "bad_result", "not finite")
-    assert market.session().standing(Who("0x2", "b", "0xw")) == "banned"
+    assert market.session().standing(Who("0x2", "b", "0xw")) == "doubtful"
+    assert market.session().standing(Who("0xw", "b", "0xw")) == "good"
     assert market.session().standing(Who("0x2", "b", "0xv")) == "good"
     assert market.session().standing(Who("0x2", "b")) == "good"
 

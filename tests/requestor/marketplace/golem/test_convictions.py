@@ -1,4 +1,4 @@
-"""Who was convicted of fakes: its leases end, it is banned with its wallet, and paid no more."""
+"""Who was convicted of fakes: its leases end, it is banned, and paid no more; nobody else is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from requestor.marketplace.choice.history import Who
 from requestor.marketplace.golem.renting.rental import GolemMarketplace, GolemPool
@@ -65,6 +66,24 @@ async def test_a_convicted_provider_is_banned_and_not_paid_and_nothing_waits_for
     statement = make_statement(read_entries(market.folder / "ledger.jsonl"))
     assert statement.agreements[agreement].state == "refused"
     assert ledger.accepted_glm.get(agreement, Decimal(0)) == 0
+    market.check_books()
+
+
+async def test_another_that_is_paid_to_the_same_wallet_works_on_and_is_paid(
+    open_market: OpenMarket,
+) -> None:
+    """An offer may name anybody's wallet: a liar names an honest provider's."""
+    purse = "0x" + "7" * 40
+    market = await open_market(FLEET.replace("{name", f"{{wallet: '{purse}', name"))
+    async with session(market) as (rented, pool):
+        work = await market.work(pool, 6)
+        assert {lease.info.wallet for _, lease in pool._roster} == {purse}
+        rented.convict(replace(willow_of(work), wallet=purse), REASON, refuse_bills=True)
+        await market.until(lambda: market.states()["willow"] == ["Terminated"])
+        assert market.states()["hazel"] == ["Approved"]
+        assert market.history.records()[willow_of(work).node_id].faults.keys() == {"faked_work"}
+    assert market.paid() == {"hazel"}
+    assert list(market.ledger.refused_work.values()) == [REASON]
     market.check_books()
 
 

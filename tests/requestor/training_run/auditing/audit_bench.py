@@ -51,15 +51,22 @@ def item(client: int, round_index: int = 0) -> WorkItem:
     return WorkItem(round_index, client, client, 64, 0, 640)
 
 
-def delivery(client: int, name: str, *, lies: bool = False, round_index: int = 0) -> Delivery:
+def delivery(
+    client: int,
+    name: str,
+    *,
+    lies: bool = False,
+    round_index: int = 0,
+    wallet: str | None = None,
+) -> Delivery:
     tensors = LIE if lies else TRUTH
     return Delivery(
-        ClientUpdate(item(client, round_index), tensors, f"0x{name}"),
+        ClientUpdate(item(client, round_index), tensors, wallet or f"0x{name}"),
         {},
         order_sha256=sha(f"order {round_index} {client}"),
         result_sha256=tensors_digest(tensors),
         links=FALSE_LINKS if lies else TRUE_LINKS,
-        source=Source(f"lease {name}", f"0x{name}", name, f"agreement {name}", None, 1.0),
+        source=Source(f"lease {name}", f"0x{name}", name, f"agreement {name}", wallet, 1.0),
     )
 
 
@@ -93,15 +100,15 @@ def wrong() -> Replayed:
 
 @dataclass
 class Memory:
-    """What is remembered of voices."""
+    """What is remembered of nodes."""
 
     counts: Counter[str] = field(default_factory=Counter)
 
-    def verified(self, voice: str) -> int:
-        return self.counts[voice]
+    def verified(self, node_id: str) -> int:
+        return self.counts[node_id]
 
     def audited(self, who: Who) -> None:
-        self.counts[who.voice] += 1
+        self.counts[who.node_id] += 1
 
 
 @dataclass
@@ -111,7 +118,7 @@ class Court:
     sentences: list[tuple[str, bool]] = field(default_factory=list)
 
     def convict(self, who: Who, reason: str, *, refuse_bills: bool) -> None:
-        self.sentences.append((who.voice, refuse_bills))
+        self.sentences.append((who.node_id, refuse_bills))
 
 
 @dataclass

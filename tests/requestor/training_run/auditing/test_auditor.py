@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from requestor.evaluation.local_worker import LocalOrderFailed
+from requestor.marketplace.choice.history import Who
 from requestor.training_run import events
 from requestor.training_run.auditing.findings import audit_key
 from requestor.training_run.auditing.options import AuditOptions
@@ -100,6 +101,57 @@ async def test_a_convicted_voice_s_verified_work_stays(bench: Bench) -> None:
     bench.memory.counts.clear()  # looked at as if it were new
     fake = delivery(1, "larch", lies=True)
     assert await bench.reviewed(auditor, [good, fake]) == [1]
+    await auditor.close()
+
+
+async def test_who_names_an_honest_ones_wallet_is_convicted_alone(bench: Bench) -> None:
+    """Any offer may name any wallet; what the honest one has sent is looked at, and stays."""
+    auditor = bench.auditor()
+    for _ in range(50):
+        bench.memory.audited(Who("0xbeech", "beech"))  # 1 / 51^3: next to never drawn
+    honest = delivery(0, "beech", wallet="0xpurse")
+    fake = delivery(1, "larch", lies=True, wallet="0xpurse")
+    assert await bench.reviewed(auditor, [honest, fake]) == [1]
+    assert bench.court.sentences == [("0xlarch", True)]
+    assert (bench.standing(honest), bench.standing(fake)) == ("verified", "faked")
+    later = delivery(2, "beech", wallet="0xpurse")  # looked at like an unknown one's
+    assert await bench.reviewed(auditor, [later]) == []
+    assert bench.chances([honest, fake, later])[2] == 1.0
+    assert bench.standing(later) == "verified"
+    resumed = bench.auditor()
+    assert await bench.reviewed(resumed, [honest, later]) == []
+    assert await bench.reviewed(resumed, [delivery(3, "beech", wallet="0xpurse")]) == []
+    await auditor.close()
+
+
+async def test_every_faking_node_of_a_wallet_is_convicted(bench: Bench) -> None:
+    auditor = bench.auditor()
+    fakes = [delivery(n, name, lies=True, wallet="0xpurse") for n, name in enumerate("abc")]
+    assert await bench.reviewed(auditor, fakes) == [0, 1, 2]
+    assert sorted(bench.court.sentences) == [("0xa", True), ("0xb", True), ("0xc", True)]
+    await auditor.close()
+
+
+async def test_another_s_record_helps_nobody_who_names_its_wallet(bench: Bench) -> None:
+    auditor = bench.auditor()
+    for _ in range(50):
+        bench.memory.audited(Who("0xbeech", "beech", "0xpurse"))
+    rider = delivery(0, "larch", wallet="0xpurse")
+    await bench.reviewed(auditor, [rider])
+    assert bench.chances([rider]) == [1.0]
+    await auditor.close()
+
+
+async def test_two_of_one_wallet_that_contradict_each_other_convict_the_liar_alone(
+    bench: Bench,
+) -> None:
+    bench.options = AuditOptions(rates=AuditRates(0.0001, 0.0001))
+    auditor = bench.auditor()
+    honest = delivery(0, "beech", wallet="0xpurse")
+    auditor.note(honest)
+    auditor.compare(honest, delivery(0, "larch", lies=True, wallet="0xpurse"))
+    assert await auditor.review(bench.plan(), [honest]) == []
+    assert bench.standing(honest) == "verified" and bench.court.sentences == []
     await auditor.close()
 
 
