@@ -37,8 +37,8 @@ from requestor.federation.cohort_screening import (
 from requestor.federation.model import Float32, Tensors, flatten
 from requestor.federation.rounds import RoundPlan
 from requestor.training_run.deliveries import Delivery
-from requestor.training_run.order_desk import RoundFiles
 from requestor.training_run.reviewing import Objection
+from requestor.training_run.round_files import RoundFiles
 
 logger = logging.getLogger(__name__)
 

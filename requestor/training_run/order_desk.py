@@ -1,81 +1,36 @@
-"""Orders and results of one round: files out, files in, nothing taken on trust."""
+"""Orders and results of one round: files out, files in, and kept until the round is closed.
+
+Read next: `result_reading.py`, by which nothing is taken on trust.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from provider_image.wire import (
-    MAX_FILE_BYTES,
-    POLICY_PREFIX,
-    Bundle,
-    ClientStateMetadata,
-    CompressionSpec,
-    EnvironmentSpec,
     FileRef,
     GradientSpec,
-    LearnerSpec,
-    StateRules,
-    TensorSpec,
     TrainOrder,
-    TrainResult,
     WireError,
-    client_has_state,
-    decode_metadata,
     encode_order,
-    feedback_count,
     order_digest,
-    read_bundle,
-    restore,
-    result_bytes,
-    sha256_file,
-    specs_of,
-    work_digest,
 )
-from requestor.federation.client_states import (
-    FeedbackAssignment,
-    StateAssignment,
-    screen_client_state,
-)
-from requestor.federation.rounds import ClientUpdate, WorkItem
-from requestor.federation.screening import Assignment, UpdateRejected, screen_update
+from requestor.federation.rounds import WorkItem
+from requestor.federation.screening import UpdateRejected
 from requestor.marketplace.ports import Job, OutputFile
 from requestor.training_run.deliveries import Delivery, Rejection, Source
 from requestor.training_run.delivery_notes import DeliveryNotes
-
-MODEL_NAME = "model.safetensors"
-STATE_NAME = "state-in.safetensors"
-RESULT_NAME = "result.safetensors"
-STATE_OUTPUT_NAME = "state-out.safetensors"
-MAX_STATE_BYTES = 256 << 20
-
-
-@dataclass(frozen=True)
-class RoundFiles:
-    """What the orders of one round have in common."""
-
-    run_id: str
-    environment: EnvironmentSpec
-    learner: LearnerSpec
-    rules: StateRules
-    model: FileRef
-    model_path: Path
-    model_specs: Mapping[str, TensorSpec]
-    client_states: Mapping[int, tuple[FileRef, Path]]
-    inbox: Path
-    order_timeout_seconds: float
-    max_state_bytes: int = MAX_STATE_BYTES
-    compression: CompressionSpec | None = None
-
-    @property
-    def client_has_state(self) -> bool:
-        """True where a client carries something of its own from round to round."""
-        return client_has_state(self.rules, self.compression)
+from requestor.training_run.result_reading import ResultReader
+from requestor.training_run.round_files import (
+    MODEL_NAME,
+    RESULT_NAME,
+    STATE_NAME,
+    STATE_OUTPUT_NAME,
+    RoundFiles,
+)
 
 
 class RoundDesk:
@@ -89,9 +44,8 @@ class RoundDesk:
         """Serve the round that `files` describe."""
         self._files = files
         self._notes = DeliveryNotes(files.inbox)
-        self._result_bytes = result_bytes(files.model_specs, files.compression)
+        self._reader = ResultReader(files)
         self._without_state: set[int] = set()
-        self._handed_out: dict[int, dict[str, TensorSpec]] = {}
 
     @property
     def files(self) -> RoundFiles:
@@ -134,7 +88,9 @@ class RoundDesk:
             reference, path = state
             inputs[STATE_NAME], digests[STATE_NAME] = path, reference.sha256
         stem = f"in-r{item.round:05d}-c{item.client:03d}-{attempt}-{os.getpid()}"
-        outputs = {RESULT_NAME: OutputFile(files.inbox / f"{stem}.result", self._result_bytes)}
+        outputs = {
+            RESULT_NAME: OutputFile(files.inbox / f"{stem}.result", self._reader.result_bytes)
+        }
         if files.client_has_state:
             outputs[STATE_OUTPUT_NAME] = OutputFile(
                 files.inbox / f"{stem}.state", files.max_state_bytes
@@ -178,10 +134,12 @@ class RoundDesk:
         missing = set(job.outputs) - set(claimed)
         if missing:
             raise WireError(f"the worker reports no digest of {', '.join(sorted(missing))}")
-        delivery = self._read(item, job.outputs[RESULT_NAME].path, claimed[RESULT_NAME], source)
+        order_sha256, result = order_digest(self.order(item)), job.outputs[RESULT_NAME].path
+        reader = self._reader
+        delivery = reader.read(item, order_sha256, result, claimed[RESULT_NAME], source)
         if STATE_OUTPUT_NAME in job.outputs:
-            state = job.outputs[STATE_OUTPUT_NAME].path
-            delivery = self._with_state(delivery, state, claimed[STATE_OUTPUT_NAME])
+            path, sha256 = job.outputs[STATE_OUTPUT_NAME].path, claimed[STATE_OUTPUT_NAME]
+            delivery = reader.with_state(delivery, self._state(item), path, sha256)
         return delivery
 
     def discard(self, job: Job) -> None:
@@ -231,9 +189,10 @@ class RoundDesk:
         if not path.exists():
             return None
         try:
-            delivery = self._read(item, path, None, self._notes.source(digest))
+            delivery = self._reader.read(item, digest, path, None, self._notes.source(digest))
             if self._files.client_has_state:
-                delivery = self._with_state(delivery, self._state_path(digest), None)
+                state = self._state_path(digest)
+                delivery = self._reader.with_state(delivery, self._state(item), state, None)
             rejected = {(one.result_sha256, one.voice) for one in self._notes.rejections(digest)}
             if (delivery.result_sha256, delivery.update.voice) in rejected:
                 # a crash came between the note and the file
@@ -257,101 +216,16 @@ class RoundDesk:
             if not path.stem.endswith(arriving):
                 path.unlink(missing_ok=True)
 
-    def _read(
-        self, item: WorkItem, path: Path, sha256: str | None, source: Source | None
-    ) -> Delivery:
-        files = self._files
-        bundle = _received(path, RESULT_NAME, self._result_bytes, sha256)
-        result = decode_metadata(bundle, TrainResult)
-        order_sha256 = order_digest(self.order(item))
-        if result.order_sha256 != order_sha256:
-            raise UpdateRejected("the result belongs to another order")
-        tensors = bundle.tensors
-        if files.compression is not None:
-            tensors = restore(tensors, files.compression, files.model_specs, source=RESULT_NAME)
-        assignment = Assignment(
-            files.model_specs, item.local_steps, files.environment.n_envs, item.episodes
-        )
-        screen_update(tensors, result.steps, assignment)
-        return Delivery(
-            ClientUpdate(item, tensors, source.voice if source is not None else ""),
-            dict(result.metrics),
-            order_sha256=order_sha256,
-            result_sha256=work_digest(tensors, None),
-            links=result.links,
-            source=source,
-        )
-
     def _state(self, item: WorkItem) -> tuple[FileRef, Path] | None:
         if item.client in self._without_state:
             return None
         return self._files.client_states.get(item.client)
-
-    def _with_state(self, delivery: Delivery, path: Path, sha256: str | None) -> Delivery:
-        """Check that a client's state is one that the learner can have left beside an update.
-
-        Return the delivery with a digest of both.
-        """
-        files, update, item = self._files, delivery.update, delivery.update.item
-        bundle = _received(path, STATE_OUTPUT_NAME, files.max_state_bytes, sha256)
-        assignment = StateAssignment(
-            run_id=files.run_id,
-            client=item.client,
-            round=item.round,
-            local_steps=item.local_steps,
-            n_envs=files.environment.n_envs,
-            learner=files.learner,
-            rules=files.rules,
-            model_specs=files.model_specs,
-            previous=self._previous_layout(item),
-            feedback=self._feedback(update),
-        )
-        metadata = decode_metadata(bundle, ClientStateMetadata)
-        screen_client_state(bundle.tensors, metadata, assignment)
-        return replace(delivery, result_sha256=work_digest(update.tensors, bundle.tensors))
-
-    def _feedback(self, update: ClientUpdate) -> FeedbackAssignment | None:
-        files = self._files
-        if files.compression is None or not files.compression.feedback:
-            return None
-        sent = [
-            float(np.abs(tensor).max(initial=0.0))
-            for name, tensor in update.tensors.items()
-            if name.startswith(POLICY_PREFIX)
-        ]
-        return FeedbackAssignment(feedback_count(files.model_specs), max(sent, default=0.0))
-
-    def _previous_layout(self, item: WorkItem) -> dict[str, TensorSpec] | None:
-        """Return the layout of the state that the order hands out."""
-        if (state := self._state(item)) is None:
-            return None
-        if item.client not in self._handed_out:
-            reference, path = state
-            try:
-                bundle = read_bundle(path, max_bytes=reference.bytes, sha256=reference.sha256)
-            except WireError as error:  # our own file: no provider is to blame
-                raise OSError(f"{path} is damaged: {error}") from error
-            self._handed_out[item.client] = specs_of(bundle.tensors)
-        return self._handed_out[item.client]
 
     def _result_path(self, digest: str) -> Path:
         return self._files.inbox / f"{digest}.result"
 
     def _state_path(self, digest: str) -> Path:
         return self._files.inbox / f"{digest}.state"
-
-
-def state_reference(path: Path, name: str) -> FileRef:
-    """Return the reference of a client's state file under `name`."""
-    return FileRef(name=name, sha256=sha256_file(path, MAX_FILE_BYTES), bytes=path.stat().st_size)
-
-
-def _received(path: Path, name: str, max_bytes: int, sha256: str | None) -> Bundle:
-    """Read what a worker sent as `name`, under which complaints about it make sense."""
-    try:
-        return read_bundle(path, max_bytes=max_bytes, sha256=sha256)
-    except WireError as error:
-        raise WireError(str(error).replace(path.name, name)) from error
 
 
 def _renamed(file: FileRef, name: str) -> FileRef:

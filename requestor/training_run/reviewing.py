@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 from requestor.federation.rounds import RoundPlan
 from requestor.marketplace.choice.failures import FailureKind
 from requestor.training_run.deliveries import Delivery, Rejection
-from requestor.training_run.order_desk import RoundFiles
+from requestor.training_run.round_files import RoundFiles
 
 ObjectionKind = Literal["screened", "fraud"]
 """Beside the others' it cannot be right; or it was done again, and is not what was delivered."""

@@ -32,7 +32,8 @@ from requestor.marketplace.ports import Job, Lease, LeaseInfo, OrderFailed, Outp
 from requestor.training_run.auditing.replaying import Replaying, Work
 from requestor.training_run.deliveries import Delivery, Source
 from requestor.training_run.json_lines import JsonLines, read_json_lines
-from requestor.training_run.order_desk import MODEL_NAME, RoundDesk, RoundFiles
+from requestor.training_run.order_desk import RoundDesk
+from requestor.training_run.round_files import MODEL_NAME, RoundFiles
 from requestor.training_run.run_directory import RunDirectory, write_whole
 from requestor.training_run.settings import RunSettings
 from requestor.trust.disputes import Replay

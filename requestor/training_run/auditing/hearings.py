@@ -16,7 +16,8 @@ from requestor.evaluation.local_worker import LocalWorkerError
 from requestor.training_run.auditing.replaying import Replayed, Replaying, Work
 from requestor.training_run.auditing.witnesses import Witnesses
 from requestor.training_run.deliveries import Delivery
-from requestor.training_run.order_desk import MODEL_NAME, STATE_NAME, RoundDesk, RoundFiles
+from requestor.training_run.order_desk import RoundDesk
+from requestor.training_run.round_files import MODEL_NAME, STATE_NAME, RoundFiles
 from requestor.trust.disputes import Account, Dispute, Verdict
 
 PATIENCE = 2.0

@@ -49,13 +49,9 @@ from requestor.training_run import events
 from requestor.training_run.deliveries import Delivery, Rejection, Source
 from requestor.training_run.dispatcher import Dispatcher, DispatchOptions
 from requestor.training_run.errands import Errands
-from requestor.training_run.order_desk import (
-    RESULT_NAME,
-    STATE_OUTPUT_NAME,
-    RoundDesk,
-    RoundFiles,
-)
+from requestor.training_run.order_desk import RoundDesk
 from requestor.training_run.reviewing import Reviewer
+from requestor.training_run.round_files import RESULT_NAME, STATE_OUTPUT_NAME, RoundFiles
 from requestor.trust.provenance import OWN_MACHINE
 
 UNUSABLE = "unusable"

@@ -17,8 +17,8 @@ from requestor.federation.cohort_screening import Limits
 from requestor.federation.rounds import ClientUpdate, FederationSettings, plan_round
 from requestor.training_run.cohort_reviewer import CohortReviewer, ProbeSet
 from requestor.training_run.deliveries import Delivery, Source
-from requestor.training_run.order_desk import RoundFiles
 from requestor.training_run.reviewing import Objection
+from requestor.training_run.round_files import RoundFiles
 
 CLIENTS = 5
 SIZE = 64

@@ -17,8 +17,8 @@ from requestor.marketplace.ports import LeaseLost, OrderFailed
 from requestor.training_run import events
 from requestor.training_run.deliveries import Delivery
 from requestor.training_run.last_resort import grace_seconds
-from requestor.training_run.order_desk import RoundFiles
 from requestor.training_run.reviewing import Objection, ObjectionKind
+from requestor.training_run.round_files import RoundFiles
 
 if TYPE_CHECKING:
     from tests.requestor.conftest import RunInVirtualTime

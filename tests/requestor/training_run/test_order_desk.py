@@ -17,11 +17,8 @@ from provider_image.wire import (
 )
 from requestor.federation.rounds import FederationSettings, plan_round
 from requestor.training_run.deliveries import Rejection, Source
-from requestor.training_run.order_desk import (
-    MODEL_NAME,
-    RESULT_NAME,
-    RoundDesk,
-)
+from requestor.training_run.order_desk import RoundDesk
+from requestor.training_run.round_files import MODEL_NAME, RESULT_NAME
 
 if TYPE_CHECKING:
     from tests.requestor.training_run.conftest import Office

@@ -25,12 +25,8 @@ from provider_image.wire import (
 from requestor.federation.rounds import FederationSettings, plan_round
 from requestor.federation.screening import UpdateRejected
 from requestor.marketplace.ports import Job
-from requestor.training_run.order_desk import (
-    RESULT_NAME,
-    STATE_OUTPUT_NAME,
-    RoundDesk,
-    state_reference,
-)
+from requestor.training_run.order_desk import RoundDesk
+from requestor.training_run.round_files import RESULT_NAME, STATE_OUTPUT_NAME, state_reference
 
 if TYPE_CHECKING:
     from tests.requestor.training_run.conftest import Office

@@ -18,11 +18,11 @@ from provider_image.wire import (
     write_bundle,
 )
 from requestor.federation.rounds import FederationSettings, plan_round
-from requestor.training_run.order_desk import (
+from requestor.training_run.order_desk import RoundDesk
+from requestor.training_run.round_files import (
     RESULT_NAME,
     STATE_NAME,
     STATE_OUTPUT_NAME,
-    RoundDesk,
     state_reference,
 )
 

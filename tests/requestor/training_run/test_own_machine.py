@@ -12,8 +12,8 @@ import pytest
 from provider_image.wire import TrainOrder
 from requestor.evaluation.local_worker import LocalWorkerError
 from requestor.marketplace.ports import OrderFailed
-from requestor.training_run.order_desk import RESULT_NAME
 from requestor.training_run.own_machine import OwnMachine
+from requestor.training_run.round_files import RESULT_NAME
 from requestor.trust.provenance import OWN_MACHINE
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from requestor.federation.rounds import RoundPlan
 from requestor.federation.voices import VoicePlan
 from requestor.training_run import events
 from requestor.training_run.deliveries import Delivery, Rejection
-from requestor.training_run.order_desk import RoundFiles
 from requestor.training_run.reviewing import Objection, ObjectionKind
+from requestor.training_run.round_files import RoundFiles
 
 if TYPE_CHECKING:
     from tests.requestor.conftest import RunInVirtualTime
