@@ -126,10 +126,10 @@ def test_a_salvaged_result_is_audited_as_if_nothing_had_happened(
     runs.silence_the_dead(monkeypatch)
     runs.execute(crashes_in)
     pending = [item for item, standing in runs.standings().items() if standing == ("pending",)]
-    assert [number for number, _ in pending] == [crashes_in]
+    assert {number for number, _ in pending} == {crashes_in}  # one, or others at the same time
     runs.execute()
     started = [event for event in runs.log if isinstance(event, events.RoundStarted)]
-    assert started[0].salvaged == 1
+    assert started[0].salvaged == len(pending)
     assert set(runs.audited()) == {"verified"}
     everything = {(number, client) for number in range(2) for client in range(3)}
     assert runs.standings() == dict.fromkeys(everything, ("verified", "requestor"))
