@@ -14,7 +14,7 @@ from requestor.training_run import events
 
 if TYPE_CHECKING:
     from tests.requestor.conftest import RunInVirtualTime
-    from tests.requestor.training_run.conftest import Act, Theatre
+    from tests.requestor.training_run.stage import Act, Theatre
 
 
 @pytest.mark.parametrize("leases", [1, 2, 3, 5, 20])

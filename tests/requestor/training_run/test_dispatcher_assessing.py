@@ -12,7 +12,7 @@ from requestor.training_run import events
 
 if TYPE_CHECKING:
     from tests.requestor.conftest import RunInVirtualTime
-    from tests.requestor.training_run.conftest import FakeLease, Theatre
+    from tests.requestor.training_run.stage import FakeLease, Theatre
 
 UNUSABLE = "unusable"
 STEPS = 10

@@ -16,7 +16,7 @@ from requestor.training_run import events
 
 if TYPE_CHECKING:
     from tests.requestor.conftest import RunInVirtualTime
-    from tests.requestor.training_run.conftest import FakePool, Stage, Theatre
+    from tests.requestor.training_run.stage import FakePool, Stage, Theatre
 
 
 def reasons(stage: Stage, kind: type[events.Event]) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from requestor.training_run import events
 
 if TYPE_CHECKING:
     from tests.requestor.conftest import RunInVirtualTime
-    from tests.requestor.training_run.conftest import FakeLease, Stage, Theatre
+    from tests.requestor.training_run.stage import FakeLease, Stage, Theatre
 
 REFUSED = OrderFailed("exit code 3")
 

@@ -17,7 +17,7 @@ from requestor.training_run.errands import Errands
 
 if TYPE_CHECKING:
     from tests.requestor.conftest import RunInVirtualTime
-    from tests.requestor.training_run.conftest import FakeDesk, Stage, Theatre
+    from tests.requestor.training_run.stage import FakeDesk, Stage, Theatre
 
 
 class WitnessDesk:

@@ -22,7 +22,7 @@ from requestor.training_run.round_files import RoundFiles
 
 if TYPE_CHECKING:
     from tests.requestor.conftest import RunInVirtualTime
-    from tests.requestor.training_run.conftest import FakeLease, Stage, Theatre
+    from tests.requestor.training_run.stage import FakeLease, Stage, Theatre
 
 ONE_LIAR = VoicePlan(faulty_voices=1, most_items=1, faulty_items=1)
 OWN = "this machine"

@@ -21,7 +21,7 @@ from requestor.training_run.order_desk import RoundDesk
 from requestor.training_run.round_files import MODEL_NAME, RESULT_NAME
 
 if TYPE_CHECKING:
-    from tests.requestor.training_run.conftest import Office
+    from tests.requestor.training_run.office import Office
 
 ITEM = plan_round(FederationSettings(1, 10, 3, 64, 3), 2).items[1]
 

@@ -27,7 +27,7 @@ from requestor.training_run.round_files import (
 )
 
 if TYPE_CHECKING:
-    from tests.requestor.training_run.conftest import Office
+    from tests.requestor.training_run.office import Office
 
 ITEM = plan_round(FederationSettings(1, 10, 3, 64, 3), 2).items[1]
 

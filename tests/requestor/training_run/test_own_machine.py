@@ -17,7 +17,7 @@ from requestor.training_run.round_files import RESULT_NAME
 from requestor.trust.provenance import OWN_MACHINE
 
 if TYPE_CHECKING:
-    from tests.requestor.training_run.conftest import Office
+    from tests.requestor.training_run.office import Office
 
 
 class Bench:
