@@ -19,7 +19,7 @@ MAX_ROUNDS = 6
 
 SETTLED_ROUNDS = 3
 WASTED_IN_A_ROW = 3
-"""As in the dispatcher: who is late so often is given up."""
+"""As in `training_run.driver`: who is late so often is given up."""
 
 
 @dataclass(frozen=True)

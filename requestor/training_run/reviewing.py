@@ -1,6 +1,6 @@
 """Looks at the deliveries of a round before they are merged; whoever objects sends work back.
 
-`run_loop` tells reviewers which round begins, `Dispatcher` of everything that comes in, and asks
+`RoundMaker` tells reviewers which round begins, `Dispatcher` of everything that comes in, and asks
 them when all is in; what they object to is taken out, and done again where the quorum needs it.
 """
 
