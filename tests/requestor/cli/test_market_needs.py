@@ -47,10 +47,10 @@ def in_a_run(chosen: RunConfig, history: ProviderHistory) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("lists", "banned", "is_kept"),
+    ("lists", "accused", "is_kept"),
     [
         ("", None, True),
-        ("", ON_HOODI, False),
+        ("", ON_HOODI, True),
         ("", ON_POLYGON, True),
         (f"block: ['{ON_HOODI}']", None, False),
         (f"block: ['{ON_POLYGON}']", None, True),
@@ -59,14 +59,15 @@ def in_a_run(chosen: RunConfig, history: ProviderHistory) -> bool:
     ],
 )
 def test_of_several_wallets_that_of_the_platform_counts(
-    tmp_path: Path, lists: str, banned: str | None, is_kept: bool
+    tmp_path: Path, lists: str, accused: str | None, is_kept: bool
 ) -> None:
     history = ProviderHistory(tmp_path / "providers.json", lambda: 1000.0)
-    for _ in range(3 if banned else 0):
-        history.failed(Who(NEIGHBOUR, "elm", banned), "overbilled", "a thousand times too much")
+    for _ in range(3 if accused else 0):
+        history.failed(Who(NEIGHBOUR, "elm", accused), "overbilled", "a thousand times too much")
     chosen = config(lists)
     found = assess([read_market_offer(NODE, OFFER)], chosen.golem, history)
     assert bool(found.screening.kept) is is_kept
+    assert found.known[NODE].standing == ("doubtful" if accused == ON_HOODI else "good")
     assert in_a_run(chosen, history) is is_kept
     if is_kept:
         assert found.screening.kept[0].wallet == ON_HOODI
