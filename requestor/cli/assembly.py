@@ -24,7 +24,7 @@ from requestor.federation.rounds import FederationSettings
 from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import GpuNeeds, Terms
 from requestor.training_run.auditing.options import AuditOptions
-from requestor.training_run.dispatcher import DispatchOptions
+from requestor.training_run.dispatching.dispatcher import DispatchOptions
 from requestor.training_run.settings import EvaluationSettings, RunSettings, ScreeningSettings
 from requestor.trust.audit_rates import AuditRates
 

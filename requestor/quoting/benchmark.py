@@ -23,8 +23,8 @@ from requestor.marketplace.ports import (
     Terms,
 )
 from requestor.quoting.knowledge import LocalPace
-from requestor.training_run.order_desk import RoundDesk
-from requestor.training_run.round_files import MODEL_NAME, RoundFiles
+from requestor.training_run.orders.order_desk import RoundDesk
+from requestor.training_run.orders.round_files import MODEL_NAME, RoundFiles
 from requestor.training_run.settings import RunSettings
 
 LOCAL_LIMIT_SECONDS = 90.0

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from provider_image.wire import ModelMetadata, decode_metadata, settled
 from requestor.training_run import events
 from requestor.training_run.checkpoints import CheckpointStore
+from requestor.training_run.judging.referee import Referee
 from requestor.training_run.progress import Progress
-from requestor.training_run.referee import Referee
 from requestor.training_run.settings import RunSettings
 
 

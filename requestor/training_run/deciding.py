@@ -10,8 +10,8 @@ from requestor.marketplace.money.ledger import Ledger
 from requestor.training_run.auditing.round_records import RoundRecords
 from requestor.training_run.desks import Desks
 from requestor.training_run.exports import Exports
+from requestor.training_run.judging.referee import Referee
 from requestor.training_run.progress import Progress
-from requestor.training_run.referee import Referee
 from requestor.training_run.round_making import ClosedRound
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from provider_image.wire import FileRef, Tensors, specs_of
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
-from requestor.training_run.deliveries import Delivery
-from requestor.training_run.order_desk import RoundDesk
-from requestor.training_run.round_files import RoundFiles, state_reference
+from requestor.training_run.orders.deliveries import Delivery
+from requestor.training_run.orders.order_desk import RoundDesk
+from requestor.training_run.orders.round_files import RoundFiles, state_reference
 from requestor.training_run.settings import RunSettings
 
 

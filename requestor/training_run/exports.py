@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from requestor.training_run.checkpoints import Checkpoint
-from requestor.training_run.referee import Referee
+from requestor.training_run.judging.referee import Referee
 from requestor.training_run.run_directory import RunDirectory
 
 

@@ -1,6 +1,6 @@
 """One round, from its plan to a merged candidate.
 
-Read next: `dispatcher.py`, which has the round's work done, and `round_closing.py`.
+Read next: `dispatching/dispatcher.py`, which has the work done, and `judging/round_closing.py`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from requestor.federation.rounds import RoundPlan, plan_round
 from requestor.training_run import events
 from requestor.training_run.checkpoints import Checkpoint
-from requestor.training_run.deliveries import Harvest
 from requestor.training_run.desks import Desks
-from requestor.training_run.dispatcher import Dispatcher
-from requestor.training_run.order_desk import RoundDesk
-from requestor.training_run.referee import Candidate, Referee
-from requestor.training_run.reviewing import Reviewer
-from requestor.training_run.round_closing import RoundCloser
+from requestor.training_run.dispatching.dispatcher import Dispatcher
+from requestor.training_run.dispatching.reviewing import Reviewer
+from requestor.training_run.judging.referee import Candidate, Referee
+from requestor.training_run.judging.round_closing import RoundCloser
+from requestor.training_run.orders.deliveries import Harvest
+from requestor.training_run.orders.order_desk import RoundDesk
 from requestor.training_run.spending_reports import SpendingReporter
 
 

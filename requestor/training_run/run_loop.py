@@ -5,7 +5,7 @@ this file puts together who gives them what they need and carries out what they 
 instant costs at most the round in flight: everything before it is in a checkpoint, and even of that
 round the results that were in are kept.
 
-Read next: `sessions.py`, `round_making.py` and `referee.py`, then
+Read next: `sessions.py`, `round_making.py` and `judging/referee.py`, then
 `provider_image/round_runner.py`.
 """
 
@@ -32,15 +32,15 @@ from requestor.training_run.auditing.means import AuditDoors
 from requestor.training_run.auditing.run_audits import RunAudits
 from requestor.training_run.beginning import begin
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
-from requestor.training_run.cohort_reviewer import CohortReviewer, ProbeSet
 from requestor.training_run.deciding import Decider
 from requestor.training_run.desks import Desks
-from requestor.training_run.dispatcher import Dispatcher
+from requestor.training_run.dispatching.cohort_reviewer import CohortReviewer, ProbeSet
+from requestor.training_run.dispatching.dispatcher import Dispatcher
+from requestor.training_run.dispatching.own_machine import OwnMachine
+from requestor.training_run.dispatching.reviewing import Reviewer
 from requestor.training_run.exports import Exports
-from requestor.training_run.own_machine import OwnMachine
+from requestor.training_run.judging.referee import Referee
 from requestor.training_run.progress import Progress
-from requestor.training_run.referee import Referee
-from requestor.training_run.reviewing import Reviewer
 from requestor.training_run.round_making import RoundMaker
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.sessions import Sessions

@@ -15,8 +15,8 @@ from requestor.marketplace.ports import Marketplace, ProviderPool
 from requestor.training_run import events
 from requestor.training_run.auditing.run_audits import RunAudits
 from requestor.training_run.deciding import Decider
-from requestor.training_run.dispatcher import Dispatcher
-from requestor.training_run.limits import STOP_MARGIN_SECONDS
+from requestor.training_run.dispatching.dispatcher import Dispatcher
+from requestor.training_run.dispatching.limits import STOP_MARGIN_SECONDS
 from requestor.training_run.progress import Progress
 from requestor.training_run.round_making import RoundMaker
 from requestor.training_run.settings import RunSettings

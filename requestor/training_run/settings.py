@@ -14,7 +14,7 @@ from requestor.federation.rounds import FederationSettings
 from requestor.marketplace.ports import Terms
 from requestor.training_run.auditing.options import AuditOptions
 from requestor.training_run.checkpoints import BestModel
-from requestor.training_run.dispatcher import DispatchOptions
+from requestor.training_run.dispatching.dispatcher import DispatchOptions
 
 
 @dataclass(frozen=True)

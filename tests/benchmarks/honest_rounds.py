@@ -36,9 +36,9 @@ from requestor.config import load_config
 from requestor.evaluation.judge import Divergences
 from requestor.federation.merging.protocol import State
 from requestor.federation.rounds import RoundPlan, close_round, plan_round
-from requestor.training_run.deliveries import Delivery
-from requestor.training_run.order_desk import RoundDesk
-from requestor.training_run.round_files import RoundFiles, state_reference
+from requestor.training_run.orders.deliveries import Delivery
+from requestor.training_run.orders.order_desk import RoundDesk
+from requestor.training_run.orders.round_files import RoundFiles, state_reference
 from requestor.training_run.settings import RunSettings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -38,8 +38,8 @@ from requestor.marketplace.money.ledger import Ledger
 from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import Job, OutputFile, Terms
 from requestor.training_run import events
-from requestor.training_run.deliveries import Delivery, Rejection, Source
-from requestor.training_run.dispatcher import Dispatcher, DispatchOptions
+from requestor.training_run.dispatching.dispatcher import Dispatcher, DispatchOptions
+from requestor.training_run.orders.deliveries import Delivery, Rejection, Source
 
 INPUT, OUTPUT = "model.bin", "result.bin"
 INPUT_BYTES = 40_000

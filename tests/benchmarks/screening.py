@@ -39,8 +39,8 @@ from requestor.federation.cohort_screening import (
 from requestor.federation.model import Float32, flatten, unflatten
 from requestor.federation.seeds import held_out_seeds
 from requestor.federation.voices import plan_voices
-from requestor.training_run.cohort_reviewer import CohortReviewer, ProbeSet
-from requestor.training_run.deliveries import Delivery
+from requestor.training_run.dispatching.cohort_reviewer import CohortReviewer, ProbeSet
+from requestor.training_run.orders.deliveries import Delivery
 from tests.benchmarks.honest_rounds import KINDS, HonestRound, honest_rounds
 
 LIES: tuple[Lie, ...] = (

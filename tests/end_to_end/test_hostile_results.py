@@ -47,8 +47,8 @@ from requestor.evaluation.judge import Judge
 from requestor.evaluation.local_worker import LocalWorker
 from requestor.federation.rounds import FederationSettings, WorkItem, plan_round
 from requestor.federation.screening import UpdateRejected
-from requestor.training_run.order_desk import RoundDesk
-from requestor.training_run.round_files import MODEL_NAME, RESULT_NAME, RoundFiles
+from requestor.training_run.orders.order_desk import RoundDesk
+from requestor.training_run.orders.round_files import MODEL_NAME, RESULT_NAME, RoundFiles
 
 CONFIG = """
 env: {id: CartPole-v1, n_envs: 2, normalize: true}

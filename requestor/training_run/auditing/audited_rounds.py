@@ -9,9 +9,9 @@ from provider_image.wire import order_digest
 from requestor.training_run.auditing.hearings import held_desk
 from requestor.training_run.auditing.held_files import HeldFiles
 from requestor.training_run.auditing.replaying import Work
-from requestor.training_run.deliveries import Delivery
-from requestor.training_run.order_desk import RoundDesk
-from requestor.training_run.round_files import RoundFiles
+from requestor.training_run.orders.deliveries import Delivery
+from requestor.training_run.orders.order_desk import RoundDesk
+from requestor.training_run.orders.round_files import RoundFiles
 
 
 @dataclass

@@ -29,9 +29,9 @@ from requestor.training_run.auditing.means import AuditDoors, AuditTools
 from requestor.training_run.auditing.options import AuditOptions
 from requestor.training_run.auditing.own_hearings import OwnCourt
 from requestor.training_run.auditing.replaying import Work
-from requestor.training_run.deliveries import Delivery
-from requestor.training_run.reviewing import Objection
-from requestor.training_run.round_files import RoundFiles
+from requestor.training_run.dispatching.reviewing import Objection
+from requestor.training_run.orders.deliveries import Delivery
+from requestor.training_run.orders.round_files import RoundFiles
 from requestor.trust.disputes import Dispute
 
 

@@ -30,10 +30,10 @@ from requestor.evaluation.local_worker import LocalWorkerError
 from requestor.federation.rounds import plan_round
 from requestor.marketplace.ports import Job, Lease, LeaseInfo, OrderFailed, OutputFile
 from requestor.training_run.auditing.replaying import Replaying, Work
-from requestor.training_run.deliveries import Delivery, Source
 from requestor.training_run.json_lines import JsonLines, read_json_lines
-from requestor.training_run.order_desk import RoundDesk
-from requestor.training_run.round_files import MODEL_NAME, RoundFiles
+from requestor.training_run.orders.deliveries import Delivery, Source
+from requestor.training_run.orders.order_desk import RoundDesk
+from requestor.training_run.orders.round_files import MODEL_NAME, RoundFiles
 from requestor.training_run.run_directory import RunDirectory, write_whole
 from requestor.training_run.settings import RunSettings
 from requestor.trust.disputes import Replay

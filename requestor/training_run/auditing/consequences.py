@@ -15,8 +15,8 @@ from requestor.training_run.auditing.findings import REQUESTOR, Finding, Finding
 from requestor.training_run.auditing.hearings import Hearing
 from requestor.training_run.auditing.means import AuditDoors
 from requestor.training_run.auditing.replaying import Replayed, Work
-from requestor.training_run.deliveries import Delivery, Source
-from requestor.training_run.reviewing import Objection
+from requestor.training_run.dispatching.reviewing import Objection
+from requestor.training_run.orders.deliveries import Delivery, Source
 from requestor.trust.disputes import Dispute, Verdict
 from requestor.trust.provenance import Standing
 

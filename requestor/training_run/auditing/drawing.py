@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from requestor.training_run.auditing.findings import Finding, Findings
 from requestor.training_run.auditing.means import VoiceHistory
 from requestor.training_run.auditing.options import AuditOptions
-from requestor.training_run.deliveries import Delivery, Source
+from requestor.training_run.orders.deliveries import Delivery, Source
 from requestor.trust.audit_draw import AuditCoin
 
 

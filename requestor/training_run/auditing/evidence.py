@@ -18,7 +18,7 @@ import msgspec
 
 from provider_image.wire import TrainResult, encode_order, write_bundle
 from requestor.training_run.auditing.replaying import Replayed, Work
-from requestor.training_run.deliveries import Delivery
+from requestor.training_run.orders.deliveries import Delivery
 from requestor.training_run.run_directory import write_whole
 from requestor.trust.disputes import Account, Dispute, Verdict
 

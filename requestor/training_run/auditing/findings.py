@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from requestor.training_run.deliveries import Delivery
 from requestor.training_run.json_lines import JsonLines
+from requestor.training_run.orders.deliveries import Delivery
 from requestor.trust.audit_draw import KEY_BYTES
 from requestor.trust.provenance import Standing
 

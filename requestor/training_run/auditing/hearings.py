@@ -15,9 +15,9 @@ from provider_image.wire import WireError
 from requestor.evaluation.local_worker import LocalWorkerError
 from requestor.training_run.auditing.replaying import Replayed, Replaying, Work
 from requestor.training_run.auditing.witnesses import Witnesses
-from requestor.training_run.deliveries import Delivery
-from requestor.training_run.order_desk import RoundDesk
-from requestor.training_run.round_files import MODEL_NAME, STATE_NAME, RoundFiles
+from requestor.training_run.orders.deliveries import Delivery
+from requestor.training_run.orders.order_desk import RoundDesk
+from requestor.training_run.orders.round_files import MODEL_NAME, STATE_NAME, RoundFiles
 from requestor.trust.disputes import Account, Dispute, Verdict
 
 PATIENCE = 2.0

@@ -13,7 +13,7 @@ from requestor.training_run.auditing.findings import Findings
 from requestor.training_run.auditing.held_files import HeldFiles
 from requestor.training_run.auditing.replaying import Replaying
 from requestor.training_run.auditing.witnesses import NoWitnesses, Witnesses
-from requestor.training_run.deliveries import Delivery
+from requestor.training_run.orders.deliveries import Delivery
 from requestor.trust.audit_draw import AuditCoin
 
 

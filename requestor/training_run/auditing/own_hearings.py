@@ -12,7 +12,7 @@ from provider_image.wire import WireError
 from requestor.evaluation.local_worker import LocalWorkerError
 from requestor.training_run.auditing.hearings import Hearing, account_of
 from requestor.training_run.auditing.replaying import Replayed, Replaying, Work
-from requestor.training_run.deliveries import Delivery
+from requestor.training_run.orders.deliveries import Delivery
 from requestor.trust.disputes import Account, Dispute, Replay, Verdict
 
 

@@ -28,11 +28,11 @@ from requestor.evaluation.judge import Judge
 from requestor.federation.merging.judged import UNPLAYABLE, Evolutionary
 from requestor.federation.rounds import RoundPlan, WorkItem, plan_round
 from requestor.training_run.auditing.provenance_log import ProvenanceFolder
-from requestor.training_run.deliveries import Delivery, Harvest
-from requestor.training_run.round_closing import RoundCloser
-from requestor.training_run.server_steps import ServerSteps
+from requestor.training_run.judging.round_closing import RoundCloser
+from requestor.training_run.judging.server_steps import ServerSteps
+from requestor.training_run.judging.trials import JudgedTrials, Trials
+from requestor.training_run.orders.deliveries import Delivery, Harvest
 from requestor.training_run.settings import RunSettings
-from requestor.training_run.trials import JudgedTrials, Trials
 from requestor.trust.provenance import RoundRecord
 
 Outcome = Literal["verified", "differs", "incomparable"]

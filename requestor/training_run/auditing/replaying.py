@@ -27,7 +27,7 @@ from provider_image.wire import (
     work_digest,
 )
 from requestor.evaluation.local_worker import LocalWorker
-from requestor.training_run.round_files import MAX_STATE_BYTES
+from requestor.training_run.orders.round_files import MAX_STATE_BYTES
 from requestor.trust.disputes import Account, Replay
 
 

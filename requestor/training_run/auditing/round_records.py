@@ -15,9 +15,9 @@ from requestor.training_run.auditing.findings import REQUESTOR, Finding, Finding
 from requestor.training_run.auditing.provenance_log import ProvenanceFolder, ProvenanceLog
 from requestor.training_run.auditing.way_back import WayBack
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
-from requestor.training_run.deliveries import Delivery, Rejection
-from requestor.training_run.order_desk import RoundDesk
-from requestor.training_run.referee import Candidate
+from requestor.training_run.judging.referee import Candidate
+from requestor.training_run.orders.deliveries import Delivery, Rejection
+from requestor.training_run.orders.order_desk import RoundDesk
 from requestor.training_run.round_making import ClosedRound
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.settings import RunSettings

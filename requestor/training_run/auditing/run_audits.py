@@ -19,9 +19,9 @@ from requestor.training_run.auditing.replaying import LocalReplays
 from requestor.training_run.auditing.round_records import RoundRecords
 from requestor.training_run.auditing.witnesses import ProviderWitnesses
 from requestor.training_run.checkpoints import Checkpoint, CheckpointStore
-from requestor.training_run.deliveries import Delivery
-from requestor.training_run.errands import Errands
-from requestor.training_run.reviewing import Reviewer
+from requestor.training_run.dispatching.errands import Errands
+from requestor.training_run.dispatching.reviewing import Reviewer
+from requestor.training_run.orders.deliveries import Delivery
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.settings import RunSettings
 from requestor.trust.audit_draw import AuditCoin

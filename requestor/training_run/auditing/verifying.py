@@ -36,9 +36,9 @@ from requestor.training_run.auditing.provenance_log import (
 )
 from requestor.training_run.auditing.remerging import Outcome, Remerging
 from requestor.training_run.auditing.replaying import LocalReplays, Replayed, Replaying, Work
-from requestor.training_run.deliveries import Delivery, Source
-from requestor.training_run.order_desk import RoundDesk
-from requestor.training_run.round_files import RoundFiles
+from requestor.training_run.orders.deliveries import Delivery, Source
+from requestor.training_run.orders.order_desk import RoundDesk
+from requestor.training_run.orders.round_files import RoundFiles
 from requestor.training_run.run_directory import RunDirectory
 from requestor.training_run.settings import RunSettings
 from requestor.trust.disputes import Replay

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from requestor.federation.rounds import WorkItem
 from requestor.marketplace.ports import LeaseInfo
-from requestor.training_run.deliveries import Delivery
-from requestor.training_run.errands import ErrandDesk, Errands
+from requestor.training_run.dispatching.errands import ErrandDesk, Errands
+from requestor.training_run.orders.deliveries import Delivery
 
 LOOK_SECONDS = 0.5
 NOBODY_SECONDS = 2.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.requestor.training_run.office import KEPT, Office
+from tests.requestor.training_run.orders.office import KEPT, Office
 from tests.requestor.training_run.stage import (
     UNUSABLE,
     FakeLease,

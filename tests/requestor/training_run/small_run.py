@@ -8,7 +8,7 @@ from requestor.federation.merging.merger import Merger
 from requestor.federation.rounds import FederationSettings
 from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import Terms
-from requestor.training_run.dispatcher import DispatchOptions
+from requestor.training_run.dispatching.dispatcher import DispatchOptions
 from requestor.training_run.settings import EvaluationSettings, RunSettings
 
 SMALL_RUN = RunSettings(

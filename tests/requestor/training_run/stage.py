@@ -28,10 +28,10 @@ from requestor.marketplace.ports import (
     OutputFile,
 )
 from requestor.training_run import events
-from requestor.training_run.deliveries import Delivery, Rejection, Source
-from requestor.training_run.dispatcher import Dispatcher, DispatchOptions
-from requestor.training_run.errands import Errands
-from requestor.training_run.reviewing import Reviewer
+from requestor.training_run.dispatching.dispatcher import Dispatcher, DispatchOptions
+from requestor.training_run.dispatching.errands import Errands
+from requestor.training_run.dispatching.reviewing import Reviewer
+from requestor.training_run.orders.deliveries import Delivery, Rejection, Source
 from requestor.trust.provenance import OWN_MACHINE
 
 UNUSABLE = "unusable"

@@ -47,8 +47,8 @@ from requestor.mock_golem.daemon import DaemonSettings, MockDaemon
 from requestor.mock_golem.fleet import parse_fleet
 from requestor.mock_golem.money import add, cost
 from requestor.training_run import events
-from requestor.training_run.deliveries import Delivery, Rejection, Source
-from requestor.training_run.dispatcher import Dispatcher, DispatchOptions
+from requestor.training_run.dispatching.dispatcher import Dispatcher, DispatchOptions
+from requestor.training_run.orders.deliveries import Delivery, Rejection, Source
 
 INPUT, OUTPUT = "model.safetensors", "result.safetensors"
 IMAGE = "hash:sha3:" + "0" * 56 + ":http://127.0.0.1/provider-image.gvmi"

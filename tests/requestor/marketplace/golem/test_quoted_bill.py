@@ -19,7 +19,7 @@ from requestor.marketplace.money.spending import Prices
 from requestor.quoting.knowledge import Knowledge, rank
 from requestor.quoting.quote import Setting, make_quote
 from requestor.quoting.simulation import Overheads, Plan
-from requestor.training_run.dispatcher import Dispatcher, DispatchOptions
+from requestor.training_run.dispatching.dispatcher import Dispatcher, DispatchOptions
 
 if TYPE_CHECKING:
     from requestor.marketplace.golem.renting.rental import GolemPool

@@ -30,8 +30,8 @@ from requestor.training_run.auditing.means import AuditDoors, AuditTools
 from requestor.training_run.auditing.options import AuditOptions
 from requestor.training_run.auditing.replaying import Replayed, Work
 from requestor.training_run.auditing.witnesses import NoWitnesses, Witnesses
-from requestor.training_run.deliveries import Delivery, Source
-from requestor.training_run.round_files import RoundFiles
+from requestor.training_run.orders.deliveries import Delivery, Source
+from requestor.training_run.orders.round_files import RoundFiles
 from requestor.trust.audit_draw import AuditCoin
 from requestor.trust.audit_rates import AuditRates
 from requestor.trust.disputes import Account, Replay

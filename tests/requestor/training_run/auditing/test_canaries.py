@@ -29,7 +29,7 @@ from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import Job, LeaseInfo, LeaseLost, OrderFailed
 from requestor.training_run.auditing.canaries import Canaries, Fingerprints
 from requestor.training_run.auditing.replaying import Replayed, Work
-from requestor.training_run.deliveries import Delivery, Source
+from requestor.training_run.orders.deliveries import Delivery, Source
 from requestor.trust.disputes import Account, Replay
 
 pytestmark = pytest.mark.asyncio

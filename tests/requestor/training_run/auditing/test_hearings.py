@@ -13,8 +13,8 @@ from requestor.evaluation.local_worker import LocalOrderFailed
 from requestor.federation.rounds import WorkItem
 from requestor.training_run.auditing.options import AuditOptions
 from requestor.training_run.auditing.witnesses import Answer
-from requestor.training_run.deliveries import Delivery
-from requestor.training_run.errands import ErrandDesk
+from requestor.training_run.dispatching.errands import ErrandDesk
+from requestor.training_run.orders.deliveries import Delivery
 from requestor.trust.audit_rates import AuditRates
 from requestor.trust.disputes import Replay
 from tests.requestor.training_run.auditing.audit_bench import Bench, delivery

@@ -23,8 +23,8 @@ from provider_image.wire import (
 )
 from requestor.federation.rounds import FederationSettings, plan_round
 from requestor.training_run.auditing.replaying import LocalReplays, Work
-from requestor.training_run.order_desk import RoundDesk
-from requestor.training_run.round_files import STATE_OUTPUT_NAME, RoundFiles, state_reference
+from requestor.training_run.orders.order_desk import RoundDesk
+from requestor.training_run.orders.round_files import STATE_OUTPUT_NAME, RoundFiles, state_reference
 from requestor.trust.disputes import Replay
 
 CARTPOLE = EnvironmentSpec(id="CartPole-v1", n_envs=2)
