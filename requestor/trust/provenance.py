@@ -217,6 +217,43 @@ class History(_Part, frozen=True, kw_only=True):
         )
 
 
+class Course:
+    """How far a chain has come: the rounds that count, each with the model that it ended with."""
+
+    def __init__(self) -> None:
+        """Begin before the first record."""
+        self._models: dict[int, str] = {}
+
+    @property
+    def done(self) -> int:
+        """How many rounds the run has done, with those before the first record."""
+        return next(reversed(self._models), -1) + 1
+
+    def follow(self, record: Record) -> None:
+        """Take one more record.
+
+        Raises:
+            ProvenanceError: a round does not follow from the model of the round before.
+        """
+        match record:
+            case RoundRecord():
+                self._check_parent(record)
+                self._models[record.round] = record.model_sha256
+            case RedoneRecord():
+                self._models = {n: one for n, one in self._models.items() if n < record.round}
+
+    def _check_parent(self, record: RoundRecord) -> None:
+        # an older version, or a chain that was put aside, may have done the rounds before
+        if self._models and record.round != self.done:
+            raise ProvenanceError(f"round {record.round + 1} comes after round {self.done}")
+        parent = self._models.get(record.round - 1)
+        if parent is not None and parent != record.base_sha256:
+            raise ProvenanceError(
+                f"round {record.round + 1} began with model {record.base_sha256[:12]}, the round "
+                f"before ended with {parent[:12]}"
+            )
+
+
 def summarise(records: Iterable[Record]) -> History:
     """Return what a chain of records adds up to.
 
@@ -226,11 +263,12 @@ def summarise(records: Iterable[Record]) -> History:
     run_id = ""
     rounds: dict[int, RoundRecord] = {}
     void: list[RoundRecord] = []
+    course = Course()
     for record in records:
         run_id = record.run_id
+        course.follow(record)
         match record:
             case RoundRecord():
-                _check_parent(rounds, record)
                 rounds[record.round] = record
             case VerdictRecord() if record.round in rounds:
                 rounds[record.round] = _with_verdict(rounds[record.round], record)
@@ -238,19 +276,6 @@ def summarise(records: Iterable[Record]) -> History:
                 void += [one for number, one in rounds.items() if number >= record.round]
                 rounds = {n: one for n, one in rounds.items() if n < record.round}
     return History(run_id=run_id, rounds=tuple(rounds.values()), void=tuple(void))
-
-
-def _check_parent(rounds: dict[int, RoundRecord], record: RoundRecord) -> None:
-    # an older version, or a chain that was put aside, may have done the rounds before
-    last = max(rounds, default=record.round - 1)
-    if record.round != last + 1:
-        raise ProvenanceError(f"round {record.round + 1} comes after round {last + 1}")
-    parent = rounds.get(record.round - 1)
-    if parent is not None and parent.model_sha256 != record.base_sha256:
-        raise ProvenanceError(
-            f"round {record.round + 1} began with model {record.base_sha256[:12]}, the round "
-            f"before ended with {parent.model_sha256[:12]}"
-        )
 
 
 def _with_verdict(one: RoundRecord, verdict: VerdictRecord) -> RoundRecord:

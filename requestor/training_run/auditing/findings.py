@@ -1,12 +1,13 @@
 """What is known of each delivery's work, beyond a crash: drawn with which chance, found to be what.
 
 `audits.jsonl` in the run's folder has one line for each change; the last of a delivery counts.
+At hand are those of the last rounds, and audits that go on: a long run takes no more memory.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,9 @@ from requestor.trust.provenance import Standing
 
 REQUESTOR = "requestor"
 """Who has verified what was done again on this machine."""
+
+ROUNDS_AT_HAND = 64
+"""Of so many rounds it is kept in memory what is known: late copies are of the last two."""
 
 Key = tuple[str, str, str]
 """What tells a delivery from all others: the digests of its order and of its result, and its voice.
@@ -71,22 +75,22 @@ class Findings:
 
     def __init__(self, path: Path) -> None:
         """Take up what `path` holds; a line that cannot be read counts as missing."""
+        self._path = path
         self._found: dict[Key, Finding] = {}
-        if path.exists():
-            for line in path.read_bytes().splitlines():
-                try:
-                    finding = msgspec.json.decode(line, type=Finding)
-                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                    continue
-                self._found[finding.key] = finding
+        self._newest = 0
+        self._convicted: set[str] = set()
+        self._convicted_nodes: set[str] = set()
+        self._doubted: set[str] = set()
+        for finding in self._read():
+            self._note(finding)
         self._file = JsonLines(path)
 
     def __contains__(self, key: Key) -> bool:
-        """Tell whether anything is known of a delivery."""
+        """Tell whether anything is known of a delivery of the last rounds."""
         return key in self._found
 
     def get(self, key: Key) -> Finding | None:
-        """Return what is known of a delivery."""
+        """Return what is known of a delivery of the last rounds."""
         return self._found.get(key)
 
     def of_delivery(self, delivery: Delivery) -> Finding | None:
@@ -97,22 +101,53 @@ class Findings:
     @property
     def convicted(self) -> frozenset[str]:
         """The voices that were found to have faked something."""
-        return frozenset(one.voice for one in self._found.values() if one.standing == "faked")
+        return frozenset(self._convicted)
 
     @property
     def convicted_nodes(self) -> frozenset[str]:
         """The nodes that were found to have faked something."""
-        return frozenset(one.node for one in self._found.values() if one.standing == "faked")
+        return frozenset(self._convicted_nodes)
 
     @property
     def doubted(self) -> frozenset[str]:
         """The voices that contradicted others, and may have been wrong."""
-        return frozenset(voice for one in self._found.values() for voice in one.doubted)
+        return frozenset(self._doubted)
 
     def write(self, finding: Finding) -> None:
         """Note a finding; it replaces what was known of its delivery."""
-        self._found[finding.key] = finding
+        self._note(finding)
         self._file.append(msgspec.to_builtins(finding))
+
+    def go_back(self, round_index: int) -> None:
+        """Have at hand again what is known of a round that is done again: its orders are the same,
+        those of later rounds are not."""
+        self._newest = round_index
+        self._found.update({one.key: one for one in self._read() if one.round == round_index})
+
+    def _note(self, finding: Finding) -> None:
+        self._found[finding.key] = finding
+        self._doubted.update(finding.doubted)
+        if finding.standing == "faked":
+            self._convicted.add(finding.voice)
+            self._convicted_nodes.add(finding.node)
+        if finding.round > self._newest:
+            self._newest, oldest = finding.round, finding.round - ROUNDS_AT_HAND
+            self._found = {
+                key: one
+                for key, one in self._found.items()
+                if one.round > oldest or one.standing == "pending"
+            }
+
+    def _read(self) -> Iterator[Finding]:
+        """Yield what the file has, oldest first; a line that cannot be read counts as missing."""
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as lines:
+            for line in lines:
+                try:
+                    yield msgspec.json.decode(line, type=Finding)
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                    continue
 
     def abandon(self, round_index: int) -> None:
         """Give up audits of rounds that were merged when the process before died: what was drawn

@@ -13,18 +13,18 @@ import contextlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from provider_image.wire import FileRef
-from requestor.training_run.auditing.findings import Finding
-from requestor.training_run.run_directory import write_whole
+from requestor.training_run.auditing.findings import ROUNDS_AT_HAND, Finding
 from requestor.trust.provenance import (
     FIRST_PREVIOUS,
     MAX_RECORD_BYTES,
+    Course,
     ProvenanceError,
     Record,
     RedoneRecord,
@@ -34,8 +34,10 @@ from requestor.trust.provenance import (
     encode_record,
     read_chain,
     record_digest,
-    summarise,
 )
+
+_Works = dict[tuple[str, str], tuple[int, WorkRecord]]
+"""Work by the digests of order and result, each with its round."""
 
 EARLIER = -1
 """Files of which the records do not say what they are for count as those of the oldest round."""
@@ -67,9 +69,12 @@ class ProvenanceFolder:
         Raises:
             ProvenanceError: the chain is broken.
         """
-        if not self.chain.exists():
-            return []
-        return list(read_chain(_whole_lines(self.chain)))
+        return list(self.records())
+
+    def records(self) -> Iterator[Record]:
+        """Yield the records one by one; see `read`."""
+        if self.chain.exists():
+            yield from read_chain(_whole_lines(self.chain))
 
 
 class ProvenanceLog:
@@ -91,7 +96,8 @@ class ProvenanceLog:
         self._keep_rounds = keep_rounds
         self._keep_bytes = keep_bytes
         self._previous = FIRST_PREVIOUS
-        self._work: dict[tuple[str, str], tuple[int, WorkRecord]] = {}
+        self._work: _Works = {}
+        self._suspects: _Works = {}
         self._needed: dict[int, frozenset[str]] = {}
         self._uses: Counter[str] = Counter()
         self._sizes: dict[str, int] = {}
@@ -105,27 +111,23 @@ class ProvenanceLog:
         """
         self._folder.files.mkdir(parents=True, exist_ok=True)
         chain = self._folder.chain
+        chain.touch()
         try:
-            records = self._folder.read()
-            summarise(records)
+            whole = _bytes_up_to(self._folder, round_index)
         except ProvenanceError as error:
             os.replace(chain, chain.with_name("chain.broken.jsonl"))
             return f"the record of where this run's models come from is broken: {error}"
-        kept = _up_to(records, round_index)
-        write_whole(chain, b"".join(encode_record(record) + b"\n" for record in kept))
-        for record in kept:
-            self._note(record)
+        with chain.open("ab") as file:
+            file.truncate(whole)
+            os.fsync(file.fileno())
         found = {path.name: path.stat().st_size for path in self._folder.files.iterdir()}
-        for record in kept:
+        for record in self._folder.records():
+            self._note(record)
             if isinstance(record, RoundRecord):
                 self._need(record.round, frozenset(digests_of(record)) & found.keys())
         self._sizes = found
         self._need(EARLIER, frozenset(found.keys() - self._uses.keys()))
-        self.faked_by.update(
-            work.wallet or work.provider_id
-            for _, work in self._work.values()
-            if work.standing == "faked"
-        )
+        self._look_for_suspects()
         return None
 
     def append(self, record: Record) -> None:
@@ -135,7 +137,10 @@ class ProvenanceLog:
             file.write(encode_record(chained) + b"\n")
             file.flush()
             os.fsync(file.fileno())
+        known = frozenset(self.faked_by)
         self._note(chained)
+        if not self.faked_by <= known:
+            self._look_for_suspects()
 
     def keep(self, round_index: int, files: Mapping[str, Path]) -> None:
         """Keep what a round began with: files by their SHA-256. Drop what no round needs now."""
@@ -158,8 +163,6 @@ class ProvenanceLog:
         round_index, work = known
         if (work.wallet or work.provider_id) != finding.voice:
             return  # another sent the same
-        if finding.standing == "faked":
-            self.faked_by.add(finding.voice)
         self.append(
             VerdictRecord(
                 previous=self._previous,
@@ -179,12 +182,15 @@ class ProvenanceLog:
 
         None if there is none, or no fake was merged.
         """
-        suspects = (
-            number
-            for number, work in self._work.values()
-            if (work.wallet or work.provider_id) in self.faked_by and not self._stands(work)
-        )
+        suspects = (number for number, work in self._suspects.values() if not self._stands(work))
         return min(suspects, default=None)
+
+    def _look_for_suspects(self) -> None:
+        """Read anew what those have sent of whom faked work was merged."""
+        self._suspects = {}
+        if self.faked_by:
+            for record in self._folder.records():
+                _take_down(self._suspects, record, lambda work: _voice_of(work) in self.faked_by)
 
     def _stands(self, work: WorkRecord) -> bool:
         by = work.verified_by
@@ -200,26 +206,23 @@ class ProvenanceLog:
 
     def _note(self, record: Record) -> None:
         self._previous = record_digest(encode_record(record))
+        _take_down(self._work, record, lambda _: True)
+        _take_down(self._suspects, record, lambda work: _voice_of(work) in self.faked_by)
         match record:
             case RoundRecord():
-                for work in record.work:
-                    self._work[work.order_sha256, work.result_sha256] = record.round, work
-            case VerdictRecord():
+                oldest = record.round - ROUNDS_AT_HAND
+                self._work = {
+                    key: known
+                    for key, known in self._work.items()
+                    if known[0] > oldest or known[1].standing == "pending"
+                }
+                self.faked_by.update(_fakers(record.work))
+            case VerdictRecord(standing="faked"):
                 key = record.order_sha256, record.result_sha256
                 if key in self._work:
-                    number, work = self._work[key]
-                    self._work[key] = number, replace(
-                        work, standing=record.standing, verified_by=record.verified_by
-                    )
+                    self.faked_by.add(_voice_of(self._work[key][1]))
             case RedoneRecord():
-                self._work = {
-                    key: known for key, known in self._work.items() if known[0] < record.round
-                }
-                self.faked_by = {
-                    work.wallet or work.provider_id
-                    for _, work in self._work.values()
-                    if work.standing == "faked"
-                }
+                self.faked_by = _fakers(work for _, work in self._suspects.values())
 
     def _need(self, round_index: int, digests: frozenset[str]) -> None:
         self._uses.update(digests)
@@ -242,11 +245,44 @@ class ProvenanceLog:
                 self._folder.file(sha256).unlink(missing_ok=True)
 
 
-def _up_to(records: list[Record], rounds: int) -> list[Record]:
-    """Return the records of a run that has done so many rounds: a later tail is a crash's."""
-    kept = list(records)
-    while kept and summarise(kept).done > rounds:
-        kept.pop()
+def _take_down(works: _Works, record: Record, is_meant: Callable[[WorkRecord], bool]) -> None:
+    """Bring what is known of work up to date with one more record."""
+    match record:
+        case RoundRecord():
+            for work in filter(is_meant, record.work):
+                works[work.order_sha256, work.result_sha256] = record.round, work
+        case VerdictRecord():
+            key = record.order_sha256, record.result_sha256
+            if key in works:
+                number, work = works[key]
+                judged = replace(work, standing=record.standing, verified_by=record.verified_by)
+                works[key] = number, judged
+        case RedoneRecord():
+            for key in [key for key, (number, _) in works.items() if number >= record.round]:
+                del works[key]
+
+
+def _voice_of(work: WorkRecord) -> str:
+    return work.wallet or work.provider_id
+
+
+def _fakers(works: Iterable[WorkRecord]) -> set[str]:
+    return {_voice_of(work) for work in works if work.standing == "faked"}
+
+
+def _bytes_up_to(folder: ProvenanceFolder, rounds: int) -> int:
+    """Return how long the chain of a run is that has done so many rounds: a later tail is a
+    crash's.
+
+    Raises:
+        ProvenanceError: the chain is broken.
+    """
+    course, kept, size = Course(), 0, 0
+    for record in folder.records():
+        course.follow(record)
+        size += len(encode_record(record)) + 1
+        if course.done <= rounds:
+            kept = size
     return kept
 
 

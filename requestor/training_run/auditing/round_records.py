@@ -114,6 +114,8 @@ class RoundRecords:
         number = self._log.suspect_round()
         assert number is not None
         checkpoint = self._way_back.take(number)
+        if self._findings is not None:
+            self._findings.go_back(number)
         self._log.void(number, "faked work had been merged before it was found out")
         self._emit(
             events.Notice(

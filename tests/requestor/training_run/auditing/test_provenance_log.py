@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ import pytest
 
 from provider_image.wire import ModelMetadata
 from requestor.errors import RunFailed
-from requestor.training_run.auditing.findings import Finding
+from requestor.training_run.auditing.findings import ROUNDS_AT_HAND, Finding, Findings
 from requestor.training_run.auditing.provenance_log import ProvenanceFolder, ProvenanceLog
 from requestor.training_run.auditing.way_back import WayBack
 from requestor.training_run.checkpoints import BestModel, Checkpoint, CheckpointStore
@@ -157,6 +158,67 @@ def test_suspect_is_what_nobody_verified_of_a_voice_whose_fakes_were_merged(
     log.append(record(1, voice="0xb"))
     assert rounds_of(tmp_path) == [0, 1]
     assert opened(tmp_path, 2).suspect_round() is None
+
+
+def test_a_fake_found_out_late_leads_back_to_what_is_no_more_in_memory(tmp_path: Path) -> None:
+    log = opened(tmp_path, 0)
+    log.append(record(0))
+    log.append(record(1, "pending"))  # its audit goes on for all those rounds
+    last = 3 * ROUNDS_AT_HAND
+    for number in range(2, last):
+        log.append(record(number, "verified", voice="0xb"))
+    assert log.suspect_round() is None
+    log.found(finding(1, "faked"))
+    assert log.suspect_round() == 0
+    assert opened(tmp_path, last).suspect_round() == 0
+    log.void(0, "a fake")
+    assert log.suspect_round() is None and log.faked_by == set()
+
+
+def test_a_fake_that_was_found_out_before_its_round_was_written_counts(tmp_path: Path) -> None:
+    log = opened(tmp_path, 0)
+    log.found(finding(0, "faked"))
+    log.append(record(0, "faked"))
+    assert log.suspect_round() == 0
+
+
+def test_memory_does_not_grow_with_the_rounds(tmp_path: Path) -> None:
+    def grown(rounds: int) -> int:
+        """Bytes that a log and findings of so many rounds hold."""
+        folder = tmp_path / str(rounds)
+        folder.mkdir()
+        tracemalloc.start()
+        log, findings = opened(folder, 0), Findings(folder / "audits.jsonl")
+        for number in range(rounds):
+            findings.write(finding(number, "verified"))
+            log.append(record(number, "verified"))
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        findings.close()
+        return held
+
+    # 240 rounds of 500 bytes and more would be another 120 kB
+    assert grown(ROUNDS_AT_HAND + 240) - grown(ROUNDS_AT_HAND) < 60_000
+
+
+def test_what_is_known_of_old_work_is_read_again_where_its_round_is_done_again(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "audits.jsonl"
+    findings = Findings(path)
+    one = finding(0, "verified")
+    lasting = finding(1, "pending")
+    for each in (finding(0, "pending"), one, lasting, finding(2, "faked")):
+        findings.write(each)
+    for number in range(3, 3 + ROUNDS_AT_HAND):
+        findings.write(finding(number, "unaudited"))
+    for known in (findings, Findings(path)):
+        assert known.get(one.key) is None
+        assert known.get(lasting.key) == lasting
+        assert known.convicted == {"0xa"}
+        known.go_back(0)
+        assert known.get(one.key) == one
+        known.close()
 
 
 def saved(store: CheckpointStore, number: int) -> Checkpoint:
