@@ -85,20 +85,29 @@ class _XzReader(io.RawIOBase):
 
     def __init__(self, data: bytes) -> None:
         self._packed = io.BytesIO(data)
-        self._frame = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._frame.eof:
-            packed = b""
-            if self._frame.needs_input and not (packed := self._packed.read(_BLOCK_BYTES)):
+        packed = b""
+        while True:
+            if self._stream.eof:  # another may follow
+                rest = (self._stream.unused_data + self._packed.read()).lstrip(b"\0")
+                if not rest:
+                    return 0
+                self._packed = io.BytesIO(rest)
+                self._begin()
+            if self._stream.needs_input and not (packed := self._packed.read(_BLOCK_BYTES)):
                 raise EOFError("its compressed part ends too soon")
-            if found := self._frame.decompress(packed, max_length=len(buffer)):
+            if found := self._stream.decompress(packed, max_length=len(buffer)):
                 buffer[: len(found)] = found
                 return len(found)
-        return 0
+            packed = b""
 
 
 class _LeadsOut(Exception):

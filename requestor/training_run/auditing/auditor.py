@@ -94,6 +94,8 @@ class Auditor:
         finding, source = self._findings.of_delivery(delivery), delivery.source
         if finding is None or source is None or finding.standing != "unaudited":
             return
+        if delivery.update.item.round not in self._rounds:  # it cannot be done again any more
+            return
         finding = replace(finding, standing="pending", reason=reason)
         self._consequences.write(finding)
         self._begin_audit(delivery, finding)

@@ -271,3 +271,13 @@ def test_a_packed_part_that_ends_too_soon_is_refused(
     package.write_bytes(b"!<arch>\n" + ar_member("data.tar", whole[start:-50_000]))
     with pytest.raises(BadImage, match="a broken Debian package"):
         unpack([package], root)
+
+
+def test_a_packed_part_may_have_more_than_one_stream(tmp_path: Path, root: Path) -> None:
+    plain = deb_bytes(entry("./usr/bin/one", b"1"), entry("./usr/bin/two", b"2"), compression="")
+    archive = plain[plain.index(b"data.tar") + 60 :]
+    streams = lzma.compress(archive[:1024]) + bytes(8) + lzma.compress(archive[1024:])
+    package = tmp_path / "a.deb"
+    package.write_bytes(b"!<arch>\n" + ar_member("data.tar.xz", streams))
+    unpack([package], root)
+    assert (root / "usr/bin/one").read_bytes() + (root / "usr/bin/two").read_bytes() == b"12"

@@ -142,16 +142,33 @@ async def test_another_s_record_helps_nobody_who_names_its_wallet(bench: Bench) 
     await auditor.close()
 
 
-async def test_two_of_one_wallet_that_contradict_each_other_convict_the_liar_alone(
-    bench: Bench,
+@pytest.mark.parametrize("is_first_false", [True, False])
+async def test_where_two_of_one_wallet_contradict_each_other_the_one_that_counts_is_audited(
+    bench: Bench, is_first_false: bool
 ) -> None:
     bench.options = AuditOptions(rates=AuditRates(0.0001, 0.0001))
     auditor = bench.auditor()
-    honest = delivery(0, "beech", wallet="0xpurse")
-    auditor.note(honest)
-    auditor.compare(honest, delivery(0, "larch", lies=True, wallet="0xpurse"))
-    assert await auditor.review(bench.plan(), [honest]) == []
-    assert bench.standing(honest) == "verified" and bench.court.sentences == []
+    first = delivery(0, "beech", lies=is_first_false, wallet="0xpurse")
+    auditor.note(first)
+    auditor.compare(first, delivery(0, "larch", lies=not is_first_false, wallet="0xpurse"))
+    objections = await auditor.review(bench.plan(), [first])
+    assert [one.kind for one in objections] == ["fraud"] * is_first_false
+    assert bench.standing(first) == ("faked" if is_first_false else "verified")
+    assert bench.court.sentences == [("0xbeech", True)] * is_first_false
+    await auditor.close()
+
+
+async def test_a_copy_that_comes_when_its_round_is_long_over_does_nothing(bench: Bench) -> None:
+    bench.options = AuditOptions(rates=AuditRates(0.0001, 0.0001))
+    auditor = bench.auditor()
+    first = delivery(0, "beech", wallet="0xpurse")
+    auditor.note(first)
+    for later in (1, 2):
+        auditor.begin(bench.plan(later), bench.files())
+    auditor.compare(first, delivery(0, "larch", lies=True, wallet="0xpurse"))
+    auditor.compare(first, delivery(0, "hazel", lies=True))
+    await auditor.drain()
+    assert bench.standing(first) == "unaudited" and bench.replays.asked == []
     await auditor.close()
 
 
