@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+MAX_LINE_BYTES = 1 << 24
+"""No longer line is read: a run's folder may be somebody else's."""
+
 
 class JsonLines:
     """A file to which records are appended, each visible to readers at once."""
@@ -28,11 +31,12 @@ class JsonLines:
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of a file; stops at a torn line; a missing file has none."""
+    """Yield the records of a file; stops at a torn line, and at one longer than
+    `MAX_LINE_BYTES`; a missing file has none."""
     if not path.exists():
         return
     with path.open("rb") as lines:
-        for line in lines:
+        while line := lines.readline(MAX_LINE_BYTES + 1):
             if not line.endswith(b"\n"):
                 return
             try:
@@ -46,9 +50,10 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
 def _whole_bytes(path: Path) -> int:
     if not path.exists():
         return 0
-    whole = 0
+    whole = size = 0
     with path.open("rb") as lines:
-        for line in lines:
-            if line.endswith(b"\n"):
-                whole += len(line)
+        while piece := lines.readline(MAX_LINE_BYTES):
+            size += len(piece)
+            if piece.endswith(b"\n"):
+                whole = size
     return whole

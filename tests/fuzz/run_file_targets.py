@@ -15,6 +15,7 @@ from requestor.marketplace.money.ledger import Ledger
 from requestor.marketplace.money.ledger_entries import read_entries
 from requestor.marketplace.money.statement import make_statement
 from requestor.quoting.record import read_quote
+from requestor.training_run.auditing.canaries import Fingerprints
 from requestor.training_run.auditing.findings import Findings
 from requestor.training_run.auditing.provenance_log import ProvenanceFolder
 from requestor.training_run.checkpoints import CheckpointStore
@@ -115,11 +116,12 @@ def built_ledger(data: bytes) -> bytes:
 
 
 def read_run_files(data: bytes, folder: Path) -> None:
-    """Read a file as events of a run and as a checkpoint."""
+    """Read a file as events of a run, as its leases' fingerprints and as a checkpoint."""
     path = folder / "events.jsonl"
     path.write_bytes(data)
     list(read_json_lines(path))
     JsonLines(path).close()
+    Fingerprints(path, SHA).close()
     (folder / "checkpoints").mkdir(exist_ok=True)
     (folder / "checkpoints" / "round-00001.json").write_bytes(data)
     CheckpointStore(folder / "checkpoints").latest()
@@ -178,6 +180,12 @@ def built_chain(data: bytes) -> bytes:
     return b"".join(line + b"\n" for line in lines)
 
 
+def canary_seed() -> bytes:
+    """What a lease made of a canary."""
+    line = {"canary": SHA, "provider_id": NODE, "agreement_id": "a", "fingerprint": SHA}
+    return json.dumps(line).encode() + b"\n"
+
+
 def checkpoint_seed() -> bytes:
     """A checkpoint whose files are not there."""
     file = {"name": "model", "sha256": "0" * 64, "bytes": 1}
@@ -205,7 +213,12 @@ TARGETS = (
         (PreflightError,),
         max_bytes=1024,
     ),
-    Target("run-files", read_run_files, (RunFailed,), lambda: [checkpoint_seed(), *DEEP]),
+    Target(
+        "run-files",
+        read_run_files,
+        (RunFailed,),
+        lambda: [checkpoint_seed(), canary_seed(), *DEEP],
+    ),
     Target("quote", read_quotes, (UsageError,), lambda: [*DEEP]),
     Target("provenance", read_provenance, (ProvenanceError,), lambda: [built_chain(b""), *DEEP]),
     Target(

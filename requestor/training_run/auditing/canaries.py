@@ -12,6 +12,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from provider_image.wire import (
@@ -38,20 +39,24 @@ from requestor.training_run.run_directory import RunDirectory, write_whole
 from requestor.training_run.settings import RunSettings
 from requestor.trust.disputes import Replay
 from requestor.trust.fingerprints import canary_order, fingerprint
-from requestor.trust.provenance import WorkRecord
+from requestor.trust.provenance import MAX_RECORDS, WorkRecord
 
 
 class Fingerprints:
     """What leases made of a run's canary, kept in a file: by provider and agreement."""
 
     def __init__(self, path: Path, canary_sha256: str) -> None:
-        """Take up what `path` holds of the canary whose order has this digest."""
+        """Take up what `path` holds of the canary whose order has this digest.
+
+        Of no more than `MAX_RECORDS` lines, each of no more than `MAX_LINE_BYTES`.
+        """
         self._canary = canary_sha256
         self._of: dict[tuple[str, str], str] = {}
-        for line in read_json_lines(path):
-            if line.get("canary") == canary_sha256:
-                key = str(line.get("provider_id")), str(line.get("agreement_id"))
-                self._of[key] = str(line.get("fingerprint"))
+        for line in islice(read_json_lines(path), MAX_RECORDS):
+            found = line.get("provider_id"), line.get("agreement_id"), line.get("fingerprint")
+            if line.get("canary") == canary_sha256 and all(isinstance(one, str) for one in found):
+                provider_id, agreement_id, fingerprint_sha256 = map(str, found)
+                self._of[provider_id, agreement_id] = fingerprint_sha256
         self.is_taken_up = bool(self._of)
         self._file = JsonLines(path)
 

@@ -7,7 +7,7 @@ At hand are those of the last rounds, and audits that go on: a long run takes no
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 import msgspec
@@ -119,10 +119,14 @@ class Findings:
         self._file.append(msgspec.to_builtins(finding))
 
     def go_back(self, round_index: int) -> None:
-        """Have at hand again what is known of a round that is done again: its orders are the same,
-        those of later rounds are not."""
+        """Have at hand again what is known of rounds that are done again.
+
+        The first has the same orders as before, and so have those after it while the model stays
+        what it was; with another model theirs are others, and what was known is of no use.
+        """
         self._newest = round_index
-        self._found.update({one.key: one for one in self._read() if one.round == round_index})
+        again = range(round_index, round_index + ROUNDS_AT_HAND)
+        self._found.update({one.key: one for one in self._read() if one.round in again})
 
     def _note(self, finding: Finding) -> None:
         self._found[finding.key] = finding
@@ -149,13 +153,18 @@ class Findings:
                 except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                     continue
 
-    def abandon(self, round_index: int) -> None:
+    def abandon(self, round_index: int, tell: Callable[[Finding], None]) -> None:
         """Give up audits of rounds that were merged when the process before died: what was drawn
-        and never looked at counts as not drawn."""
+        and never looked at counts as not drawn.
+
+        It is told before it is written here: a crash in between leaves it to be done.
+        """
         for finding in list(self._found.values()):
             if finding.standing == "pending" and finding.round < round_index:
                 reason = "the run's process died before it was done again"
-                self.write(replace(finding, standing="unaudited", chance=0.0, reason=reason))
+                given_up = replace(finding, standing="unaudited", chance=0.0, reason=reason)
+                tell(given_up)
+                self.write(given_up)
 
     def close(self) -> None:
         """Close the file."""

@@ -102,7 +102,8 @@ class ProvenanceLog:
         self._uses: Counter[str] = Counter()
         self._sizes: dict[str, int] = {}
         self.faked_by: set[str] = set()
-        """Voices of which faked work was merged, and counts still."""
+        """Nodes of which faked work was merged, and counts still; a wallet anybody may name."""
+        self._lying_voices: set[str] = set()
 
     def open(self, round_index: int) -> str | None:
         """Go on after `round_index` rounds; what was written of later ones is cut off.
@@ -161,7 +162,7 @@ class ProvenanceLog:
         if known is None or (known[1].standing == finding.standing and not is_explained):
             return
         round_index, work = known
-        if (work.wallet or work.provider_id) != finding.voice:
+        if not _is_by_sender(work, finding):
             return  # another sent the same
         self.append(
             VerdictRecord(
@@ -178,7 +179,7 @@ class ProvenanceLog:
         )
 
     def suspect_round(self) -> int | None:
-        """Return the first round (from 0) with work of a convicted voice that nobody verified.
+        """Return the first round (from 0) with work of a convicted node that nobody verified.
 
         None if there is none, or no fake was merged.
         """
@@ -190,11 +191,14 @@ class ProvenanceLog:
         self._suspects = {}
         if self.faked_by:
             for record in self._folder.records():
-                _take_down(self._suspects, record, lambda work: _voice_of(work) in self.faked_by)
+                _take_down(self._suspects, record, self._is_suspect)
+
+    def _is_suspect(self, work: WorkRecord) -> bool:
+        return _node_of(work) in self.faked_by
 
     def _stands(self, work: WorkRecord) -> bool:
-        by = work.verified_by
-        is_vouched = not by or any(one not in self.faked_by for one in by)
+        by = work.verified_by  # voices: whoever may be the liar's other node is not believed
+        is_vouched = not by or any(one not in self._lying_voices for one in by)
         return work.standing == "verified" and is_vouched
 
     def void(self, round_index: int, reason: str) -> None:
@@ -207,7 +211,7 @@ class ProvenanceLog:
     def _note(self, record: Record) -> None:
         self._previous = record_digest(encode_record(record))
         _take_down(self._work, record, lambda _: True)
-        _take_down(self._suspects, record, lambda work: _voice_of(work) in self.faked_by)
+        _take_down(self._suspects, record, self._is_suspect)
         match record:
             case RoundRecord():
                 oldest = record.round - ROUNDS_AT_HAND
@@ -216,13 +220,21 @@ class ProvenanceLog:
                     for key, known in self._work.items()
                     if known[0] > oldest or known[1].standing == "pending"
                 }
-                self.faked_by.update(_fakers(record.work))
+                self._blame(record.work)
             case VerdictRecord(standing="faked"):
                 key = record.order_sha256, record.result_sha256
                 if key in self._work:
-                    self.faked_by.add(_voice_of(self._work[key][1]))
+                    self._blame([self._work[key][1]])
             case RedoneRecord():
-                self.faked_by = _fakers(work for _, work in self._suspects.values())
+                self.faked_by, self._lying_voices = set(), set()
+                self._blame(work for _, work in self._suspects.values())
+
+    def _blame(self, works: Iterable[WorkRecord]) -> None:
+        """Note who sent what was faked of this work."""
+        for work in works:
+            if work.standing == "faked":
+                self.faked_by.add(_node_of(work))
+                self._lying_voices.add(_voice_of(work))
 
     def _need(self, round_index: int, digests: frozenset[str]) -> None:
         self._uses.update(digests)
@@ -266,8 +278,15 @@ def _voice_of(work: WorkRecord) -> str:
     return work.wallet or work.provider_id
 
 
-def _fakers(works: Iterable[WorkRecord]) -> set[str]:
-    return {_voice_of(work) for work in works if work.standing == "faked"}
+def _node_of(work: WorkRecord) -> str:
+    return work.provider_id or work.wallet or ""
+
+
+def _is_by_sender(work: WorkRecord, finding: Finding) -> bool:
+    """Tell whether a finding is of who sent this; older ones do not name the node."""
+    if finding.provider_id and work.provider_id:
+        return finding.provider_id == work.provider_id
+    return finding.voice == _voice_of(work)
 
 
 def _bytes_up_to(folder: ProvenanceFolder, rounds: int) -> int:

@@ -79,7 +79,8 @@ class RunAudits:
         self._records.open(round_index)
         if doors is None or findings is None:
             return ()
-        findings.abandon(round_index)
+        findings.go_back(round_index)  # the rounds from here on may have been done before
+        findings.abandon(round_index, self._records.found)
         self._replays = LocalReplays(self._directory.local_audits, settings.learner)
         has_equal_bits = equal_bits_of(settings)
         has_bits_of: Callable[[LeaseInfo, Delivery], bool] = _always

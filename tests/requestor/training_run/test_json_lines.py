@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from requestor.training_run import json_lines
 from requestor.training_run.json_lines import JsonLines, read_json_lines
 
 RECORDS: list[dict[str, Any]] = [{"a": 1}, {"text": "ä\n\u2028\x1b"}, {}, {"b": [1, None, "x"]}]
@@ -64,6 +65,19 @@ def test_reading_stops_at_what_is_no_record(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_bytes(b'{"a": 1}\n[2]\n{"b": 3}\n{torn\n{"c": 4}\n')
     assert list(read_json_lines(path)) == [{"a": 1}, {"b": 3}]
+
+
+def test_reading_stops_at_a_line_that_is_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_lines, "MAX_LINE_BYTES", 20, raising=False)
+    path = tmp_path / "log.jsonl"
+    fits, more = {"a": "x" * 11}, {"a": "x" * 12}
+    write(path, [fits, more, fits])
+    assert len(path.read_bytes()) == 21 + 22 + 21
+    assert list(read_json_lines(path)) == [fits]
+    write(path, [fits])  # no line is torn where it is read in pieces
+    assert path.read_bytes().count(b"\n") == 4
 
 
 def test_numbers_that_json_does_not_have_are_refused_before_anything_is_written(

@@ -138,7 +138,7 @@ class Bench:
     def auditor(self, round_index: int = 0) -> Auditor:
         """Start the process that audits, with what an earlier one has left."""
         self.findings = Findings(self.folder / "audits.jsonl")
-        self.findings.abandon(round_index)
+        self.findings.abandon(round_index, self.became_known.append)
         tools = AuditTools(
             AuditCoin(KEY),
             self.findings,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ from requestor.federation.rounds import ClientUpdate, WorkItem
 from requestor.marketplace.choice.failures import FailureKind
 from requestor.marketplace.money.spending import Prices
 from requestor.marketplace.ports import Job, LeaseInfo, LeaseLost, OrderFailed
+from requestor.training_run.auditing import canaries as canaries_module
 from requestor.training_run.auditing.canaries import Canaries, Fingerprints
 from requestor.training_run.auditing.replaying import Replayed, Work
 from requestor.training_run.orders.deliveries import Delivery, Source
@@ -110,6 +113,23 @@ class Machine:
 def canaries(folder: Path, here: Here, told: list[str], canary: str = "one") -> Canaries:
     known = Fingerprints(folder / "canaries.jsonl", canary)
     return Canaries(Work(ORDER, {}, SPECS), here, folder, 1.0, told.append, known)
+
+
+async def test_of_a_strangers_file_no_more_is_read_than_a_run_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(canaries_module, "MAX_RECORDS", 3, raising=False)
+    path = tmp_path / "canaries.jsonl"
+    lines: list[dict[str, Any]] = [
+        {"canary": "one", "provider_id": f"0x{number}", "agreement_id": "a", "fingerprint": "f"}
+        for number in range(5)
+    ]
+    lines[1]["fingerprint"] = ["f"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    known = Fingerprints(path, "one")
+    found = [known.of(LeaseInfo("x", "x", f"0x{n}", "a", Prices())) for n in range(5)]
+    known.close()
+    assert found == ["f", "", "f", "", ""]
 
 
 async def test_equal_machines_are_told_from_others(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from provider_image.wire import ModelMetadata
 from requestor.errors import RunFailed
@@ -29,14 +30,22 @@ def sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def record(number: int, standing: Standing = "unaudited", voice: str = "0xa") -> RoundRecord:
+def record(
+    number: int,
+    standing: Standing = "unaudited",
+    voice: str = "0xa",
+    wallet: str | None = None,
+    verified_by: tuple[str, ...] = (),
+) -> RoundRecord:
     work = WorkRecord(
         client=0,
         seed=0,
         order_sha256=sha(f"order {number}"),
         result_sha256=sha(f"result {number}"),
         provider_id=voice,
+        wallet=wallet,
         standing=standing,
+        verified_by=verified_by,
     )
     return RoundRecord(
         previous=FIRST_PREVIOUS,
@@ -158,6 +167,33 @@ def test_suspect_is_what_nobody_verified_of_a_voice_whose_fakes_were_merged(
     log.append(record(1, voice="0xb"))
     assert rounds_of(tmp_path) == [0, 1]
     assert opened(tmp_path, 2).suspect_round() is None
+
+
+def test_who_names_the_wallet_of_another_leads_back_to_its_own_work_only(tmp_path: Path) -> None:
+    log = opened(tmp_path, 0)
+    for number in range(3):
+        log.append(record(number, voice="0xhonest", wallet="0xpurse"))
+    log.append(record(3, "pending", voice="0xliar", wallet="0xpurse"))
+    lie = replace(finding(3, "faked"), voice="0xpurse", provider_id="0xliar")
+    log.found(replace(lie, provider_id="0xhonest"))  # its own, of the same bits
+    assert log.suspect_round() is None
+    log.found(lie)
+    assert log.suspect_round() == 3
+    assert opened(tmp_path, 4).suspect_round() == 3
+
+
+def test_who_names_another_wallet_is_the_same_and_its_voices_vouch_for_nothing(
+    tmp_path: Path,
+) -> None:
+    log = opened(tmp_path, 0)
+    log.append(record(0, "verified", "0xliar", "0xfirst", verified_by=("0xb",)))
+    log.append(record(1, "verified", "0xliar", "0xfirst", verified_by=("0xsecond",)))
+    log.append(record(2, voice="0xliar", wallet="0xfirst"))
+    log.append(record(3, "faked", voice="0xliar", wallet="0xsecond"))
+    assert log.suspect_round() == 1
+    log.void(1, "a fake")
+    log.append(record(1, "verified", "0xliar", "0xfirst", verified_by=("0xsecond",)))
+    assert log.suspect_round() is None
 
 
 def test_a_fake_found_out_late_leads_back_to_what_is_no_more_in_memory(tmp_path: Path) -> None:
