@@ -37,7 +37,7 @@ def voice_records(rounds: Iterable[RoundRecord]) -> tuple[VoiceRecord, ...]:
         for work in _of_others(one.work):
             tally = found.setdefault(work.wallet or work.provider_id, _Tally())
             tally.names[work.provider_name] = None
-            tally.rates.append(work.chance)
+            tally.rates.append(_rate(work))
             tally.audited += work.standing not in ("unaudited", "pending")
             tally.verified += work.standing == "verified"
             tally.faked += work.standing == "faked"
@@ -55,9 +55,14 @@ def overall(rounds: Iterable[RoundRecord]) -> tuple[float, ...]:
     """Return the chances to have caught a cheat that stood behind every provider."""
     rates: list[float] = []
     for one in rounds:
-        rates += [work.chance for work in _of_others(one.work)]
+        rates += [_rate(work) for work in _of_others(one.work)]
         rates += [refused.chance for refused in _of_others(one.refused)]
     return tuple(caught(rates, share) for share in SHARES)
+
+
+def _rate(work: WorkRecord) -> float:
+    """The chance to have been looked at; none where the run ended before what was drawn could be."""
+    return 0.0 if work.standing == "pending" else work.chance
 
 
 def _of_others(done: Iterable[Done]) -> list[Done]:

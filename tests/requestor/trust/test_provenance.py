@@ -168,3 +168,11 @@ def test_the_record_of_a_voice_adds_up() -> None:
     # 10 %, 50 % and all of two items drawn with chance 1/2 each
     assert bad.caught == pytest.approx((1 - 0.95**2, 1 - 0.75**2, 1 - 0.5**2))
     assert overall([one])[2] == 1.0
+
+
+def test_what_was_drawn_and_never_looked_at_would_have_caught_nobody() -> None:
+    drawn = work(0, chance=0.5, standing="pending")
+    seen = work(2, chance=0.5, standing="verified")
+    one = round_record(0, drawn, seen)
+    # who fakes all of it is found with the one item that was looked at: 0.5
+    assert voice_records([one])[0].caught[2] == overall([one])[2] == 0.5
