@@ -61,7 +61,7 @@ def overall(rounds: Iterable[RoundRecord]) -> tuple[float, ...]:
 
 
 def _rate(work: WorkRecord) -> float:
-    """The chance to have been looked at; none where the run ended before what was drawn could be."""
+    """The chance to have been looked at; none where the run ended before that was done."""
     return 0.0 if work.standing == "pending" else work.chance
 
 
