@@ -139,8 +139,8 @@ class ProviderPool(Protocol):
 
     @property
     def awaits_more(self) -> bool:
-        """True while somebody else may come, as far as the market is known: false once all who
-        offered something that may be rented are at work."""
+        """True while somebody else may come, as far as the market is known: false once as many
+        as were asked for are at work, or all who offered something that may be rented."""
         ...
 
     def review(self) -> None:

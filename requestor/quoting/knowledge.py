@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 
 from requestor.marketplace.choice.choosing import (
@@ -22,8 +23,8 @@ from requestor.marketplace.choice.history import (
     Evidence,
     Record,
     Start,
+    Weights,
     Who,
-    weight_on,
 )
 from requestor.marketplace.choice.selection import Offered
 from requestor.quoting.quote import Assumed, Source
@@ -96,7 +97,11 @@ class Knowledge:
 
     def is_doubtful(self, who: Who) -> bool:
         """Say whether a provider, or others of its wallet, failed us of late."""
-        return weight_on(self.records, self.now_seconds, who) > AVOID_ABOVE
+        return self._weights.on(who) > AVOID_ABOVE
+
+    @cached_property
+    def _weights(self) -> Weights:
+        return Weights(self.records, self.now_seconds)
 
     def evidence(self, node_id: str) -> Evidence | None:
         """Return what a provider has shown of this kind of work, None if too little."""

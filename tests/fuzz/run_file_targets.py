@@ -10,7 +10,7 @@ import msgspec
 
 from requestor.errors import PreflightError, RunFailed, UsageError
 from requestor.marketplace.choice.failures import RULES
-from requestor.marketplace.choice.history import ProviderHistory, Who, wallet_weights
+from requestor.marketplace.choice.history import ProviderHistory, Who
 from requestor.marketplace.money.ledger import Ledger
 from requestor.marketplace.money.ledger_entries import read_entries
 from requestor.marketplace.money.statement import make_statement
@@ -66,7 +66,7 @@ def read_history(data: bytes, folder: Path) -> None:
     path.write_bytes(data)
     history = ProviderHistory(path, lambda: 1e9)
     history.avoided()
-    wallet_weights(history.records(), 1e9)
+    history.weights().on(Who("0xnew", "q", "0xw"))
     history.failed(Who(NODE, "p"), next(iter(RULES)), "x")
     history.worked(Who(NODE, "p"), orders=1)
     if NODE not in history.records():

@@ -3,7 +3,8 @@
 A failure weighs `weight` when it happens and half of that after every `half_life_hours`. Weights
 add up. A provider is avoided (rented only if nobody else is left) above `AVOID_ABOVE`, and banned
 (not rented at all) above `BAN_ABOVE`. Nodes of one wallet share their standing: a failure of one
-weighs `share` times as much on all others of its wallet, up to `SHARED_MOST` in all.
+weighs `share` times as much on all others of its wallet, up to `SHARED_MOST` in all. What others
+did adds up with a node's own failures to avoid it, never to ban it: for that, its own count alone.
 
 | kind            | what happened                                     | weight | half-life | share |
 |-----------------|---------------------------------------------------|--------|-----------|-------|
@@ -39,7 +40,8 @@ BAN_ABOVE = 3.0
 SHARED_MOST = 1.5
 """No more than this weighs on a node for what others of its wallet did: it is avoided, not banned.
 
-Which wallet an offer names is its own choice, so a liar may name an honest provider's.
+Nor is it banned where this comes on top of failures of its own, as long as those alone do not ban
+it. Which wallet an offer names is its own choice, so a liar may name an honest provider's.
 """
 
 FailureKind = Literal[

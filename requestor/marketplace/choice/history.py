@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from requestor.marketplace.choice.failures import (
     AVOID_ABOVE,
+    BAN_ABOVE,
     RULES,
     SHARED_MOST,
     SUSPICIOUS,
@@ -109,7 +110,8 @@ class Start(msgspec.Struct, frozen=True):
 class Record(msgspec.Struct, frozen=True):
     """All that is known of one node. `failures` (as of `at_seconds`) is from older versions.
 
-    verified: items that were done again and found right since its last suspicious failure.
+    verified: items that were done again and found right since its last suspicious failure, or one
+    of another of its wallet (unless that is its own address).
     """
 
     name: str
@@ -155,13 +157,22 @@ class ProviderHistory:
 
     def avoided(self) -> frozenset[str]:
         """Return the node ids to avoid now, banned ones included."""
-        weights = standing_weights(self.records(), self._clock())
-        return frozenset(node for node, weight in weights.items() if weight > AVOID_ABOVE)
+        weights = self.weights()
+        return frozenset(
+            node
+            for node, record in self.records().items()
+            if weights.on(Who(node, record.name, record.wallet)) > AVOID_ABOVE
+        )
+
+    def weights(self) -> Weights:
+        """Return what weighs on providers now."""
+        return Weights(self.records(), self._clock())
 
     def verified(self, node_id: str) -> int:
-        """Return how many items of a node were verified since its wallet was last suspicious.
+        """Return how many items of a node were verified since it, or its wallet, was suspicious.
 
-        Those of other nodes of its wallet do not help it: anybody may name that wallet.
+        Those of other nodes of its wallet do not help it: anybody may name that wallet. So they
+        do not harm it either where the wallet is its own address.
         """
         record = self.records().get(node_id)
         return record.verified if record is not None else 0
@@ -171,7 +182,10 @@ class ProviderHistory:
         self._update(who, lambda old: msgspec.structs.replace(old, verified=old.verified + 1))
 
     def failed(self, who: Who, kind: FailureKind, reason: str) -> None:
-        """Note a failure; after a suspicious one nothing of its wallet counts as verified."""
+        """Note a failure; after a suspicious one nothing of its wallet counts as verified.
+
+        The node whose own address the wallet is keeps what it has: anybody may name that.
+        """
         now = self._clock()
 
         def change(old: Record) -> Record:
@@ -257,48 +271,38 @@ def is_own_wallet(node_id: str, wallet: str | None) -> bool:
     return wallet is not None and wallet.lower() == node_id.lower()
 
 
-def weight_on(records: Mapping[str, Record], now_seconds: float, who: Who) -> float:
-    """Return what weighs on a provider, whether or not it is known already."""
-    if who.node_id in records:
-        return standing_weights(records, now_seconds)[who.node_id]
-    if who.is_own_wallet:
-        return 0.0
-    return wallet_weights(records, now_seconds).get(who.wallet or "", 0.0)
-
-
-def standing_weights(records: Mapping[str, Record], now_seconds: float) -> dict[str, float]:
-    """Return what weighs on each node: its own failures, and those that its wallet shares.
+class Weights:
+    """What weighs on providers at one time: their own failures, and those that a wallet shares.
 
     An offer may name anybody's wallet, so what others of a wallet have done weighs `SHARED_MOST`
-    at most, and nothing on a node whose own address the wallet is.
+    at most, takes nobody above `BAN_ABOVE`, and is nothing to a node whose own address the wallet
+    is. Made once for many providers: it goes through all records once, whatever they are asked.
     """
-    shared = {node: record.shared_weight(now_seconds) for node, record in records.items()}
-    by_wallet: dict[str, float] = {}
-    for node, record in records.items():
-        if record.wallet is not None:
-            by_wallet[record.wallet] = by_wallet.get(record.wallet, 0.0) + shared[node]
-    return {
-        node: record.weight(now_seconds)
-        + (
-            min(SHARED_MOST, by_wallet[record.wallet] - shared[node])
-            if record.wallet is not None and not is_own_wallet(node, record.wallet)
-            else 0.0
-        )
-        for node, record in records.items()
-    }
 
+    def __init__(self, records: Mapping[str, Record], now_seconds: float) -> None:
+        """Weigh `records` as of `now_seconds` (Unix time)."""
+        self._records = records
+        self._now_seconds = now_seconds
+        self._by_wallet: dict[str, float] = {}
+        for record in records.values():
+            if record.wallet is not None and (record.faults or record.failures):
+                before = self._by_wallet.get(record.wallet, 0.0)
+                self._by_wallet[record.wallet] = before + record.shared_weight(now_seconds)
 
-def wallet_weights(records: Mapping[str, Record], now_seconds: float) -> dict[str, float]:
-    """Return what weighs on a node of each wallet of which nothing else is known.
+    def on(self, who: Who) -> float:
+        """Return what weighs on a provider, whether or not it is known already.
 
-    That is `SHARED_MOST` at most: see `standing_weights`.
-    """
-    found: dict[str, float] = {}
-    for record in records.values():
-        if record.wallet is not None:
-            weight = record.shared_weight(now_seconds)
-            found[record.wallet] = found.get(record.wallet, 0.0) + weight
-    return {wallet: min(SHARED_MOST, weight) for wallet, weight in found.items()}
+        Of one that is known, the wallet counts that it is known by.
+        """
+        record = self._records.get(who.node_id)
+        wallet = who.wallet if record is None else record.wallet
+        own = 0.0 if record is None else record.weight(self._now_seconds)
+        if wallet is None or is_own_wallet(who.node_id, wallet):
+            return own
+        others = self._by_wallet.get(wallet, 0.0)
+        if record is not None:
+            others -= record.shared_weight(self._now_seconds)
+        return max(own, min(BAN_ABOVE, own + min(SHARED_MOST, others)))
 
 
 class Suspicions:
@@ -328,12 +332,18 @@ class Suspicions:
 
 
 def _distrusted(records: Mapping[str, Record], who: Who) -> dict[str, Record]:
-    """Let nothing count as verified of a provider and of all others of its wallet."""
+    """Let nothing count as verified of a provider and of the others of its wallet.
+
+    Anybody may name the address of a node as its wallet, so that node keeps what it has.
+    """
     wallet = records[who.node_id].wallet
+
+    def is_meant(node: str, record: Record) -> bool:
+        is_of_wallet = wallet is not None and record.wallet == wallet
+        return node == who.node_id or (is_of_wallet and not is_own_wallet(node, wallet))
+
     return {
-        node: msgspec.structs.replace(record, verified=0)
-        if node == who.node_id or (wallet is not None and record.wallet == wallet)
-        else record
+        node: msgspec.structs.replace(record, verified=0) if is_meant(node, record) else record
         for node, record in records.items()
     }
 

@@ -6,13 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from requestor.marketplace.choice.failures import AVOID_ABOVE, BAN_ABOVE
-from requestor.marketplace.choice.history import (
-    ProviderHistory,
-    Record,
-    is_own_wallet,
-    standing_weights,
-    wallet_weights,
-)
+from requestor.marketplace.choice.history import ProviderHistory, Record, Who
 from requestor.marketplace.choice.selection import Standing
 from requestor.marketplace.offers.market import MarketOffer
 
@@ -35,14 +29,10 @@ def reputations(
     offers: Iterable[MarketOffer], history: ProviderHistory, allow: Collection[str] = ()
 ) -> Mapping[str, Reputation]:
     """Return the reputation of every maker of an offer by node id; who is allowed is not banned."""
-    records, now = history.records(), history.now()
-    by_node, by_wallet = standing_weights(records, now), wallet_weights(records, now)
+    records, weights = history.records(), history.weights()
     found = {}
     for offer in offers:
-        weight = by_node.get(offer.node_id)
-        if weight is None:
-            is_own = is_own_wallet(offer.node_id, offer.wallet)
-            weight = 0.0 if is_own else by_wallet.get(offer.wallet or "", 0.0)
+        weight = weights.on(Who(offer.node_id, offer.name, offer.wallet))
         standing: Standing = "doubtful" if weight > AVOID_ABOVE else "good"
         if weight > BAN_ABOVE and not offer.is_named(allow):
             standing = "banned"

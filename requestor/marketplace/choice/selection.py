@@ -28,8 +28,8 @@ from requestor.marketplace.choice.history import (
     Evidence,
     ProviderHistory,
     Start,
+    Weights,
     Who,
-    weight_on,
 )
 from requestor.marketplace.money.spending import Prices
 
@@ -127,13 +127,13 @@ class Selection:
 
     def refusal(self, offered: Offered) -> str | None:
         """Return why an offer is not to be taken, None if it may be; it is noted."""
-        reason = self._refusal(offered)
+        reason = self._refusal(offered, self._history.weights())
         self.note(offered.who.node_id, reason)
         if reason is None:
             self._offers[offered.who.node_id] = offered
         return reason
 
-    def _refusal(self, offered: Offered) -> str | None:
+    def _refusal(self, offered: Offered, weights: Weights) -> str | None:
         who, prices, _ = offered
         preferences = self._preferences
         if preferences.allow and not is_named(who, preferences.allow):
@@ -146,7 +146,7 @@ class Selection:
             return "golem.max_price.agreement_glm does not pay for a minute"
         if who.node_id in self._burned:
             return BURNED
-        standing = self.standing(who)
+        standing = self._standing(who, weights)
         if standing == "banned":
             return "banned for earlier failures"
         return "failed before in this run" if standing == "barred" else None
@@ -164,13 +164,18 @@ class Selection:
         self.unaffordable_glm = None
         if self.is_gathering:
             return None
-        wanted = [one for one in offers.values() if self._refusal(one) is None]
+        weights, typical = self._history.weights(), self._typical()
+        wanted = [one for one in offers.values() if self._refusal(one, weights) is None]
         allowed = [one for one in wanted if least_glm(one.prices) <= left_glm]
         if wanted and not allowed:
             self.unaffordable_glm = min(least_glm(one.prices) for one in wanted)
         for standing in ("good", "doubtful"):
-            chosen = self.chooser().choose(
-                [self._candidate(one) for one in allowed if self.standing(one.who) == standing],
+            chosen = self._chooser(typical).choose(
+                [
+                    self._candidate(one, typical)
+                    for one in allowed
+                    if self._standing(one.who, weights) == standing
+                ],
                 1,
                 max_per_voice=self._preferences.max_per_wallet,
                 rented=[one.who.voice for one in self._rented.values()],
@@ -210,21 +215,21 @@ class Selection:
 
         One that `golem.allow` names is never banned: whoever lists it wants it.
         """
+        return self._standing(who, self._history.weights())
+
+    def _standing(self, who: Who, weights: Weights) -> Standing:
         failed_here = self._failures[who.node_id]
         if not who.is_own_wallet:
             failed_here = max(failed_here, self._voice_failures[who.voice])
         if failed_here >= FAILURES_UNTIL_BARRED:
             return "barred"
-        weight = self._weight(who)
+        weight = weights.on(who)
         if weight > BAN_ABOVE and not is_named(who, self._preferences.allow):
             return "banned"
         is_known_bad = weight > AVOID_ABOVE or who.node_id in self._avoided
         if failed_here or is_known_bad or who.node_id in self._shy:
             return "doubtful"
         return "good"
-
-    def _weight(self, who: Who) -> float:
-        return weight_on(self._history.records(), self._history.now(), who)
 
     def failed(self, who: Who, kind: FailureKind) -> None:
         """Note a failure in this session; its wallet shares it unless it is only slow.
@@ -302,9 +307,8 @@ class Selection:
 
     # --- worth ---------------------------------------------------------------------------------
 
-    def chooser(self) -> Chooser:
-        """Return what ranks offers now."""
-        typical = self._typical()
+    def _chooser(self, typical: Pace) -> Chooser:
+        """Return what ranks offers now, where providers are usually so fast."""
         work = self._preferences.work
         if work.steps:
             left = max(1, work.steps - int(self._useful_steps))
@@ -321,27 +325,31 @@ class Selection:
             return None
         node = offered.who.node_id
         evidence = self._evidence(node)
-        chooser = self.chooser()
+        typical = self._typical()
+        chooser = self._chooser(typical)
         if node in self._given_up or evidence is None or chooser.seconds < MIN_LEFT_SECONDS:
             return None
+        weights = self._history.weights()
         others = {
             one.who.node_id: one
             for one in offers
             if one.who.node_id != node
-            and self._refusal(one) is None
-            and self.standing(one.who) == "good"
+            and self._refusal(one, weights) is None
+            and self._standing(one.who, weights) == "good"
         }
         better = chooser.better_than(
-            self._candidate(offered), evidence, map(self._candidate, others.values())
+            self._candidate(offered, typical),
+            evidence,
+            [self._candidate(one, typical) for one in others.values()],
         )
         if better is None:
             return None
         self._given_up.add(node)
         return others[better.node_id].who.name
 
-    def _candidate(self, offered: Offered) -> Candidate:
+    def _candidate(self, offered: Offered, typical: Pace) -> Candidate:
         who = offered.who
-        pace = expected_pace(self._evidence(who.node_id), self._typical())
+        pace = expected_pace(self._evidence(who.node_id), typical)
         return Candidate(who.node_id, who.voice, offered.prices, pace)
 
     def _evidence(self, node_id: str) -> Evidence | None:

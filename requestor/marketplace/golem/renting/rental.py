@@ -174,8 +174,9 @@ class GolemPool:
     @property
     def awaits_more(self) -> bool:
         """True while somebody else may come; see `ports.ProviderPool`."""
-        is_preparing = any(one not in self._roster for one in self._selection.rented)
-        return is_preparing or self._desk.may_agree()
+        rented = self._selection.rented
+        is_preparing = any(one not in self._roster for one in rented)
+        return is_preparing or (len(rented) < self._terms.providers and self._desk.may_agree())
 
     @property
     def market_view(self) -> str:

@@ -27,9 +27,6 @@ from requestor.marketplace.choice.history import (
     Start,
     Suspicions,
     Who,
-    standing_weights,
-    wallet_weights,
-    weight_on,
 )
 
 HOUR = 3600.0
@@ -150,7 +147,13 @@ def test_a_kind_of_another_version_has_no_name() -> None:
 # --- wallets -----------------------------------------------------------------------------------
 
 
-def test_a_wallet_shares_what_its_nodes_have_done(history: ProviderHistory, clock: Clock) -> None:
+def weights_of(history: ProviderHistory) -> dict[str, float]:
+    """What weighs on each node that is known."""
+    weights = history.weights()
+    return {node: weights.on(Who(node, one.name)) for node, one in history.records().items()}
+
+
+def test_a_wallet_shares_what_its_nodes_have_done(history: ProviderHistory) -> None:
     for node in ("0x1", "0x2"):
         history.worked(Who(node, node, "0xw"), orders=1)
     history.worked(Who("0x3", "0x3", "0xother"), orders=1)
@@ -159,17 +162,17 @@ def test_a_wallet_shares_what_its_nodes_have_done(history: ProviderHistory, cloc
     history.failed(Who("0x2", "0x2", "0xw"), "slow", "too slow")
     # 0x1 bears 2 + 1 of its own, and nothing of 0x2's slowness; 0x2 bears 1 of its own, and of
     # all of the bad result and half of the loss, 2.5, the most that is shared, 1.5
-    weights = standing_weights(history.records(), clock.seconds)
-    assert weights == {"0x1": 3.0, "0x2": 2.5, "0x3": 0.0}
-    # a node that was never seen, paid to the same wallet
-    assert wallet_weights(history.records(), clock.seconds) == {"0xw": 1.5, "0xother": 0.0}
+    assert weights_of(history) == {"0x1": 3.0, "0x2": 2.5, "0x3": 0.0}
+    # nodes that were never seen, paid to the same wallets
+    unknown = [Who("0x4", "d", wallet) for wallet in ("0xw", "0xother", None)]
+    assert [history.weights().on(who) for who in unknown] == [1.5, 0.0, 0.0]
     assert history.avoided() == {"0x1", "0x2"}
 
 
-def test_nodes_without_a_wallet_share_nothing(history: ProviderHistory, clock: Clock) -> None:
+def test_nodes_without_a_wallet_share_nothing(history: ProviderHistory) -> None:
     history.worked(Who("0x1", "a"), orders=1)
     history.failed(Who("0x2", "b"), "bad_result", "not finite")
-    assert standing_weights(history.records(), clock.seconds) == {"0x1": 0.0, "0x2": 2.0}
+    assert weights_of(history) == {"0x1": 0.0, "0x2": 2.0}
 
 
 def test_a_wallet_once_known_is_kept(history: ProviderHistory) -> None:
@@ -356,7 +359,7 @@ def test_one_fake_is_a_ban_for_ninety_days_and_its_wallet_is_avoided(
     history.failed(Who("0xa", "willow", "0xw"), "faked_work", "it lied")
     # 6 is above 3 until one half-life of 2160 h is over, and above 0.9 for log2(6 / 0.9) of them
     clock.seconds += 90 * DAY - 1
-    weights = standing_weights(history.records(), clock())
+    weights = weights_of(history)
     assert weights["0xa"] > failures.BAN_ABOVE > weights["0xb"] > failures.AVOID_ABOVE
     clock.seconds += 90 * DAY * (math.log2(6 / 0.9) - 1)
     assert history.avoided() == {"0xa", "0xb"}
@@ -365,7 +368,7 @@ def test_one_fake_is_a_ban_for_ninety_days_and_its_wallet_is_avoided(
 
 
 def test_liars_that_name_an_honest_ones_wallet_do_not_have_it_banned(
-    history: ProviderHistory, clock: Clock
+    history: ProviderHistory,
 ) -> None:
     """An offer may name any address; its node id it cannot choose."""
     owner, paid_there = Who("0x0A", "beech", "0x0a"), Who("0x0b", "alder", "0x0a")
@@ -374,11 +377,17 @@ def test_liars_that_name_an_honest_ones_wallet_do_not_have_it_banned(
     for number in range(20):
         history.failed(Who(f"0xbad{number}", "larch", "0x0a"), "faked_work", "it lied")
         history.failed(Who(f"0xbad{number}", "larch", "0x0a"), "bad_result", "it lied")
-    weights = standing_weights(history.records(), clock())
+    weights = weights_of(history)
     assert weights["0x0A"] == 0.0  # its own address
     assert failures.AVOID_ABOVE < weights["0x0b"] < failures.BAN_ABOVE
     unknown = [Who("0x0c", "rowan", "0x0a"), Who("0x0a", "beech", "0x0A")]
-    assert [weight_on(history.records(), clock(), who) for who in unknown] == [1.5, 0.0]
+    assert [history.weights().on(who) for who in unknown] == [1.5, 0.0]
+    # what they did is never what takes a failure of its own over the edge: 2 + 1.5 is above 3
+    history.failed(paid_there, "bad_result", "two others contradict it")
+    assert weights_of(history)["0x0b"] == failures.BAN_ABOVE
+    # it is its own: 4 are above 3, with or without them
+    history.failed(paid_there, "bad_result", "two others contradict it")
+    assert weights_of(history)["0x0b"] == 4.0
 
 
 def test_verified_items_are_a_node_s_own_until_its_wallet_is_suspicious(
@@ -393,3 +402,15 @@ def test_verified_items_are_a_node_s_own_until_its_wallet_is_suspicious(
     assert history.verified("0xb") == 1
     history.failed(hazel, "bad_result", "it lied")
     assert [history.verified(f"0x{node}") for node in "abc"] == [0, 0, 1]
+
+
+def test_who_names_an_honest_ones_address_as_its_wallet_does_not_wipe_its_record(
+    history: ProviderHistory,
+) -> None:
+    owner, paid_there = Who("0x0A", "beech", "0x0a"), Who("0x0b", "alder", "0x0a")
+    for who in (owner, owner, paid_there):
+        history.audited(who)
+    history.failed(Who("0xbad", "larch", "0x0a"), "faked_work", "it lied")
+    assert [history.verified(who.node_id) for who in (owner, paid_there)] == [2, 0]
+    history.failed(owner, "bad_result", "not finite")
+    assert history.verified("0x0A") == 0

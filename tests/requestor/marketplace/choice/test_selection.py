@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from requestor.marketplace.choice.choosing import Work
-from requestor.marketplace.choice.failures import FailureKind
+from requestor.marketplace.choice.failures import FailureKind, FailureRule
 from requestor.marketplace.choice.history import Evidence, ProviderHistory, Start, Who
 from requestor.marketplace.choice.selection import (
     QUIET_SECONDS,
@@ -187,6 +187,21 @@ def test_earlier_failures_make_doubtful_or_ban(
     assert session.refusal(Offered(who, Prices())) == reason
 
 
+@pytest.mark.parametrize("kind", ["bad_result", "overbilled", "vanished"])
+def test_a_failure_of_its_own_bans_nobody_whose_wallet_liars_name(
+    market: Market, kind: FailureKind
+) -> None:
+    """Of its own it has 2 or 1, from its wallet 1.5, and 3.5 is above 3."""
+    victim = Who("0x1", "a", "0xw")
+    market.history.failed(victim, kind, "two others contradict it")
+    for number in range(3):
+        market.history.failed(Who(f"0xbad{number}", "b", "0xw"), "faked_work", "it lied")
+    session = market.session()
+    assert session.standing(victim) == "doubtful"
+    assert session.pick(by_node(offered("0x1", wallet="0xw"))) == "0x1"
+    assert session.standing(Who("0xbad0", "b", "0xw")) == "banned"
+
+
 def test_whoever_is_listed_is_not_banned(market: Market) -> None:
     who = Who("0x1", "a", "0xw")
     for _ in range(2):
@@ -347,3 +362,26 @@ def test_a_place_is_kept(market: Market, case: str) -> None:
         session.failed(other.who, "vanished")
     assert session.replaced_by("g1", [other]) is None
     assert session.replaced_by("unknown", [other]) is None
+
+
+@pytest.mark.parametrize("wallets", [1, 100], ids=["one wallet", "wallets of their own"])
+def test_a_choice_goes_through_the_records_once_and_not_for_every_offer(
+    market: Market, monkeypatch: pytest.MonkeyPatch, wallets: int
+) -> None:
+    offers = [offered(f"0x{n}", wallet=f"0xw{n % wallets}") for n in range(100)]
+    for offer in offers:
+        market.history.failed(offer.who, "slow", "others were first")
+    session = market.session()
+    weighed = 0
+    left = FailureRule.left
+
+    def counted(rule: FailureRule, weight: float, age_seconds: float) -> float:
+        nonlocal weighed
+        weighed += 1
+        return left(rule, weight, age_seconds)
+
+    monkeypatch.setattr(FailureRule, "left", counted)
+    assert session.pick(by_node(*offers)) is not None
+    # each record for its wallet, and each offer's own a few times; 100 * 100 would be every record
+    # for every offer
+    assert 100 <= weighed <= 1000

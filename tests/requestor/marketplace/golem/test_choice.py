@@ -131,6 +131,26 @@ async def test_a_market_with_fewer_providers_than_wanted_is_told_of_once(
     market.check_books()
 
 
+async def test_nobody_is_awaited_once_as_many_as_wanted_are_at_work(
+    open_market: OpenMarket,
+) -> None:
+    market = await open_market(EIGHT)
+    async with market.rent(providers=2) as pool:
+        leases = [await pool.next_lease() for _ in range(2)]
+        assert len(pool.offers) > 2  # others could be rented
+        assert not pool.awaits_more
+        # whatever watches how many come has nothing left to watch; the other watches go on
+        await market.until(lambda: any(one.done() for one in pool._monitors))
+        leases[0].release("it is enough", avoid=True)
+        await market.until(lambda: pool.awaits_more)
+        async with asyncio.timeout(20):
+            another = await pool.next_lease()
+        assert another.info.provider_name not in {one.info.provider_name for one in leases}
+        await market.until(lambda: not pool.awaits_more)
+    assert not any("golem.providers" in text for text in market.notices)
+    market.check_books()
+
+
 async def test_whoever_is_still_being_made_ready_is_awaited(open_market: OpenMarket) -> None:
     market = await open_market("{name: ash, faults: [{kind: deploy_hangs}]}")
     async with market.rent(providers=1) as pool:
